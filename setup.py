@@ -1,0 +1,102 @@
+"""Compiles the hot modules with mypyc; where that is impossible, installs them as plain Python.
+
+The variable SHOOTDOWN_COMPILE decides: ``require`` refuses the plain fallback, ``no`` does not compile, unset tries.
+Nothing is compiled while pip only asks for metadata: ``NATIVE`` holds the place of the extensions until they are built.
+"""
+
+import os
+import sys
+from pathlib import Path
+from textwrap import shorten
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+COMPILED = [
+    "src/shootdown/build_info.py",
+    "src/shootdown/mmu/spte.py",
+    "src/shootdown/trace/changes.py",
+    "src/shootdown/trace/codes.py",
+    "src/shootdown/trace/findings.py",
+    "src/shootdown/trace/infer.py",
+    "src/shootdown/trace/lifetime.py",
+    "src/shootdown/trace/op.py",
+    "src/shootdown/trace/operations.py",
+    "src/shootdown/trace/rebuild.py",
+    "src/shootdown/trace/roots.py",
+    "src/shootdown/trace/state.py",
+    "src/shootdown/trace/tables.py",
+]
+
+GROUP = "shootdown_native"
+NATIVE = Extension(f"{GROUP}__mypyc", sources=[])
+
+# Without the first two, every call of a method goes through the PLT and most are not inlined; mypyc sets -Werror, but a
+# warning that only a newer compiler knows must not cost the compiled build.
+GCC_FLAGS = ["-fvisibility=hidden", "-fno-semantic-interposition", "-Wno-error"]
+CFLAGS = [] if sys.platform == "win32" else GCC_FLAGS
+
+# mypy's checks belong to the test run; here it only has to infer types, without the other dependencies installed.
+MYPY_FLAGS = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
+
+
+def mode() -> str:
+    """What SHOOTDOWN_COMPILE says: ``try``, ``require`` or ``no``."""
+    value = os.environ.get("SHOOTDOWN_COMPILE", "") or "try"
+    if value not in ("try", "require", "no"):
+        raise SystemExit(f"setup.py: SHOOTDOWN_COMPILE={value}: use 'require', 'no', or leave it unset")
+    return value
+
+
+def native_extensions() -> list[Extension]:
+    """The compiled modules, all in one group, so that calls between them are C calls."""
+    from mypyc.build import mypycify
+
+    extensions = mypycify([*MYPY_FLAGS, *COMPILED], opt_level="3", group_name=GROUP)
+    for extension in extensions:
+        extension.extra_compile_args = [*extension.extra_compile_args, *CFLAGS]
+    return extensions
+
+
+class BuildNative(build_ext):
+    """Builds the compiled modules, or warns in one line and leaves them out."""
+
+    def run(self) -> None:
+        """Build all compiled modules or none: half of a group could not be imported."""
+        self.remove_built()
+        try:
+            self.extensions = native_extensions()
+            self.build()
+        except (Exception, SystemExit) as error:  # no mypyc, no compiler, no headers; mypyc exits on type errors
+            cause = "mypyc's messages are above" if isinstance(error, SystemExit) else str(error) or repr(error)
+            reason = f"cannot compile ({shorten(cause, 100, placeholder=' ...')})"
+            if mode() == "require":
+                raise SystemExit(
+                    f"setup.py: {reason} and SHOOTDOWN_COMPILE=require; "
+                    "install a C compiler and Python's headers (python3-dev), or unset SHOOTDOWN_COMPILE"
+                ) from error
+            self.warn(f"{reason}; installing plain Python, which is slow")
+            self.remove_built()
+            self.distribution.ext_modules = [NATIVE]
+            self.extensions = []
+
+    def build(self) -> None:
+        """Let a second command of the same options build: this one was set up before the extensions were known."""
+        self.distribution.ext_modules = self.extensions
+        command = build_ext(self.distribution)
+        for option in ("build_lib", "build_temp", "debug", "editable_mode", "force", "inplace", "parallel"):
+            setattr(command, option, getattr(self, option))
+        command.ensure_finalized()
+        command.run()
+
+    def remove_built(self) -> None:
+        """Start from nothing: what an earlier build left behind would be installed too."""
+        for suffix in ("so", "pyd"):
+            for path in Path(self.build_lib).rglob(f"*.{suffix}"):
+                path.unlink()
+
+
+setup(
+    ext_modules=[] if mode() == "no" else [NATIVE],
+    cmdclass={"build_ext": BuildNative},
+)

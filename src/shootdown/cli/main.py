@@ -1,0 +1,51 @@
+"""The program ``shootdown``: its commands, and how every error becomes one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from .. import __version__
+from ..build_info import describe
+from ..errors import InputError
+from . import compare, record, show
+
+BAD_INPUT, INTERRUPTED = 1, 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+@click.version_option(message=f"shootdown {__version__}, {describe()}")
+def cli() -> None:
+    """What KVM's TLB flushes cost, and what other flush policies would cost.
+
+    \b
+    Exit codes: 0 fine, 1 bad input or usage, 2 refuted or differs,
+    3 undetermined, 130 interrupted.
+    """
+
+
+for command in (compare.command, show.command, record.command):
+    cli.add_command(command)
+
+
+def main() -> int:
+    """Run the command that the arguments name; the exit code."""
+    try:
+        result = cli.main(standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except InputError as error:
+        print(f"shootdown: {error}", file=sys.stderr)
+    except click.ClickException as error:
+        error.show()
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has seen enough; what Python would still flush at exit must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError:
+        print("shootdown: out of memory; give fewer or smaller files", file=sys.stderr)
+    return BAD_INPUT

@@ -1,0 +1,1 @@
+"""Price flush policies on recorded operations."""

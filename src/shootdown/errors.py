@@ -1,0 +1,26 @@
+"""The one error that bad input or usage raises; the command line prints it as a line and exits with 1."""
+
+from __future__ import annotations
+
+
+class InputError(Exception):
+    """What is wrong, where (file; byte offset or line), and what to do about it.
+
+    ``str()`` is the single line that a user sees: ``FILE: offset 123: WHAT; DO THIS``.
+    """
+
+    def __init__(
+        self, what: str, *, path: str = "", offset: int | None = None, line: int | None = None, advice: str = ""
+    ) -> None:
+        self.what = what
+        self.path = path
+        self.offset = offset
+        self.line = line
+        self.advice = advice
+        place = [path] if path else []
+        if offset is not None:
+            place.append(f"offset {offset}")
+        if line is not None:
+            place.append(f"line {line}")
+        text = ": ".join([*place, what])
+        super().__init__(f"{text}; {advice}" if advice else text)

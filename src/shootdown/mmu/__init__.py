@@ -1,0 +1,1 @@
+"""KVM's TDP MMU: what its entries mean."""

@@ -1,0 +1,196 @@
+"""SPTEs: what the 64 bits of an entry of KVM's second-level page tables mean, for NPT (AMD) and EPT (Intel).
+
+SPTEs are signed 64-bit everywhere (bit 63 set is negative), since compiled code has no unsigned 64-bit integer; print
+them with ``unsigned``. Source of every bit and value: arch/x86/kvm/mmu/spte.h and spte.c of 6.1 and 6.12.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+PRESENT: Final[i64] = 0x800
+"""Bit 11, ``SPTE_MMU_PRESENT_MASK``: KVM's own test of presence, on both vendors."""
+LARGE: Final[i64] = 0x80
+WRITABLE: Final[i64] = 0x2
+PFN: Final[i64] = 0x000F_FFFF_FFFF_F000
+AD_FIELD: Final[i64] = 0x0030_0000_0000_0000
+AD_DISABLED: Final[i64] = 0x0010_0000_0000_0000
+AD_WRPROT_ONLY: Final[i64] = 0x0020_0000_0000_0000
+NX: Final[i64] = -0x8000_0000_0000_0000
+"""Bit 63: NX on NPT; on EPT it suppresses #VE."""
+
+EMPTY_61: Final[i64] = 0
+EMPTY_612: Final[i64] = -0x8000_0000_0000_0000
+FROZEN_61: Final[i64] = 0x5A0
+FROZEN_612: Final[i64] = -0x7FFF_FFFF_FFFF_FA60
+"""``REMOVED_SPTE`` of 6.1 and ``FROZEN_SPTE`` of 6.12: an entry that one CPU owns and everyone else leaves alone."""
+
+ACC_TRACK_SHIFT: Final = 54
+ACC_TRACK_SAVED: Final[i64] = 0x0140_0000_0000_0000
+"""R and X of an access-tracked EPT entry, saved in bits 54 and 56."""
+
+PAGES: Final = (0, 1, 512, 512**2, 512**3, 512**4, 512**5)
+"""4 KiB pages that an entry of each level covers; the index is the level (1: 4K, 2: 2M, 3: 1G)."""
+
+
+class SpteFormat:
+    """The bits in which NPT and EPT differ; ``name`` is "NPT" or "EPT"."""
+
+    def __init__(self, name: str, accessed: i64, dirty: i64, host_writable: i64, mmu_writable: i64) -> None:
+        self.name = name
+        self.accessed = accessed
+        self.dirty = dirty
+        self.host_writable = host_writable
+        self.mmu_writable = mmu_writable
+        self.volatile: i64 = accessed | dirty
+
+
+NPT: Final = SpteFormat("NPT", 0x20, 0x40, 0x200, 0x400)
+EPT: Final = SpteFormat("EPT", 0x100, 0x200, 0x0200_0000_0000_0000, 0x0400_0000_0000_0000)
+
+
+def unsigned(spte: i64) -> int:
+    """The SPTE as the kernel prints it."""
+    value: int = int(spte)
+    return value + 2**64 if value < 0 else value
+
+
+def is_present(spte: i64) -> bool:
+    """``is_shadow_present_pte``."""
+    return spte & PRESENT != 0
+
+
+def is_last(spte: i64, level: i64) -> bool:
+    """``is_last_spte``: would map memory, if present; like the kernel's, it does not test presence."""
+    return level == 1 or spte & LARGE != 0
+
+
+def is_leaf(spte: i64, level: i64) -> bool:
+    """Present, and maps guest memory."""
+    return spte & PRESENT != 0 and (level == 1 or spte & LARGE != 0)
+
+
+def is_table(spte: i64, level: i64) -> bool:
+    """Present, and points to a table of the level below."""
+    return spte & PRESENT != 0 and level > 1 and spte & LARGE == 0
+
+
+def is_frozen(spte: i64) -> bool:
+    """``is_removed_spte`` (6.1) or ``is_frozen_spte`` (6.12)."""
+    return spte == FROZEN_61 or spte == FROZEN_612
+
+
+def is_empty(spte: i64) -> bool:
+    """The value of an entry that maps nothing, of either kernel."""
+    return spte == EMPTY_61 or spte == EMPTY_612
+
+
+def spte_pfn(spte: i64) -> i64:
+    """``spte_to_pfn``: of a leaf the first mapped frame, else the frame of the table below."""
+    return (spte & PFN) >> 12
+
+
+def table_index(gfn: i64, level: i64) -> i64:
+    """Index (0 to 511) of the entry for ``gfn`` in a table whose entries are of ``level``."""
+    return (gfn >> (9 * (level - 1))) & 511
+
+
+def differs_beyond_hardware(held: i64, seen: i64, level: i64, fmt: SpteFormat) -> bool:
+    """Can the CPU alone not have made ``seen`` of ``held``? It may set A, and D of a writable leaf; it clears nothing.
+
+    Source: AMD APM vol. 2, 15.25; Intel SDM vol. 3, 29.3.5.
+    """
+    if held == seen:
+        return False
+    if held & PRESENT == 0:
+        return True
+    settable = fmt.accessed
+    if (level == 1 or held & LARGE != 0) and held & WRITABLE != 0:
+        settable |= fmt.dirty
+    if held & AD_FIELD == AD_DISABLED and fmt.name == "EPT":
+        settable = 0
+    return (held | settable) != (seen | settable) or held & ~seen != 0
+
+
+def split_child(huge: i64, level: i64, index: i64, executable: bool, fmt: SpteFormat) -> i64:
+    """The entry that ``make_huge_page_split_spte`` puts at ``index`` of the table that replaces the leaf ``huge``.
+
+    ``level`` is that of ``huge``. ``executable``: the NX huge page mitigation is on, and 4 KiB pages get X back.
+    """
+    child = huge + index * PAGES[level - 1] * 4096
+    if level == 2:
+        child &= ~LARGE
+        if executable:
+            child = child & ~NX if fmt.name == "NPT" else child | 4
+    return child
+
+
+def format_of(spte: i64, level: i64) -> SpteFormat | None:
+    """The format that a present SPTE must be of, None where the value fits both.
+
+    A table's entry always has A set on NPT (bit 5, which no EPT table entry has); leaf values of EPT carry a software
+    bit among 52 to 58, which NPT leaves 0.
+    """
+    if spte & PRESENT == 0:
+        return None
+    if level > 1 and spte & LARGE == 0:
+        return NPT if spte & 0x20 != 0 else EPT
+    if spte & 0x07F0_0000_0000_0000 != 0:
+        return EPT
+    if spte & 0x600 == 0x600 or spte & 0x18 == 0:
+        return NPT if spte & 0x38 != 0x30 else None
+    return None
+
+
+def describe(spte: i64, level: i64, fmt: SpteFormat) -> str:
+    """An SPTE in words: "4K pfn 1a2b3 rwx A D host-w mmu-w", "table pfn 1a2b3", "empty", "frozen", "mmio gen 8"."""
+    if is_empty(spte):
+        return "empty"
+    if is_frozen(spte):
+        return "frozen"
+    if spte & PRESENT == 0:
+        return _describe_mmio(spte, fmt)
+    size = ("", "4K", "2M", "1G", "512G", "256T")[level]
+    what = size if is_last(spte, level) else "table"
+    words = [what, f"pfn {int(spte_pfn(spte)):x}"]
+    if fmt.name == "EPT":
+        rights = ("r" if spte & 1 else "-") + ("w" if spte & 2 else "-") + ("x" if spte & 4 else "-")
+    else:
+        rights = ("r" if spte & 1 else "-") + ("w" if spte & 2 else "-") + ("-" if spte & NX else "x")
+    words.append(rights)
+    if spte & fmt.accessed:
+        words.append("A")
+    if is_last(spte, level):
+        if spte & fmt.dirty:
+            words.append("D")
+        words += _describe_software(spte, fmt)
+    if spte & AD_FIELD == AD_DISABLED:
+        words.append("ad-off")
+    elif spte & AD_FIELD == AD_WRPROT_ONLY:
+        words.append("ad-wrprot")
+    return " ".join(words)
+
+
+def _describe_software(spte: i64, fmt: SpteFormat) -> list[str]:
+    words = []
+    if spte & fmt.host_writable:
+        words.append("host-w")
+    if spte & fmt.mmu_writable:
+        words.append("mmu-w")
+    if fmt.name == "EPT":
+        if spte & AD_FIELD == AD_DISABLED and spte & 7 == 0:
+            saved = (spte >> ACC_TRACK_SHIFT) & 5
+            words.append("tracked(" + ("r" if saved & 1 else "") + ("x" if saved & 4 else "") + ")")
+        memory_type = ("UC", "WC", "2", "3", "WT", "WP", "WB", "7")[(spte >> 3) & 7]
+        words.append(memory_type + ("+ipat" if spte & 0x40 else ""))
+    return words
+
+
+def _describe_mmio(spte: i64, fmt: SpteFormat) -> str:
+    is_mmio = spte & 7 == 6 if fmt.name == "EPT" else spte & 0x0008_0000_0000_0001 == 0x0008_0000_0000_0001
+    if not is_mmio:
+        return "non-present"
+    generation = ((spte >> 3) & 0xFF) | ((spte >> 52) & 0x7FF) << 8
+    return f"mmio gen {int(generation)}"

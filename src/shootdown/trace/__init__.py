@@ -1,0 +1,1 @@
+"""Read what a real kernel recorded: containers, columns, the rebuild of page tables, operations."""

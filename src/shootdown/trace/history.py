@@ -1,0 +1,114 @@
+"""What happened in a recording: its operations, its page tables, and what does not add up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..mmu.spte import EMPTY_61, EMPTY_612, EPT, FROZEN_61, FROZEN_612, NPT, SpteFormat, format_of
+from .causes import Recording, explain
+from .events import Trace
+from .op import Op
+from .operations import Tracker
+from . import rebuild
+from .state import State
+from .codes import KINDS
+from .stream import chunks
+from .vms import kvm_of_threads, recovery_threads, vcpus_of_vms, vm_of_threads
+
+SPTE_CHANGED = "kvmmmu:kvm_tdp_mmu_spte_changed"
+FLUSH_PROBE = "kprobes:kvm_flush_remote_tlbs"
+FREE_PROBE = "kprobes:tdp_mmu_free_sp_rcu_callback"
+GRACE_S = 1.0
+"""Longer than any RCU grace period without a stall (seen: 11 to 85 ms)."""
+WANTED = frozenset(KINDS)
+"""The kinds of events that a history is made of."""
+
+
+@dataclass(slots=True)
+class History:
+    """A recording, followed to its end or to a moment.
+
+    flushes_seen   the recording has the probe on ``kvm_flush_remote_tlbs``, so that its hits are all flushes
+    vcpus          how many each VM was seen with, by kvm pointer
+    guest_seen     it has kvm_entry and kvm_exit, so that it is known which vCPUs ran
+    causes         findings by cause, "" for those that nothing explains
+    """
+
+    trace: Trace
+    fmt: SpteFormat
+    fmt_from: str
+    ops: list[Op]
+    tracker: Tracker
+    state: State
+    causes: dict[str, int]
+    vcpus: dict[int, int]
+    flushes_seen: bool
+    guest_seen: bool
+
+
+def follow(
+    trace: Trace, fmt: SpteFormat | None = None, stop: int = -1, progress: Callable[[int], None] | None = None
+) -> History:
+    """Recover operations and page tables, up to the time ``stop`` if that is not negative."""
+    chosen, told = (fmt, "as asked for") if fmt else vendor(trace)
+    guest_seen = "kvm:kvm_entry" in trace.events and "kvm:kvm_exit" in trace.events
+    tracker = Tracker(
+        kvm_of_threads(trace), vm_of_threads(trace), recovery_threads(trace), chosen, guest_seen
+    )
+    sees_frees = trace.records(FREE_PROBE) and stop < 0
+    by_value = not tracker.kvm_of and len(tracker.kvms) > 1
+    state = State(chosen, empty_value(trace), trace.first, trace.last, stop, sees_frees, by_value)
+    done = 0
+    for chunk in chunks(trace):
+        ops: list[Op | None] = []
+        vms: list[int] = []
+        tracker.feed(chunk, ops, vms)
+        done += len(ops)
+        if progress:
+            progress(done)
+        if not rebuild.feed(state, chunk, ops, vms):
+            break
+    tracker.finish()
+    rebuild.finish(state)
+    grace = int(GRACE_S * (trace.hertz or 1e9))
+    causes = explain(state.findings, Recording(trace.first, trace.last, grace))
+    ops_all = [*tracker.ops, *tracker.maps.values()]
+    return History(
+        trace, chosen, told, ops_all, tracker, state, causes, vcpus_of_vms(trace), trace.records(FLUSH_PROBE), guest_seen
+    )  # fmt: skip
+
+
+def empty_value(trace: Trace) -> int:
+    """What an empty entry holds in that kernel: 0 up to 6.1, bit 63 in 6.12; told by the values, else by the release."""
+    changed = trace.events.get(SPTE_CHANGED)
+    if changed is not None and {"old_spte", "new_spte"} <= changed.fields.keys():
+        values = np.concatenate([changed.fields[name][: 1 << 20].view(np.int64) for name in ("old_spte", "new_spte")])
+        old = int(np.isin(values, [int(EMPTY_61), int(FROZEN_61)]).sum())
+        recent = int(np.isin(values, [int(EMPTY_612), int(FROZEN_612)]).sum())
+        if old or recent:
+            return EMPTY_61 if old > recent else EMPTY_612
+    return EMPTY_61 if trace.kernel.startswith(("5.", "6.0.", "6.1.")) else EMPTY_612
+
+
+def vendor(trace: Trace) -> tuple[SpteFormat, str]:
+    """NPT or EPT, and what told: kvm_exit's field isa, a vendor's probes, else the SPTEs' values."""
+    exits = trace.events.get("kvm:kvm_exit")
+    if exits is not None and "isa" in exits.fields and len(exits):
+        return (EPT if exits.fields["isa"][0] == 1 else NPT), "by kvm_exit"
+    for name in trace.counts:
+        if name.startswith("kprobes:svm_"):
+            return NPT, "by the svm_ probes"
+        if name.startswith("kprobes:vmx_"):
+            return EPT, "by the vmx_ probes"
+    changed = trace.events.get(SPTE_CHANGED)
+    votes = {"NPT": 0, "EPT": 0}
+    if changed is not None and {"new_spte", "level"} <= changed.fields.keys():
+        sptes = changed.fields["new_spte"][:4096].view(np.int64).tolist()
+        for spte, level in zip(sptes, changed.fields["level"][:4096].tolist(), strict=True):
+            fmt = format_of(spte, level)
+            if fmt is not None:
+                votes[fmt.name] += 1
+    return (EPT if votes["EPT"] > votes["NPT"] else NPT), "by the SPTEs' values"

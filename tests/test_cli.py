@@ -1,0 +1,193 @@
+"""The program as a user meets it: text that fits a mail, JSON that keeps its schema, errors of one line, exit codes."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+import shootdown
+from tests.corpus import carried
+
+ROOT = Path(__file__).parent.parent
+SAMPLE = Path(shootdown.__file__).parent / "samples" / "6.12-splitting.dat"
+
+
+def run(*arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    """``shootdown ARGUMENTS``, as installed here."""
+    return subprocess.run(
+        [sys.executable, "-m", "shootdown", *arguments], input=stdin, capture_output=True, timeout=300, check=False
+    )
+
+
+def schemas() -> dict[str, dict[str, object]]:
+    """The JSON Schemas that docs/json.md states, by command."""
+    blocks = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / "json.md").read_text(), re.S)
+    return {schema["$id"]: schema for schema in map(json.loads, blocks)}
+
+
+def document(*arguments: str) -> dict[str, object]:
+    """What a command prints with --json."""
+    result = run(*arguments, "--json")
+    assert result.returncode == 0, result.stderr.decode()
+    loaded: dict[str, object] = json.loads(result.stdout)
+    return loaded
+
+
+@pytest.mark.parametrize("path", carried(), ids=lambda p: p.stem)
+def test_compare_fits_80_columns_and_its_json_keeps_its_schema(path: Path) -> None:
+    """For every recording, ``compare --all`` prints plain lines of at most 80 columns, and JSON as documented."""
+    result = run("compare", "--all", str(path))
+    assert result.returncode == 0 and result.stderr == b""
+    text = result.stdout.decode("ascii")
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+    jsonschema.validate(document("compare", "--all", str(path)), schemas()["compare"])
+
+
+@pytest.mark.parametrize("path", carried(), ids=lambda p: p.stem)
+def test_show_fits_80_columns_and_its_json_keeps_its_schema(path: Path) -> None:
+    """For every recording, ``show`` prints plain lines of at most 80 columns, and JSON as documented."""
+    result = run("show", str(path))
+    assert result.returncode == 0 and result.stderr == b""
+    assert [line for line in result.stdout.decode("ascii").splitlines() if len(line) > 80] == []
+    jsonschema.validate(document("show", str(path)), schemas()["show"])
+
+
+def test_compare_without_arguments_takes_the_sample() -> None:
+    """The main job runs on the recording that ships with the package, under all policies of the first screen."""
+    found = document("compare")["traces"][0]  # type: ignore[index]
+    assert [p["name"] for p in found["policies"]] == ["observed", "kernel-6.12", "promote"]
+    assert found["flush_source"] == "seen"
+    assert found["policies"][0]["flushes"] == found["policies"][1]["flushes"] == 26
+    assert found["policies"][2]["flushes"] == [14, 26]
+    assert SAMPLE.stat().st_size <= 1 << 20
+
+
+def test_the_history_of_policies_comes_with_all() -> None:
+    """--all adds eager, list, rcu and leaf-zap."""
+    found = document("compare", "--all")["traces"][0]  # type: ignore[index]
+    assert [p["name"] for p in found["policies"]][3:] == ["eager", "list", "rcu", "leaf-zap"]
+
+
+def test_a_trace_through_a_pipe_gives_the_same_answer() -> None:
+    """Standard input is as good as a file, for trace.dat too."""
+    piped = run("compare", "-", "--json", stdin=SAMPLE.read_bytes())
+    whole, named = json.loads(piped.stdout), document("compare", str(SAMPLE))
+    whole["traces"][0]["path"] = named["traces"][0]["path"] = ""  # type: ignore[index]
+    assert whole == named
+
+
+def test_csv_has_a_row_a_policy() -> None:
+    """--csv prints a header and one row for each trace and policy."""
+    lines = run("compare", "--csv", str(SAMPLE), str(SAMPLE)).stdout.decode().splitlines()
+    assert len(lines) == 1 + 2 * 3
+    assert lines[1].split(",")[1:5] == ["seen", "observed", "26", "26"]
+
+
+def test_the_cost_model_is_the_users_to_set() -> None:
+    """Time follows the options: twice the price of an SPTE change doubles what only changes cost."""
+    model = ("--flush-base-us", "0", "--flush-vcpu-us", "0", "--spte-us")
+    one, two = (document("compare", *model, price)["traces"][0]["policies"][0]["seconds"] for price in ("1", "2"))  # type: ignore[index]
+    changes = document("compare")["traces"][0]["changes"]  # type: ignore[index]
+    assert one == pytest.approx([changes * 1e-6] * 2) and two == pytest.approx([2 * x for x in one])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["compare", "no-such-file"], "no-such-file: no such file or directory"),
+        (["compare", "."], ".: is a directory"),
+        (["show", os.devnull], "is empty"),
+        (["show", str(SAMPLE), "--at", "noon"], "--at wants a time"),
+        (["show", str(SAMPLE), "--at", "+99"], "is outside the recording"),
+        (["show", str(SAMPLE), "--gfn", "40000"], "--gfn needs --at"),
+        (["show", str(SAMPLE), "--at", "+1", "--gfn", "5-4"], "the last comes before the first"),
+        (["compare", "--spte-us", "cheap"], "--spte-us wants microseconds"),
+        (["compare", "--spte-us", "3:2"], "--spte-us wants microseconds"),
+        (["compare", "--counters", "one"], "BEFORE AFTER"),
+        (["record", "--print", "--kernel", "4.19"], "4.19"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_1(arguments: list[str], says: str) -> None:
+    """What is wrong is said in one line on standard error, with exit code 1 and never a traceback."""
+    result = run(*arguments)
+    error = result.stderr.decode()
+    assert result.returncode == 1 and says in error, error
+    assert error.count("\n") == 1 and "Traceback" not in error
+
+
+def test_one_bad_file_does_not_lose_the_others() -> None:
+    """The readable recordings are still compared; the exit code tells of the unreadable one."""
+    result = run("compare", "no-such-file", str(SAMPLE))
+    assert result.returncode == 1
+    assert b"62 % of 26 flushes" in result.stdout and b"no-such-file" in result.stderr
+
+
+def test_a_closed_pipe_ends_quietly() -> None:
+    """``shootdown show --events | head`` leaves no complaint."""
+    shell = f"{sys.executable} -m shootdown show {SAMPLE} --events | head -2"
+    result = subprocess.run(["sh", "-c", shell], capture_output=True, timeout=300, check=True)
+    assert result.stdout.count(b"\n") == 2 and result.stderr == b""
+
+
+def test_show_prints_the_page_tables_of_a_moment() -> None:
+    """--at and --gfn print the tables then: huge before dirty logging, split after, with every SPTE decoded."""
+    before = run("show", str(SAMPLE), "--at", "13.96", "--gfn", "fcff000-fcff3ff").stdout.decode()
+    after = run("show", str(SAMPLE), "--at", "14.2", "--gfn", "fcff000-fcff3ff").stdout.decode()
+    assert "2: fcff000-fcff1ff 0000000003600ea7 2M pfn 3600 rwx A host-w mmu-w" in before
+    assert "1: fcff000-fcff1ff x512 0000000003600e6" in after and "table pfn 4b4ec rwx A" in after
+    found = document("show", str(SAMPLE), "--at", "14.2", "--gfn", "fcff000")
+    jsonschema.validate(found, schemas()["show"])
+
+
+def test_show_events_prints_every_event_in_order() -> None:
+    """--events prints as many lines as there are events, in the order of time, SPTEs decoded."""
+    lines = run("show", str(SAMPLE), "--events").stdout.decode().splitlines()
+    assert len(lines) == 97_653
+    times = [float(line.split(" ", 1)[0]) for line in lines]
+    assert times == sorted(times)
+    changed = next(line for line in lines if "kvm_tdp_mmu_spte_changed" in line)
+    assert "old_spte=8000000000000000 [empty]" in changed and "[table pfn" in changed
+
+
+def test_version_says_whether_it_is_compiled() -> None:
+    """--version names the version and the build."""
+    text = run("--version").stdout.decode()
+    assert text.startswith(f"shootdown {shootdown.__version__}, ")
+    assert "compiled (mypyc)" in text or "plain Python" in text
+
+
+def test_help_has_an_example_for_every_command() -> None:
+    """Each command's --help shows how it is used, in 80 columns."""
+    for command in ("compare", "show", "record"):
+        text = run(command, "--help").stdout.decode()
+        assert "Example" in text
+        assert [line for line in text.splitlines() if len(line) > 80] == []
+
+
+def test_readme_shows_what_the_program_prints() -> None:
+    """The output in README is, to the character, that of the command above it."""
+    readme = (ROOT / "README.md").read_text()
+    shown = re.findall(r"```console\n\$ (shootdown [^\n]*)\n(.*?)```", readme, re.S)
+    assert shown, "README shows no output"
+    for command, output in shown:
+        assert run(*command.split()[1:]).stdout.decode() == output, command
+
+
+def test_compiled_and_plain_give_identical_output(tmp_path: Path) -> None:
+    """The installed package and the plain sources print the same, to the byte."""
+    plain = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    for path in (SAMPLE, *carried()[:4]):
+        for arguments in (["compare", "--all", "--json", str(path)], ["show", "--json", str(path)]):
+            other = subprocess.run(
+                [sys.executable, "-m", "shootdown", *arguments],
+                capture_output=True,
+                env=plain,
+                cwd=tmp_path,
+                check=True,
+            )
+            assert run(*arguments).stdout == other.stdout

@@ -26,6 +26,7 @@ COMPILED = [
     "src/shootdown/trace/roots.py",
     "src/shootdown/trace/state.py",
     "src/shootdown/trace/tables.py",
+    "src/shootdown/trace/task.py",
 ]
 
 GROUP = "shootdown_native"

@@ -98,7 +98,7 @@ class Recording:
     cmdlines: str = ""
     options: Sequence[tuple[int, bytes]] = ()
     clock: str = "local"
-    cpus: dict[int, Iterable[bytes]] = field(default_factory=dict)
+    cpus: dict[int, Iterable[bytes]] = field(default_factory=dict, repr=False)
 
 
 def write(path: Path, what: Recording) -> dict[str, int]:

@@ -13,9 +13,9 @@ from shootdown.trace.events import Trace
 from shootdown.trace.findings import Finding
 from shootdown.trace.history import SPTE_CHANGED, WANTED, follow
 from shootdown.trace.read import read_trace
-from tests.corpus import carried
+from tests.corpus import SAMPLE, get
 
-PATH = next(p for p in carried() if p.stem == "6.12-smm")
+PATH = get("6.12-smm")
 TRUE = read_trace(str(PATH), WANTED)
 CHANGES = TRUE.events[SPTE_CHANGED]
 
@@ -80,11 +80,11 @@ def test_a_writable_leaf_that_the_mmu_may_not_write_is_found() -> None:
 
 def test_a_child_left_in_a_removed_table_is_found() -> None:
     """Without the event that froze a present child, its table is freed with it inside."""
-    frozen = np.flatnonzero(
-        (CHANGES.fields["new_spte"] == 0x80000000000005A0) & (CHANGES.fields["old_spte"] & 0x800 != 0)
-    )
-    trace = read_trace(str(PATH), WANTED)
+    trace = read_trace(str(SAMPLE), WANTED)
     events = trace.events[SPTE_CHANGED]
+    frozen = np.flatnonzero(
+        (events.fields["new_spte"] == 0x80000000000005A0) & (events.fields["old_spte"] & 0x800 != 0)
+    )
     keep = np.delete(np.arange(len(events)), frozen[0])
     for name in ("order", "time", "cpu", "pid"):
         setattr(events, name, getattr(events, name)[keep])
@@ -96,15 +96,10 @@ def test_a_free_of_a_table_in_use_is_found() -> None:
     """The RCU callback of a table that is still linked, moved before its unlinking, is found."""
     trace = read_trace(str(PATH), WANTED)
     free = trace.events["kprobes:tdp_mmu_free_sp_rcu_callback"]
-    spts = {int(s) >> 12 & 0x3FFFF: i for i, s in enumerate(free.fields["spt"])}
-    link = next(
-        i
-        for i in range(len(CHANGES))
-        if CHANGES.fields["new_spte"][i] & 0x880 == 0x800
-        and CHANGES.fields["level"][i] == 2
-        and (int(CHANGES.fields["new_spte"][i]) >> 12) & 0x3FFFF in spts
-    )
-    row = spts[(int(CHANGES.fields["new_spte"][link]) >> 12) & 0x3FFFF]
+    row = int(np.flatnonzero(free.fields["role"] & 15 == 1)[0])
+    frame = int(free.fields["spt"][row]) >> 12 & 0x3FFFF
+    linking = (CHANGES.fields["new_spte"] >> 12 & 0x3FFFF == frame) & (CHANGES.fields["level"] == 2)
+    link = int(np.flatnonzero(linking & (CHANGES.fields["gfn"] == free.fields["gfn"][row]))[0])
     free.order[row] = CHANGES.order[link] + 1
     other = [e for e in trace.events.values() if e is not free]
     for events in other:
@@ -130,7 +125,11 @@ def finding(rule: str, **fields: int) -> Finding:
 CASES: dict[str, tuple[Finding, list[Finding]]] = {
     "traced the other way round": (
         finding(findings.OLD_VALUE, late_at=5_001),
-        [finding(findings.OLD_VALUE), finding(findings.OLD_VALUE, late_at=4_999), finding(findings.NEW_PFN, late_at=5_001)],
+        [
+            finding(findings.OLD_VALUE),
+            finding(findings.OLD_VALUE, late_at=4_999),
+            finding(findings.NEW_PFN, late_at=5_001),
+        ],
     ),
     "another CPU was faster": (
         finding(findings.NEVER_LINKED, late_at=5_000),
@@ -146,7 +145,11 @@ CASES: dict[str, tuple[Finding, list[Finding]]] = {
     ),
     "free not reported by its probe": (
         finding(findings.NEVER_FREED, late_at=5_001),
-        [finding(findings.NEVER_FREED), finding(findings.NEVER_FREED, late_at=5_000), finding(findings.FREED_USED, late_at=5_001)],
+        [
+            finding(findings.NEVER_FREED),
+            finding(findings.NEVER_FREED, late_at=5_000),
+            finding(findings.FREED_USED, late_at=5_001),
+        ],
     ),
     "recording ended early": (
         finding(findings.NEVER_FREED, time=9_100),

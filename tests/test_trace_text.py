@@ -1,11 +1,13 @@
 """Traces as text: every tool's text gives the same columns, and damaged text costs no more than its damaged lines."""
 
+import contextlib
 import io
 import lzma
 import os
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from shootdown.errors import InputError
 from shootdown.trace import text_lines
-from shootdown.trace.events import Lost, Trace
+from shootdown.trace.events import Array, Lost, Trace
 from shootdown.trace.read import read_trace
 from shootdown.trace.text import LINE_MAX, looks_like_text, read_text
 
@@ -33,9 +35,9 @@ def sample(name: str) -> bytes:
     return lzma.decompress((DATA / f"{name}.txt.xz").read_bytes())
 
 
-def read(text: str | bytes, **options: object) -> Trace:
+def read(text: str | bytes, **options: Any) -> Trace:
     """The trace in a text."""
-    return read_text(io.BytesIO(text if isinstance(text, bytes) else text.encode()), "a.txt", **options)  # type: ignore[arg-type]
+    return read_text(io.BytesIO(text if isinstance(text, bytes) else text.encode()), "a.txt", **options)
 
 
 def lines(name: str) -> list[str]:
@@ -72,11 +74,8 @@ def assert_same(left: Trace, right: Trace, microseconds: int = 0) -> None:
 # Of the role of a table no text shows every bit; tests of it are below.
 SHOWN_IN_PART = {(GET, "role"), ("kvmmmu:kvm_mmu_prepare_zap_page", "role")}
 
-REPORT = """cpus=2
-           tdpload-243   [000]    24.336782: kvm_tdp_mmu_spte_changed: as id 0 gfn 0 level 4 old_spte 8000000000000000 new_spte 4e00827
-           tdpload-243   [000]    24.336948: kvm_tdp_mmu_spte_changed: as id 0 gfn 1 level 3 old_spte 0 new_spte 4dff827
-           tdpload-244   [001]    24.337000: kvm_tdp_mmu_spte_changed: as id 1 gfn 2 level 2 old_spte 5a0 new_spte 4dfe827
-"""
+REPORT = (DATA / "short.txt").read_text()
+PERF = (DATA / "perf.txt").read_text()
 
 
 # One buffer, many texts
@@ -84,7 +83,7 @@ REPORT = """cpus=2
 
 @pytest.mark.parametrize("form", ["noplugin", "raw", "tracefs", "perf"])
 def test_every_text_of_one_buffer_gives_the_same_events(form: str) -> None:
-    """The report, with and without plugins, raw, tracefs and perf: same counts, same columns wherever they are shown."""
+    """The report with and without plugins, raw, tracefs and perf: same counts, same columns wherever they are shown."""
     report = read(sample("6.12-text-report"))
     if form == "perf":
         other = read("\n".join(as_perf(x) for x in lines("6.12-text-tracefs") if not x.startswith("#")))
@@ -127,7 +126,7 @@ def test_a_text_tells_its_tool_and_clock(name: str, form: str, clock: str, cpus:
 @pytest.mark.skipif(not CORPUS_TEXTS, reason="no corpus of traces: set SHOOTDOWN_TRACES to its folder")
 @pytest.mark.parametrize("path", CORPUS_TEXTS, ids=lambda path: f"{path.parent.name}-{path.name.partition('.')[0]}")
 def test_every_recorded_text_gives_what_its_trace_dat_gives(path: Path) -> None:
-    """All texts of the corpus, whole: counts, order, tasks and every field that is shown equal the binary recording's."""
+    """The whole texts of the corpus: counts, order, tasks and all fields that are shown equal the trace.dat's."""
     text, binary = read(lzma.decompress(path.read_bytes())), read_trace(str(path.parent / "trace.dat"))
     assert not text.warnings
     assert_same(text, binary, microseconds=1)
@@ -138,64 +137,15 @@ def test_every_recorded_text_gives_what_its_trace_dat_gives(path: Path) -> None:
 # One line of each event
 
 
-EVENT_LINES = [
-    (SPTE, "as id 1 gfn fc level 2 old_spte 8000000000000000 new_spte 4e00827", "gfn=252 old_spte=0x8000000000000000 new_spte=0x4e00827 level=2 as_id=1"),
-    (FAST, "vcpu 1 gva 400ff000 error_code P|W|U|0x100000000 sptep 0xffff8c4cdbc23ff0 old 0x27eae65 new 27eae67 spurious 0 fixed 1", "vcpu_id=1 cr2_or_gpa=0x400ff000 error_code=0x100000007 sptep=0xffff8c4cdbc23ff0 old_spte=0x27eae65 new_spte=0x27eae67 spurious=0 fixed=1"),
-    (FAST, "vcpu 1 gva 0 error_code  sptep 0000000007a68290 old 0 new 5a0 spurious 1 fixed 0", "vcpu_id=1 cr2_or_gpa=0 error_code=0 old_spte=0 new_spte=0x5a0 spurious=1 fixed=0"),
-    (FAST, "vcpu 0 gva 1000 error_code RSVD|F|PK sptep (nil) old 0 new 0 spurious 0 fixed 0", "vcpu_id=0 cr2_or_gpa=0x1000 error_code=0x38 sptep=0 old_spte=0 new_spte=0 spurious=0 fixed=0"),
-    (GET, "sp gen 1 gfn 40000 l2 8-byte q0 direct w-x invalid !nxe !ad root 3 unsync existing", "mmu_valid_gen=1 gfn=0x40000 role=0x10b82 root_count=3 unsync=1 created=0"),
-    (GET, "new sp gfn fc0 1 q2 -ux pae nxe !wp smep smap smm root 0 sync", "gfn=0xfc0 role=0x100d551 root_count=0 unsync=0 created=1"),
-    (GET, "[FAILED TO PARSE] mmu_valid_gen=0 gfn=134217728 role=14211 root_count=0 unsync=0 created=1", "mmu_valid_gen=0 gfn=134217728 role=14211 root_count=0 unsync=0 created=1"),
-    ("kvmmmu:kvm_mmu_prepare_zap_page", "2 q0 direct wux !pae nxe wp root 0 sync", "role=14210 root_count=0 unsync=0"),
-    ("kvmmmu:kvm_mmu_unsync_page", "sp gen 0 gfn 1 l1 4-byte q3 --- nxe ad root 0 unsync", "mmu_valid_gen=0 gfn=1 role=0x1071 root_count=0 unsync=1"),
-    ("kvmmmu:kvm_mmu_spte_requested", "gfn 40000 pfn 2c48 level 1", "gfn=0x40000 pfn=0x2c48 level=1"),
-    ("kvmmmu:kvm_mmu_set_spte", "gfn 1 spte 2c48e67 (r-x-) level 1 at 4dfe008", "gfn=1 spte=0x2c48e67 sptep=0x4dfe008 level=1 r=1 x=1 u=0"),
-    ("kvmmmu:kvm_mmu_set_spte", "gfn 1 spte 2c48e67 (-w-) level 3 at 4dfe008", "gfn=1 spte=0x2c48e67 sptep=0x4dfe008 level=3 r=0 x=0 u=-1"),
-    ("kvmmmu:kvm_mmu_split_huge_page", "gfn 40000 spte 100000ee7 level 3 errno -16", "gfn=0x40000 spte=0x100000ee7 level=3 errno=-16"),
-    ("kvmmmu:kvm_mmu_zap_all_fast", "kvm-mmu-valid-gen 1 used_pages 1f", "mmu_valid_gen=1 mmu_used_pages=31"),
-    ("kvmmmu:mark_mmio_spte", "sptep:0xffff88e78404a000 gfn 80000 access 7 gen 8", "sptep=0xffff88e78404a000 gfn=0x80000 access=7 gen=8"),
-    ("kvmmmu:mark_mmio_spte", "sptep:000000008734b260 gfn 80000 access 7 gen 1a", "gfn=0x80000 access=7 gen=26"),
-    ("kvmmmu:check_mmio_spte", "spte 80000c0000067 kvm_gen e spte-gen c valid 0", "kvm_gen=14 spte_gen=12 spte=0x80000c0000067"),
-    ("kvmmmu:handle_mmio_page_fault", "addr:0 gfn fee00 access 6", "addr=0 gfn=0xfee00 access=6"),
-    ("kvmmmu:kvm_mmu_pagetable_walk", "addr 41037f pferr 14 U|F", "addr=0x41037f pferr=0x14"),
-    ("kvm:kvm_page_fault", "vcpu 0 rip 0x4063b0 address 0x0000000000180000 error_code 0x200000006", "vcpu_id=0 guest_rip=0x4063b0 fault_address=0x180000 error_code=0x200000006"),
-    ("kvm:kvm_entry", "vcpu 1, rip 0x1000", "vcpu_id=1 rip=0x1000"),
-    ("kvm:kvm_entry", "vcpu 1 rip 0x1000", "vcpu_id=1 rip=0x1000"),
-    ("kvm:kvm_entry", "vcpu 1, rip 0x1000[immediate exit]", "vcpu_id=1 rip=0x1000"),
-    ("kvm:kvm_entry", "vcpu 1, rip 0x1000 intr_info 0x80000030 error_code 0x00000000", "vcpu_id=1 rip=0x1000 intr_info=0x80000030 error_code=0"),
-    ("kvm:kvm_exit", "reason EXIT_NPF rip 0x1000 info 100000014 1000", "guest_rip=0x1000 info1=0x100000014 info2=0x1000"),
-    ("kvm:kvm_exit", "vcpu 0 reason UD excp rip 0x10 info1 0x0000000000000001 info2 0x0000000000000002 intr_info 0x00000003 error_code 0x00000004", "guest_rip=16 info1=1 info2=2 intr_info=3 error_code=4 vcpu_id=0"),
-    ("kvm:kvm_exit", "vcpu 0 reason npf rip 0x10 info1 0x01 info2 0x02 intr_info 0x03 error_code 0x04 requests 0x0000000000000300", "guest_rip=16 info1=1 info2=2 intr_info=3 error_code=4 vcpu_id=0 requests=0x300"),
-    ("kvm:kvm_unmap_hva_range", "mmu notifier unmap range: 0x007f6a57e00000 -- 0x007f6a58000000", "start=0x7f6a57e00000 end=0x7f6a58000000"),
-    ("kvm:kvm_age_hva", "mmu notifier age hva: 0x007f6a57e00000 -- 0x007f6a57e01000", "start=0x7f6a57e00000 end=0x7f6a57e01000"),
-    ("kvm:kvm_set_spte_hva", "mmu notifier set pte hva: 0x007f7e7e75e000", "hva=0x7f7e7e75e000"),
-    ("kvm:kvm_test_age_hva", "mmu notifier test age hva: 0x007f7e7e75e000", "hva=0x7f7e7e75e000"),
-    ("kvm:kvm_dirty_ring_push", "ring 1: dirty 0x2d reset 0x0 slot 65537 offset 0x22c (used 45)", "index=1 dirty_index=45 reset_index=0 slot=65537 offset=0x22c"),
-    ("kvm:kvm_dirty_ring_reset", "ring 0: dirty 0x200 reset 0x100 (used 256)", "index=0 dirty_index=0x200 reset_index=0x100"),
-    ("kvm:kvm_dirty_ring_exit", "vcpu 3", "vcpu_id=3"),
-    ("kvm:kvm_smm_transition", "vcpu 0: leaving SMM, smbase 0x30000", "vcpu_id=0 smbase=0x30000 entering=0"),
-    ("kvm:kvm_mmio", "mmio unsatisfied-read len 4 gpa 0x80000000 val 0x0", "type=0 len=4 gpa=0x80000000 val=0"),
-    ("kvm:kvm_mmio", "mmio write len 8 gpa 0xfee00000 val 0xffffffffffffffff", "type=2 len=8 gpa=0xfee00000 val=0xffffffffffffffff"),
-    ("kvm:kvm_userspace_exit", "reason KVM_EXIT_IO (2)", "reason=2"),
-    ("kvm:kvm_userspace_exit", "reason restart (4)", "errno=-4"),
-    ("kvm:vcpu_match_mmio", "gva 0x80000000 gpa 0x80000000 Read GPA", "gva=0x80000000 gpa=0x80000000 write=0 gpa_match=1"),
-    ("kprobes:tdp_mmu_zap_leafs", "(ffffffffc04f6884) kvm=0xffffcc9640189000 can_yield=1 slot=-2", "__probe_ip=0xffffffffc04f6884 kvm=0xffffcc9640189000 can_yield=1 slot=-2"),
-    ("kprobes:tdp_mmu_zap_leafs", "(tdp_mmu_zap_leafs+0x4/0x1c0 [kvm]) kvm=0xffffcc9640189000", "kvm=0xffffcc9640189000"),
-    ("kprobes:kvm_tdp_mmu_map__ret", "(ffffffffc052dfb4 <- ffffffffc0310d4c) ret=-22", "__probe_func=0xffffffffc052dfb4 __probe_ret_ip=0xffffffffc0310d4c ret=-22"),
-    ("kprobes:kvm_tdp_mmu_map__ret", "(kvm_vm_ioctl+0xa85/0x18b0 [kvm] <- kvm_tdp_mmu_map) ret=4", "ret=4"),
-    ("kprobes:kvm_tdp_mmu_map__ret", " __probe_func=ffffffffc052dfb4 __probe_ret_ip=ffffffffc0310d4c ret=4", "__probe_func=0xffffffffc052dfb4 __probe_ret_ip=0xffffffffc0310d4c ret=4"),
-    ("kprobes:named", '(named+0x4/0x10) name="a b" list={0x1,0x2} at=0x10', "at=16"),
-    ("kprobes:all_ones", "(all_ones+0x4/0x10) mask=18446744073709551615", "mask=0xffffffffffffffff"),
-    ("unknown:sched_wakeup", "comm=a b pid=18 prio=0 [0] target_cpu=000", "pid=18 prio=0 target_cpu=0"),
-    ("kvm:kvm_pio", "pio_write at 0x70 size 1 count 1 val 0x8f", ""),
-]  # fmt: skip
+EVENT_LINES = (DATA / "events.txt").read_text().splitlines()[1:]
 
 
-@pytest.mark.parametrize(("kind", "text", "fields"), EVENT_LINES)
-def test_an_event_gives_the_fields_that_its_text_shows(kind: str, text: str, fields: str) -> None:
+@pytest.mark.parametrize(("event", "fields"), list(zip(EVENT_LINES[::2], EVENT_LINES[1::2], strict=True)))
+def test_an_event_gives_the_fields_that_its_text_shows(event: str, fields: str) -> None:
     """Each way to write each event, as ftrace and as perf write the rest of the line: these fields and no others."""
     expected = {name: int(value, 0) for name, value in (pair.split("=") for pair in fields.split())}
-    name = kind.partition(":")[2]
+    system, name, text = event.split(":", 2)
+    kind = f"{system}:{name}"
     written = [f"CPU 0/KVM-1234 [007] d..1. 1.000001: {name}: {text}"]
     if not kind.startswith("unknown:"):
         written.append(f"CPU 0/KVM  1234 [007] 1.000001: {kind}: {text}")
@@ -216,28 +166,6 @@ def test_every_event_of_the_table_is_read_from_its_raw_fields() -> None:
 
 
 # Lines of perf
-
-
-PERF = """\
-# ========
-# hostname : h
-# os release : 6.1.0-56-amd64
-# nrcpus online : 4
-# ========
-#
-     CPU 0/KVM  1234 [001]    24.216839:             kvmmmu:kvm_tdp_mmu_spte_changed: as id 0 gfn 1 level 1 old_spte 0 new_spte 2c48e67
-     CPU 1/KVM  1230/1235  [002]    24.216840:             kvmmmu:kvm_tdp_mmu_spte_changed: as id 0 gfn 2 level 1 old_spte 0 new_spte 2c49e67
-\tffffffffc052dfb4 __handle_changed_spte+0x54 ([kvm])
-\t           d4ad7 __GI___ioctl+0x7 (/usr/lib/x86_64-linux-gnu/libc.so.6)
-\t               1 [unknown] ([unknown])
-
- kworker/0:1-mm   61 [000] K  24.216841123:       1 kvmmmu:kvm_tdp_mmu_spte_changed: as id 0 gfn 3 level 1 old_spte 0 new_spte 2c50e67  ffffffffc052dfb4 __handle_changed_spte+0x54 ([kvm])
-         swapper     0 [003]    24.216842: PERF_RECORD_COMM: swapper:0/0
-         swapper     0 [003]    24.216843: PERF_RECORD_LOST lost 12
-         swapper     0 [003]    24.216844: probe:kvm_flush_remote_tlbs: (ffffffffc02bb740) kvm=0xffffd019803fd000
-         swapper     0 [003]    24.216845: kprobes:kvm_flush_remote_tlbs__ret: (ffffffffc02bb740 <- ffffffffc03176aa)
-         swapper     0 [003]    24.216846: sched:sched_switch: prev_comm=a prev_pid=61 prev_prio=120 prev_state=D ==> next_pid=18 next_prio=0
-"""  # noqa: E501
 
 
 def test_perf_lines_of_all_kinds_are_read() -> None:
@@ -377,7 +305,7 @@ def test_a_quoted_mail_gives_what_the_trace_gives() -> None:
     ]
     trace, plain = read("\n".join(mail)), read("\n".join(some))
     assert_same(trace, plain)
-    assert trace.warnings == ["a.txt: 5 of 309 lines are not events, first: line 1: 'Hi,'"]
+    assert trace.warnings == ["a.txt: 5 of 308 lines are not events, first: line 1: 'Hi,'"]
 
 
 @pytest.mark.parametrize("width", [60, 72, 78, 100])
@@ -440,7 +368,7 @@ def test_fields_that_only_some_lines_show_are_left_out_and_said_once() -> None:
 
 
 def test_raw_numbers_that_look_decimal_are_not_misread() -> None:
-    """Older libraries print decimal numbers where newer ones print hexadecimal ones: such fields are left out, and said."""
+    """Old libraries print decimal numbers where newer ones print hexadecimal ones: these are left out, and said."""
     old = re.sub(
         r"(gfn|old_spte|new_spte|spte|pfn)=([0-9a-f]+)\b",
         lambda m: f"{m[1]}={int(m[2], 16)}",
@@ -520,7 +448,9 @@ def test_bytes_that_are_no_text_cost_only_their_lines() -> None:
     """NULs, broken UTF-8, carriage returns and control characters between the lines and in names."""
     some = REPORT.encode().splitlines()
     trace = read(
-        b"\r\n".join([some[0], b"\x00\xff\xfe\x80garbage\x01", some[1], some[2].replace(b"tdp", b"\xff\xc3", 1), some[3]])
+        b"\r\n".join(
+            [some[0], b"\x00\xff\xfe\x80garbage\x01", some[1], some[2].replace(b"tdp", b"\xff\xc3", 1), some[3]]
+        )
     )
     assert trace.total == 3 and "1 of 5 lines are not events, first: line 2" in trace.warnings[0]
 
@@ -554,10 +484,10 @@ HOSTILE = [
 
 @pytest.mark.parametrize("line", HOSTILE, ids=range(len(HOSTILE)))
 def test_no_line_takes_long(line: str) -> None:
-    """Made to slow a reader down: a long line takes milliseconds, a hundred of them under ten seconds."""
+    """Lines made to slow a reader down: one of 64 KiB takes tens of milliseconds at most."""
     begin = time.perf_counter()
-    trace = read(REPORT + (line + "\n") * 100)
-    assert time.perf_counter() - begin < 10
+    trace = read(REPORT + (line + "\n") * 20)
+    assert time.perf_counter() - begin < 4
     assert trace.counts[SPTE] == 3
 
 
@@ -602,9 +532,8 @@ def test_damaged_text_never_breaks_the_reader(text: bytes) -> None:
     assert trace.total == sum(map(len, trace.events.values())) and trace.first <= trace.last
     for kind, events in trace.events.items():
         assert len(events) == trace.counts[kind] > 0
-        assert all(
-            len(column) == len(events) for column in (events.time, events.cpu, events.pid, *events.fields.values())
-        )
+        columns: list[Array] = [events.time, events.cpu, events.pid, *events.fields.values()]
+        assert all(len(column) == len(events) for column in columns)
         assert (np.diff(events.order) > 0).all() and (np.diff(events.time) >= 0).all()
 
 
@@ -612,16 +541,16 @@ def test_damaged_text_never_breaks_the_reader(text: bytes) -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_never_break_the_reader(text: bytes) -> None:
     """It gives a trace or an InputError, never anything else."""
-    try:
+    with contextlib.suppress(InputError):
         assert read(text).total > 0
-    except InputError:
-        pass
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.sampled_from(REAL), max_size=20), st.integers(0, 19))
-def test_lines_between_events_change_nothing(some: list[str], at: int) -> None:
-    """Whole lines of other text, apart by blank lines, leave every event as it was."""
-    base = [line for line in lines("6.12-text-report")[1:60] if line.strip()]
-    mixed = [*base[:at], "", "and then it went wrong:", "", *base[at:]]
-    assert_same(read("\n".join(mixed)), read("\n".join(base)))
+@given(st.text(max_size=200), st.integers(0, 59))
+def test_paragraphs_between_events_change_nothing(prose: str, at: int) -> None:
+    """Other text, apart by blank lines, leaves every event as it was."""
+    base = lines("6.12-text-report")[1:60]
+    assert_same(read("\n".join([*base[:at], "", prose, "", *base[at:]])), BASE)
+
+
+BASE = read("\n".join(lines("6.12-text-report")[1:60]))

@@ -16,7 +16,7 @@ BAD_INPUT, INTERRUPTED = 1, 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
-@click.version_option(message=f"shootdown {__version__}, {describe()}")
+@click.version_option(__version__, message=f"shootdown {__version__}, {describe()}")
 def cli() -> None:
     """What KVM's TLB flushes cost, and what other flush policies would cost.
 

@@ -30,23 +30,23 @@ Range = tuple[int, int]
 
 
 class Policy(Protocol):
-    """A flush policy: its name, what it is in one line, and its rules.
-
-    defers     tables wait for the end of the operation before RCU gets them
-    unsure     what makes its counts ranges
-    """
+    """A flush policy and its rules."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As the command line and JSON call it."""
 
     @property
-    def title(self) -> str: ...
+    def title(self) -> str:
+        """What it is, in one line."""
 
     @property
-    def defers(self) -> bool: ...
+    def defers(self) -> bool:
+        """Do tables wait for the end of the operation before RCU gets them?"""
 
     @property
-    def unsure(self) -> str: ...
+    def unsure(self) -> str:
+        """What makes its counts ranges."""
 
     def flushes(self, op: Op, yields: bool) -> Range:
         """Remote flushes that the operation causes under this policy.

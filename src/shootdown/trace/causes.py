@@ -1,4 +1,4 @@
-"""What may explain a breach of a rule in a recording: each cause is a predicate over the finding; the first fit wins."""
+"""What may explain a breach of a rule in a recording: causes, each a predicate over a finding; the first fit wins."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def ended_early(finding: Finding, recording: Recording) -> bool:
 def free_not_reported(finding: Finding, recording: Recording) -> bool:
     """The probe missed the free: RCU callbacks of a CPU run in order, and one that was queued there later has run.
 
-    A kprobe misses hits in an interrupt taken inside another probe's handler; ``kprobe_profile`` of tracefs counts them.
+    A kprobe misses hits in an interrupt taken within another probe's handler; tracefs's ``kprobe_profile`` counts them.
     """
     return finding.rule == NEVER_FREED and finding.late_at > finding.time
 

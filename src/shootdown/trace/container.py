@@ -228,6 +228,8 @@ def open_container(path: str, file: int) -> Container:
         _read_v7(box, head.number(8), head.at - 8)
     else:
         _read_v6(box, head.at)
+    for count in box.option("CPUCOUNT"):
+        box.cpus = max(box.cpus, min(int.from_bytes(count[:4], "little"), CPUS_MAX))
     if not box.header_page or not box.formats:
         raise InputError(
             "holds no event formats", path=path, offset=box.places.get("EVENT_FORMATS", head.at),

@@ -82,6 +82,7 @@ def read_trace_dat(
 
     _keep_heap()
     collected = _Collector(box, wanted)
+    trace.defined = frozenset(collected.names.values())
     spans: list[tuple[int, int]] = []
     for cpus, pages in _batches(box):
         records = walk(pages, layout)
@@ -363,16 +364,16 @@ def _join(parts: list[Array], dtype: npt.DTypeLike) -> Array:
 
 
 def _set_clock(trace: Trace, box: Container) -> None:
-    """Apply what the options say about time: a fixed offset, or how to turn ticks of the TSC into nanoseconds."""
+    """Apply what the options say about time, as trace-cmd does.
+
+    DATE and OFFSET move it; TSC2NSEC turns ticks of the TSC into nanoseconds (its own offset is for guests' traces).
+    """
     ticks = "tsc" in trace.clock or trace.clock in ("counter", "uptime")
     trace.hertz = None if ticks else 1e9
-    scale = box.option("TSC2NSEC")
-    shift_text = box.text("OFFSET")
-    offset = int(shift_text) if re.fullmatch(r"-?\d{1,18}", shift_text) else 0
+    offset = _whole(box.text("OFFSET")) + 1000 * _whole(box.text("DATE"))
     multiplier = bits = 0
-    if scale and len(scale[0]) >= 16:
-        multiplier, bits = (int.from_bytes(scale[0][i : i + 4], "little") for i in (0, 4))
-        offset += int.from_bytes(scale[0][8:16], "little", signed=True)
+    for scale in box.option("TSC2NSEC"):
+        multiplier, bits = (int.from_bytes(scale[i : i + 4], "little") for i in (0, 4))
     if multiplier and bits <= 32:
         trace.hertz = 1e9
     else:
@@ -385,10 +386,19 @@ def _set_clock(trace: Trace, box: Container) -> None:
             ticks = time.view(np.uint64)
             low, high = (ticks & 0xFFFFFFFF) * np.uint64(multiplier), (ticks >> 32) * np.uint64(multiplier)
             time = ((low >> bits) + (high << (32 - bits))).view(np.int64)
-        return time + np.array(offset & (1 << 64) - 1, np.uint64).view(np.int64)
+        return time + np.array([offset & (1 << 64) - 1], np.uint64).view(np.int64)
 
     for events in trace.events.values():
         events.time = convert(events.time)
-    first, last, *lost = convert(np.array([trace.first, trace.last, *(x.time for x in trace.lost)], np.int64)).tolist()
-    trace.first, trace.last = first, last
-    trace.lost = [Lost(x.cpu, time, x.count) for x, time in zip(trace.lost, lost, strict=True)]
+    ends = convert(np.array([trace.first, trace.last, *(x.time for x in trace.lost)], np.int64)).tolist()
+    trace.first, trace.last = ends[:2]
+    trace.lost = [Lost(x.cpu, time, x.count) for x, time in zip(trace.lost, ends[2:], strict=True)]
+
+
+def _whole(text: str) -> int:
+    """A whole number as the C library's strtoll reads it, 0 if there is none."""
+    found = re.match(r"([+-]?)(?:0x([0-9a-fA-F]{1,16})|([0-9]{1,18}))", text)
+    if not found:
+        return 0
+    size = int(found[2], 16) if found[2] else int(found[3])
+    return -size if found[1] == "-" else size

@@ -36,7 +36,7 @@ class Events:
 
 @dataclass(slots=True, frozen=True)
 class Lost:
-    """A place where the kernel dropped events: before the event at ``time`` on ``cpu``; ``count`` is None if unknown."""
+    """Where the kernel dropped events: before the event at ``time`` on ``cpu``; ``count`` is None if unknown."""
 
     cpu: int
     time: int

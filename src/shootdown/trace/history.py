@@ -8,17 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..mmu.spte import EMPTY_61, EMPTY_612, EPT, FROZEN_61, FROZEN_612, NPT, SpteFormat, format_of
+from . import rebuild
 from .causes import Recording, explain
+from .codes import KINDS
 from .events import Trace
 from .op import Op
 from .operations import Tracker
-from . import rebuild
 from .state import State
-from .codes import KINDS
 from .stream import chunks
+from .tables import ROLE_SMM, ROLE_SPACE
 from .vms import kvm_of_threads, recovery_threads, vcpus_of_vms, vm_of_threads
 
 SPTE_CHANGED = "kvmmmu:kvm_tdp_mmu_spte_changed"
+GET_PAGE = "kvmmmu:kvm_mmu_get_page"
 FLUSH_PROBE = "kprobes:kvm_flush_remote_tlbs"
 FREE_PROBE = "kprobes:tdp_mmu_free_sp_rcu_callback"
 GRACE_S = 1.0
@@ -55,12 +57,10 @@ def follow(
     """Recover operations and page tables, up to the time ``stop`` if that is not negative."""
     chosen, told = (fmt, "as asked for") if fmt else vendor(trace)
     guest_seen = "kvm:kvm_entry" in trace.events and "kvm:kvm_exit" in trace.events
-    tracker = Tracker(
-        kvm_of_threads(trace), vm_of_threads(trace), recovery_threads(trace), chosen, guest_seen
-    )
-    sees_frees = trace.records(FREE_PROBE) and stop < 0
+    tracker = Tracker(kvm_of_threads(trace), vm_of_threads(trace), recovery_threads(trace), chosen, guest_seen)
+    sees_frees = trace.records(FREE_PROBE) and stop < 0 and shows_which(trace)
     by_value = not tracker.kvm_of and len(tracker.kvms) > 1
-    state = State(chosen, empty_value(trace), trace.first, trace.last, stop, sees_frees, by_value)
+    state = State(chosen, empty_value(trace), trace.first, trace.last, stop, sees_frees, by_value, spaces_told(trace))
     done = 0
     for chunk in chunks(trace):
         ops: list[Op | None] = []
@@ -76,13 +76,31 @@ def follow(
     grace = int(GRACE_S * (trace.hertz or 1e9))
     causes = explain(state.findings, Recording(trace.first, trace.last, grace))
     ops_all = [*tracker.ops, *tracker.maps.values()]
-    return History(
-        trace, chosen, told, ops_all, tracker, state, causes, vcpus_of_vms(trace), trace.records(FLUSH_PROBE), guest_seen
-    )  # fmt: skip
+    flushes_seen = trace.records(FLUSH_PROBE)
+    vcpus = vcpus_of_vms(trace)
+    return History(trace, chosen, told, ops_all, tracker, state, causes, vcpus, flushes_seen, guest_seen)
+
+
+def shows_which(trace: Trace) -> bool:
+    """Does the probe on frees tell which table it was? Its arguments need offsets not known of every kernel."""
+    frees = trace.events.get(FREE_PROBE)
+    return frees is None or {"gfn", "role", "spt"} <= frees.fields.keys()
+
+
+def spaces_told(trace: Trace) -> int:
+    """Bits of a role that made tables tell, of those that tell address spaces apart.
+
+    The text of a role leaves out guest_mode, and in some forms SMM; then no role has the bit.
+    """
+    made = trace.events.get(GET_PAGE)
+    if trace.form.startswith("trace.dat") or made is None or "role" not in made.fields:
+        return int(ROLE_SPACE)
+    seen = int(np.bitwise_or.reduce(made.fields["role"])) & int(ROLE_SPACE)
+    return int(ROLE_SMM) * (seen & int(ROLE_SMM) != 0) | (seen & ~int(ROLE_SMM))
 
 
 def empty_value(trace: Trace) -> int:
-    """What an empty entry holds in that kernel: 0 up to 6.1, bit 63 in 6.12; told by the values, else by the release."""
+    """What an empty entry holds there: 0 up to 6.1, bit 63 in 6.12; told by the values, else by the release."""
     changed = trace.events.get(SPTE_CHANGED)
     if changed is not None and {"old_spte", "new_spte"} <= changed.fields.keys():
         values = np.concatenate([changed.fields[name][: 1 << 20].view(np.int64) for name in ("old_spte", "new_spte")])

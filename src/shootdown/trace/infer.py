@@ -5,7 +5,20 @@ from __future__ import annotations
 from mypy_extensions import i64
 
 from ..mmu.spte import WRITABLE, SpteFormat, is_frozen, is_leaf, is_present, is_table
-from .op import AGE, CHANGE_PTE, CLEAR_DIRTY, COLLAPSE, MAP, NOTIFIER, SLOT_DELETE, SPLIT, UNKNOWN, WRITE_PROTECT, ZAP_ROOT, Op
+from .op import (
+    AGE,
+    CHANGE_PTE,
+    CLEAR_DIRTY,
+    COLLAPSE,
+    MAP,
+    NOTIFIER,
+    SLOT_DELETE,
+    SPLIT,
+    UNKNOWN,
+    WRITE_PROTECT,
+    ZAP_ROOT,
+    Op,
+)
 
 
 def kind_of_change(old: i64, new: i64, level: i64, fmt: SpteFormat) -> int:

@@ -1,15 +1,15 @@
-"""Tables made, unlinked and freed: ``tdp_mmu_init_sp``, ``handle_removed_pt`` and the RCU callback as events tell them."""
+"""Tables made, unlinked and freed: ``tdp_mmu_init_sp``, ``handle_removed_pt``, the RCU callback, as events tell."""
 
 from __future__ import annotations
 
 from mypy_extensions import i64
 
 from ..mmu.spte import PAGES, PRESENT, is_table
-from .findings import CHILD_LEFT, FREE_UNKNOWN, FREED_USED, NEVER_FREED, NEVER_LINKED
+from .findings import CHILD_LEFT, FREE_UNKNOWN, FREED_USED, NEVER_LINKED
 from .op import MAP, SPLIT, Op
-from .roots import add_root, root_by_pointer
+from .roots import add_root, fitting
 from .state import State
-from .tables import ROLE_INVALID, ROLE_SPACE, UNSEEN, Dying, Guest, Made, Table, key
+from .tables import ANY, ROLE_INVALID, ROLE_SMM, ROLE_SPACE, UNSEEN, Dying, Guest, Made, Table, key
 
 
 def get_page(state: State, vm: i64, op: Op | None, gfn: i64, role: i64) -> None:
@@ -27,13 +27,14 @@ def get_page(state: State, vm: i64, op: Op | None, gfn: i64, role: i64) -> None:
             there = root.tables.get(key(level, gfn))
             if there is not None and there.linked:
                 made.beaten_at = state.time
-            if root.valid and (root.role ^ role) & ROLE_SPACE == 0:
+            if root.valid and state.spaces_told == ROLE_SPACE and (root.role ^ role) & ROLE_SPACE == 0:
                 state.at[state.pid] = root
         return
     state.root_level = level
     state.roots_made += 1
     state.linked += 1
-    state.at[state.pid] = add_root(state, guest, (role >> 24) & 0xFF, role, True)
+    as_id = (role >> 24) & 0xFF if state.spaces_told & ROLE_SMM else ANY
+    state.at[state.pid] = add_root(state, guest, as_id, role if state.spaces_told == ROLE_SPACE else 0, True)
 
 
 def never_linked(state: State, made: Made) -> None:
@@ -101,8 +102,9 @@ def put_root(state: State, vm: i64, pointer: i64, role: i64, refs: i64) -> None:
     if refs != 1:
         return
     guest = state.guest(vm)
-    root = root_by_pointer(guest, pointer, role)
-    if root is not None:
+    found = fitting(guest, pointer, role)
+    if found:
+        root = found[0]
         guest.roots = [r for r in guest.roots if r is not root]
         state.roots_freed += 1
         unlink(state, guest, root.tables, root.level, 0, -1, None)
@@ -111,6 +113,8 @@ def put_root(state: State, vm: i64, pointer: i64, role: i64, refs: i64) -> None:
 def freed(state: State, gfn: i64, role: i64, spt: i64) -> None:
     """``tdp_mmu_free_sp_rcu_callback``: the memory of a table goes back; nothing may point there or be left in it."""
     state.frees += 1
+    if not state.sees_frees:
+        return
     level = role & 15
     name = key(level, gfn)
     best: Table | None = None

@@ -6,6 +6,8 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from ..mmu.spte import PAGES
+
 MAP: Final = 0
 ZAP_LEAFS: Final = 1
 ZAP_ROOT: Final = 2
@@ -21,8 +23,8 @@ CHANGE_PTE: Final = 11
 UNKNOWN: Final = 12
 
 NAMES: Final = (
-    "map", "zap leafs", "zap root", "slot delete", "write-protect", "clear dirty", "split", "collapse", "age", "notifier",
-    "NX recovery", "change pte", "unknown",
+    "map", "zap leafs", "zap root", "slot delete", "write-protect", "clear dirty", "split", "collapse", "age",
+    "notifier", "NX recovery", "change pte", "unknown",
 )  # fmt: skip
 """Operations by their number."""
 
@@ -35,7 +37,7 @@ class Op:
     changes   SPTE changes
     leafs     present leaves removed one by one; ``leafs_invalid`` of them in roots already invalid; ``tail`` and
               ``tail_invalid`` count only those since it last gave way
-    cuts      tables that it unlinked itself, ``top_cuts`` of them by entries of a root; ``tables`` also counts those below
+    cuts      tables that it unlinked itself, ``top_cuts`` of them by entries of a root; ``tables``: and those below
     fast      roots were invalidated as a whole, so that no vCPU may use them any more
     mapped    4K, 2M and 1G leaves that lay in the tables it unlinked
     replaced  tables that a fault replaced by a huge leaf; ``huge``: huge leaves in the way of a fault
@@ -90,3 +92,8 @@ class Op:
         self.last_gfn: i64 = -1
         self.room: i64 = -1
         self.traced = False
+
+
+def within_cut(op: Op, gfn: i64, level: i64) -> bool:
+    """Does the entry lie in the table that the operation unlinked last?"""
+    return level < op.cut_level and op.cut_gfn <= gfn < op.cut_gfn + PAGES[op.cut_level]

@@ -1,4 +1,4 @@
-"""Which operation of the kernel made each change: recovered from entry and return probes, else from the order of events.
+"""Which operation of the kernel made each change: recovered from probes, else from the order of events.
 
 Source: of 6.1 and 6.12, the callers in arch/x86/kvm/mmu/mmu.c, arch/x86/kvm/x86.c (``kvm_mmu_slot_apply_flags``),
 virt/kvm/kvm_main.c (notifiers, dirty log) and virt/kvm/dirty_ring.c.
@@ -10,7 +10,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from ..mmu.spte import FROZEN_612, PAGES, SpteFormat, is_frozen, is_leaf, is_present, is_table
+from ..mmu.spte import FROZEN_612, SpteFormat, is_frozen, is_leaf, is_present, is_table
 from . import codes as s
 from .infer import fits, kind_of_change, repeats
 from .op import (
@@ -28,23 +28,14 @@ from .op import (
     ZAP_LEAFS,
     ZAP_ROOT,
     Op,
+    within_cut,
 )
 from .stream import Chunk
 from .tables import ROLE_INVALID
+from .task import Task
 
 NAMES_VM: Final = frozenset(code for code, fields in s.KINDS.values() if fields[:1] == ("kvm",))
 """Events whose first number is the kvm pointer."""
-
-
-class Task:
-    """A thread: the operations that it is in (innermost last), the VM that it works for, whether it runs the guest."""
-
-    def __init__(self, pid: i64, vm: i64) -> None:
-        self.pid: i64 = pid
-        self.vm: i64 = vm
-        self.handled: i64 = -1
-        self.stack: list[Op] = []
-        self.in_guest = False
 
 
 class Tracker:
@@ -80,10 +71,8 @@ class Tracker:
         self.faults: i64 = 0
         self.losses: i64 = 0
         if not kvm_of:
-            for vm in range(max([0, *vm_of.values()]) + 1):
-                self.kvms.append(0)
-                self.running.append(0)
-                self.used.append(False)
+            vms = max([0, *vm_of.values()]) + 1
+            self.kvms, self.running, self.used = [0] * vms, [0] * vms, [False] * vms
 
     def vm_index(self, kvm: i64) -> i64:
         """Number of the VM with this kvm pointer, from now on."""
@@ -457,8 +446,3 @@ class Tracker:
             kind = NX_RECOVERY
         if op is None or not repeats(op, kind, gfn, old, level):
             self.begin(task, kind, s.MISSING, time, True).inferred = True
-
-
-def within_cut(op: Op, gfn: i64, level: i64) -> bool:
-    """Does the entry lie in the table that the operation unlinked last?"""
-    return level < op.cut_level and op.cut_gfn <= gfn < op.cut_gfn + PAGES[op.cut_level]

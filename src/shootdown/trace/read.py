@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import InputError
@@ -29,7 +30,7 @@ def read_trace(
     try:
         if path == "-":
             return _read_pipe(sys.stdin.buffer, wanted, progress)
-        with open(path, "rb") as stream:
+        with Path(path).open("rb") as stream:
             return _read(stream, path, wanted, progress)
     except OSError as error:
         raise InputError(str(error.strerror or error).lower(), path=path, advice="give a readable file") from None

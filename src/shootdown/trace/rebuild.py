@@ -9,7 +9,7 @@ from .changes import changed, check_set, fast_fault
 from .findings import NEVER_FREED
 from .lifetime import freed, get_page, never_linked, put_root
 from .op import Op
-from .roots import invalidate, root_by_pointer
+from .roots import invalidate, work_on
 from .state import State
 from .stream import Chunk
 from .tables import UNSEEN
@@ -43,11 +43,10 @@ def feed(state: State, chunk: Chunk, ops: list[Op | None], vms: list[int]) -> bo
         elif code == s.PUT_ROOT:
             put_root(state, vms[i], b[i], c[i], d[i])
         elif code == s.ZAP_ROOT or code == s.ZAP_LEAFS:
-            zapped = root_by_pointer(state.guest(vms[i]), b[i], c[i])
-            if zapped is not None:
-                state.working[state.pid] = zapped
+            work_on(state, state.guest(vms[i]), b[i], c[i])
         elif code == s.ZAP_LEAFS_RET or code == s.ZAP_ALL_RET or code == s.ZAP_INVALIDATED_RET or code == s.ENTRY:
             state.working.pop(state.pid, None)
+            state.naming.pop(state.pid, None)
         elif code == s.LOST:
             state.epoch += 1
             state.gaps += a[i]

@@ -7,7 +7,7 @@ from mypy_extensions import i64
 from ..mmu.spte import SpteFormat, differs_beyond_hardware, is_present, table_index
 from .op import MAP, Op
 from .state import State
-from .tables import ROLE_INVALID, ROLE_SPACE, Guest, Root, key
+from .tables import ANY, ROLE_INVALID, ROLE_SPACE, Guest, Root, key
 
 
 def add_root(state: State, guest: Guest, as_id: i64, role: i64, whole: bool) -> Root:
@@ -20,20 +20,35 @@ def add_root(state: State, guest: Guest, as_id: i64, role: i64, whole: bool) -> 
     return root
 
 
-def root_by_pointer(guest: Guest, pointer: i64, role: i64) -> Root | None:
-    """The root that the kernel's pointer names; the oldest unnamed one that fits takes an unknown name."""
+def fitting(guest: Guest, pointer: i64, role: i64) -> list[Root]:
+    """The root that the kernel's pointer names, else those without a name that it may mean, the oldest first."""
     as_id = (role >> 24) & 0xFF
-    invalid = role & ROLE_INVALID != 0
-    guess: Root | None = None
+    valid = role & ROLE_INVALID == 0
+    found: list[Root] = []
     for root in guest.roots:
         if root.pointer == pointer and root.as_id == as_id:
-            return root
-        fits = root.as_id == as_id and (root.role == 0 or (root.role ^ role) & ROLE_SPACE == 0)
-        if root.pointer == 0 and fits and guess is None and root.valid != invalid:
-            guess = root
-    if guess is not None:
-        guess.pointer = pointer
-    return guess
+            return [root]
+        fits = root.as_id in (as_id, ANY) and (root.role == 0 or (root.role ^ role) & ROLE_SPACE == 0)
+        if root.pointer == 0 and fits and root.valid == valid:
+            found.append(root)
+    return found
+
+
+def name_root(root: Root, pointer: i64, role: i64) -> None:
+    """From now on the kernel's pointer means this root."""
+    root.pointer, root.as_id, root.role = pointer, (role >> 24) & 0xFF, role
+
+
+def work_on(state: State, guest: Guest, pointer: i64, role: i64) -> None:
+    """The thread begins to zap in that root; if its name is new and could mean several, what it zaps will tell."""
+    state.working.pop(state.pid, None)
+    found = fitting(guest, pointer, role)
+    if len(found) == 1:
+        name_root(found[0], pointer, role)
+        state.working[state.pid] = found[0]
+    state.naming.pop(state.pid, None)
+    if len(found) > 1:
+        state.naming[state.pid] = (pointer, role)
 
 
 def invalidate(state: State, vm: i64) -> None:
@@ -52,6 +67,8 @@ def choose_root(state: State, guest: Guest, op: Op | None, as_id: i64, gfn: i64,
         return guest.roots[0]
     fault = op is not None and op.kind == MAP
     stay = state.at.get(state.pid)
+    if stay is not None and stay.as_id == ANY and fault:
+        stay.as_id = as_id
     if stay is not None and stay.as_id == as_id and fault and stay.valid and key(level, gfn) in stay.tables:
         return stay
     working = state.working.get(state.pid)
@@ -59,16 +76,21 @@ def choose_root(state: State, guest: Guest, op: Op | None, as_id: i64, gfn: i64,
         return working
     usable: Root | None = None
     before = state.before.get(state.pid)
+    naming = state.naming.get(state.pid)
     for root in [*guest.roots, before] if before is not None and before in guest.roots else guest.roots:
-        if root.as_id != as_id or (fault and not root.valid):
+        if root.as_id != as_id or (fault and not root.valid) or (naming is not None and root.pointer != 0):
             continue
         table = root.tables.get(key(level, gfn))
         if table is not None and holds(table.entries[table_index(gfn, level)], old, level, state.fmt):
             usable = root
     if usable is None:
         usable = next((r for r in guest.roots if r.as_id == as_id and (r.valid or not fault)), None)
-    if usable is None:
-        usable = add_root(state, guest, as_id, 0, False)
+        if usable is None:
+            usable = add_root(state, guest, as_id, 0, False)
+    elif naming is not None and is_present(old):
+        name_root(usable, naming[0], naming[1])
+        state.working[state.pid] = usable
+        del state.naming[state.pid]
     state.before[state.pid] = usable
     return usable
 

@@ -24,9 +24,10 @@ class State:
     pending   tables unlinked and not freed; ``pending_max`` their peak; ``latencies``: from unlinking to free, in ticks
     unseen    changes of entries of which nothing was known before
     sees_frees  the recording shows when tables are freed, so that each unlinked one is waited for
+    spaces_told  bits of a role that tell address spaces apart and that the input shows
     by_value  no kvm pointer was recorded: a change belongs to the VM that holds its old value
     at        by thread, the root that its vCPU uses; ``working``: the one that it is zapping; ``before``:
-              the one that it changed last
+              the one that it changed last; ``naming``: pointer and role of the one that it is zapping, while unknown
     unlinked  by thread, the table that it has made and not yet linked
     epoch     how often events were lost so far; ``gaps``: in how many gaps of the recording we are
     freed_cut by CPU, when the latest of the tables that it unlinked and that were freed was unlinked
@@ -36,11 +37,20 @@ class State:
     """
 
     def __init__(
-        self, fmt: SpteFormat, empty: i64, first: i64, last: i64, stop: i64, sees_frees: bool, by_value: bool
+        self,
+        fmt: SpteFormat,
+        empty: i64,
+        first: i64,
+        last: i64,
+        stop: i64,
+        sees_frees: bool,
+        by_value: bool,
+        spaces_told: i64,
     ) -> None:
         self.fmt = fmt
         self.sees_frees = sees_frees
         self.by_value = by_value
+        self.spaces_told: i64 = spaces_told
         self.empty: i64 = empty
         self.guests: dict[int, Guest] = {}
         self.dying: dict[int, Dying] = {}
@@ -69,6 +79,7 @@ class State:
         self.at: dict[int, Root] = {}
         self.working: dict[int, Root] = {}
         self.before: dict[int, Root] = {}
+        self.naming: dict[int, tuple[i64, i64]] = {}
         self.unlinked: dict[int, Made] = {}
         self.freed_cut: dict[int, int] = {}
         self.last: Table | None = None

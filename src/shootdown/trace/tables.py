@@ -11,8 +11,14 @@ UNSEEN: Final[i64] = -1
 """Stands for an entry whose value no event has told yet (recording began late); no SPTE has all bits set."""
 ROLE_INVALID: Final[i64] = 0x800
 """Bit 11 of ``union kvm_mmu_page_role``: the root is on its way out."""
+ROLE_SMM: Final[i64] = 0xFF00_0000
+"""The part of a role that is the address space."""
 ROLE_SPACE: Final[i64] = 0xFF02_0000
 """Bits of a role that tell address spaces apart: SMM and guest_mode (the root of a nested guest)."""
+
+
+ANY: Final[i64] = -1
+"""Address space of a root of which only text told: the text of a role leaves it out."""
 
 
 class Table:

@@ -141,8 +141,10 @@ class _Reader:
                 found, goes_on = self.head.match(line), False
                 if found is None:
                     found, goes_on = self._other(number, line)
-                if block and (not goes_on or len(block) == BLOCK_MAX):
+                if block and not goes_on:
                     self._settle()
+                elif len(block) == BLOCK_MAX:
+                    self._settle(keep=WRAPPED_MAX - 1)
                 if found or goes_on:
                     block.append((number, line, found))
             self.lines += len(lines)
@@ -199,11 +201,11 @@ class _Reader:
         if not trace.form and (tool := known.TOOL.search(line)):
             trace.form = "tracefs trace" if tool[0][0] == "#" else "trace-cmd report"
 
-    def _settle(self) -> None:
-        """Take the events of the block: lines each of which may be an event or part of one. Most often it is one line."""
+    def _settle(self, keep: int = 0) -> None:
+        """Take the events of the block, lines each of which may be an event or part of one, but for its last lines."""
         block = self.block
         at = int(len(block) == 1 and self._take(*block[0]))
-        while at < len(block):
+        while at < len(block) - keep:
             for size in range(min(WRAPPED_MAX, len(block) - at), 0, -1):
                 number, line, match = block[at]
                 if size > 1:
@@ -214,7 +216,7 @@ class _Reader:
             else:
                 self._reject(block[at][:2], block[at][2] is not None)
             at += size
-        block.clear()
+        del block[:at]
 
     def _reject(self, line: tuple[int, str], is_event: bool, count: int = 1) -> None:
         self.bad += count
@@ -242,11 +244,12 @@ class _Reader:
             time, is_ticks = int(ticks[:-2]) * 1000, False
         else:
             time, is_ticks = int(ticks), True
+        is_placed = pid is not None and cpu is not None
+        if not is_placed and ":" not in name:
+            return False
         if is_ticks is not self.ticks and not self._clock(is_ticks, match):
             return False
-        if pid is None or cpu is None:
-            if ":" not in name:
-                return False
+        if not is_placed:
             pid, cpu = pid or "-1", cpu or "-1"
             self.unplaced += 1
         if process and process[0] != "-":

@@ -79,5 +79,5 @@ def vcpus_of_vms(trace: Trace) -> dict[int, int]:
 
 
 def recovery_threads(trace: Trace) -> set[int]:
-    """The workers that recover NX huge pages, by the name that KVM gives them (tasks' names are cut to 15 characters)."""
+    """The workers that recover NX huge pages, by their name, which is cut to 15 characters."""
     return {pid for pid, comm in trace.comms.items() if comm.startswith("kvm-nx-lpage")}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -98,7 +98,7 @@ class Recording:
     cmdlines: str = ""
     options: Sequence[tuple[int, bytes]] = ()
     clock: str = "local"
-    cpus: dict[int, Iterable[bytes]] = field(default_factory=dict, repr=False)
+    cpus: Mapping[int, Iterable[bytes]] = field(default_factory=dict, repr=False)
 
 
 def write(path: Path, what: Recording) -> dict[str, int]:

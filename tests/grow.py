@@ -42,8 +42,7 @@ def unpacked(source: Path) -> tuple[Recording, int]:
     try:
         box = open_container(str(source), file)
         recording = _metadata(box)
-        for data in box.data:
-            recording.cpus[data.cpu] = [b"".join(box.pages(data))]
+        recording.cpus = {data.cpu: [b"".join(box.pages(data))] for data in box.data}
     finally:
         os.close(file)
     return recording, sum(int(_starts(recording, pieces).size) for pieces in recording.cpus.values())

@@ -83,8 +83,8 @@ def compare(trace: Trace, text: bytes) -> int:
     assert len(kinds) == len(trace.events), "two systems have an event of the same name"
     assert {name: len(events) for name, events in kinds.items()} == {name: len(found) for name, found in rows.items()}
     assert sum(trace.counts.values()) == count
-    for name, found in rows.items():
-        _compare_kind(kinds[name], found, trace.comms)
+    for name, printed in rows.items():
+        _compare_kind(kinds[name], printed, trace.comms)
     return count
 
 
@@ -116,7 +116,7 @@ def _compare_numbers(where: str, column: np.ndarray, texts: tuple[bytes, ...]) -
     """
     bits = 8 * column.dtype.itemsize
     readings = []
-    if not any(text.startswith(b"0x") or text.isalnum() and not text.isdigit() for text in texts):
+    if not any(text.startswith(b"0x") or (text.isalnum() and not text.isdigit()) for text in texts):
         readings.append([int(text) for text in texts])
     if not any(text.startswith(b"-") for text in texts):
         # What is printed in hexadecimal has no sign: it is the bits of the number.

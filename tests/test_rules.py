@@ -103,7 +103,7 @@ def test_a_fault_that_meets_a_huge_page_flushes_only_in_6_1() -> None:
 
 def test_dying_roots_need_a_flush_only_while_tables_were_freed_by_flushes() -> None:
     """A slot's deletion invalidates roots and kicks the vCPUs: no flush since 5.18, one a table and one more before."""
-    for kind, fast in ((SLOT_DELETE, 1), (ZAP_ROOT, 0)):
+    for kind, fast in ((SLOT_DELETE, True), (ZAP_ROOT, False)):
         did = op(kind, cuts=3, top_cuts=1, tables=7, changes=3000, fast=fast)
         assert EAGER.flushes(did, True) == (8, 8)
         assert LIST.flushes(did, True) == (1, 1)

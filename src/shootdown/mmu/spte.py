@@ -31,8 +31,14 @@ ACC_TRACK_SHIFT: Final = 54
 ACC_TRACK_SAVED: Final[i64] = 0x0140_0000_0000_0000
 """R and X of an access-tracked EPT entry, saved in bits 54 and 56."""
 
+LEVEL_MAX: Final = 5
+"""The highest level that page tables have."""
 PAGES: Final = (0, 1, 512, 512**2, 512**3, 512**4, 512**5)
 """4 KiB pages that an entry of each level covers; the index is the level (1: 4K, 2: 2M, 3: 1G)."""
+
+
+SIZES: Final = ("", "4K", "2M", "1G", "512G", "256T")
+"""What an entry of each level covers, in words."""
 
 
 class SpteFormat:
@@ -152,7 +158,7 @@ def describe(spte: i64, level: i64, fmt: SpteFormat) -> str:
         return "frozen"
     if spte & PRESENT == 0:
         return _describe_mmio(spte, fmt)
-    size = ("", "4K", "2M", "1G", "512G", "256T")[level]
+    size = SIZES[level] if 0 < level < 6 else f"level {int(level)}"
     what = size if is_last(spte, level) else "table"
     words = [what, f"pfn {int(spte_pfn(spte)):x}"]
     if fmt.name == "EPT":

@@ -9,6 +9,7 @@ from ..mmu.spte import (
     EMPTY_612,
     FROZEN_61,
     FROZEN_612,
+    LEVEL_MAX,
     NX,
     WRITABLE,
     differs_beyond_hardware,
@@ -33,7 +34,7 @@ from .tables import UNSEEN, Table, key
 def changed(state: State, vm: i64, op: Op | None, gfn: i64, old: i64, new: i64, level: i64, as_id: i64) -> None:
     """``kvm_tdp_mmu_spte_changed``: check it against what is held, and hold the new value."""
     state.changes += 1
-    if level < 1 or level > 5:
+    if level < 1 or level > LEVEL_MAX:
         state.find(OLD_VALUE, vm, op, as_id, gfn, level, UNSEEN, old, new, None)
         return
     if state.by_value and is_present(old):

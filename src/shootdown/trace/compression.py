@@ -41,5 +41,5 @@ def _unzstd(data: bytes, size: int) -> bytes:
     # The frame's own header may lie: what it declares is allocated before anything is decompressed.
     declared = zstandard.get_frame_parameters(data).content_size
     if declared not in (size, zstandard.CONTENTSIZE_UNKNOWN):
-        return b""
-    return _zstd.decompress(data, max_output_size=size) if size else b""
+        raise zstandard.ZstdError(f"it declares {declared} bytes instead of {size}")
+    return _zstd.decompress(data, max_output_size=size)

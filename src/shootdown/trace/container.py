@@ -271,17 +271,17 @@ def _section(box: Container, offset: int, name: str) -> Cursor:
     number, flags, _, size = struct.unpack("<HHIQ", box.read(offset, 16))
     if number != (0 if name == "OPTIONS" else OPTIONS.index(name)):
         raise InputError(f"section {name} is not where the file says", path=box.path, offset=offset)
-    plain = size
+    at, packed, plain = offset + 16, size, size
     if flags & COMPRESSED:
-        plain = struct.unpack("<II", box.read(offset + 16, 8))[1]
-    if max(size, plain) > min(SECTION_MAX, box.sections_left):
-        raise InputError(f"section {name} of {max(size, plain)} bytes is too long", path=box.path, offset=offset)
+        at, packed, plain = offset + 24, *struct.unpack("<II", box.read(offset + 16, 8))
+    if max(packed, plain) > min(SECTION_MAX, box.sections_left):
+        raise InputError(f"section {name} of {max(packed, plain)} bytes is too long", path=box.path, offset=offset)
     box.sections_left -= plain
-    data = box.read(offset + 16, size)
+    data = box.read(at, packed)
     if flags & COMPRESSED:
-        data = decompress(box.compression, data[8 : 8 + struct.unpack("<I", data[:4])[0]], plain, box.path, offset)
+        data = decompress(box.compression, data, plain, box.path, offset)
     box.places[name] = offset
-    return Cursor(data, box.path, offset + 16, f"section {name}", packed=bool(flags & COMPRESSED))
+    return Cursor(data, box.path, at, f"section {name}", packed=bool(flags & COMPRESSED))
 
 
 def _read_v7(box: Container, first: int, header: int) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from .container import OPTIONS, Container, open_container
 from .events import Array, Events, Lost, Trace
-from .formats import SLICED, Field, Layout, common_places, parse_layout, parse_name, parse_page_layout
+from .formats import SLICED, Field, Layout, common_places, parse_layout, parse_name, parse_page_layout, shown
 from .ring import Ints, Records, walk
 
 BATCH_MIN, BATCH_MAX, BATCH_PAGES = 4 << 20, 16 << 20, 256
@@ -294,7 +294,7 @@ class _Collector:
             name = kind.layout.name
             if kind.short:
                 self.box.warn(
-                    "missing", f"{self.box.path}: {kind.short} events of {name} are shorter than their format; "
+                    "missing", f"{self.box.path}: {kind.short} events of {shown(name)} are shorter than their format; "
                     "missing bytes read as 0",
                 )  # fmt: skip
             row = _join(kind.rows, np.int64)

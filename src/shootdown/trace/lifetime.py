@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mypy_extensions import i64
 
-from ..mmu.spte import PAGES, PRESENT, is_table
+from ..mmu.spte import LEVEL_MAX, PAGES, PRESENT, is_table
 from .findings import CHILD_LEFT, FREE_UNKNOWN, FREED_USED, NEVER_LINKED
 from .op import MAP, SPLIT, Op
 from .roots import add_root, fitting
@@ -16,6 +16,8 @@ def get_page(state: State, vm: i64, op: Op | None, gfn: i64, role: i64) -> None:
     """``kvm_mmu_get_page``: a table was made; of a root it is all that tells of its beginning."""
     state.made += 1
     level = role & 15
+    if level < 1 or level > LEVEL_MAX:
+        return
     guest = state.guest(vm)
     if level < 4 or (op is not None and op.kind in (MAP, SPLIT)):
         before = state.unlinked.get(state.pid)
@@ -116,12 +118,15 @@ def freed(state: State, gfn: i64, role: i64, spt: i64) -> None:
     if not state.sees_frees:
         return
     level = role & 15
+    if level < 1 or level > LEVEL_MAX:
+        state.find(FREE_UNKNOWN, -1, None, 0, gfn, level, UNSEEN, UNSEEN, UNSEEN, None)
+        return
     name = key(level, gfn)
     best: Table | None = None
     owner: Guest | None = None
     for guest in state.guests.values():
         for table in guest.removed.get(name, ()):
-            if best is None or same_page(spt, table.pfn):
+            if same_page(spt, table.pfn) or (best is None and table.pfn < 0):
                 best, owner = table, guest
     if best is None or owner is None:
         if not free_root(state, role) and not free_linked(state, gfn, role, spt):

@@ -10,7 +10,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from ..mmu.spte import FROZEN_612, SpteFormat, is_frozen, is_leaf, is_present, is_table
+from ..mmu.spte import FROZEN_612, LEVEL_MAX, SpteFormat, is_frozen, is_leaf, is_present, is_table
 from . import codes as s
 from .infer import fits, kind_of_change, repeats
 from .op import (
@@ -420,7 +420,7 @@ class Tracker:
                         op.tail_invalid += 1
             elif op.kind == MAP and is_table(new, level):
                 op.huge += 1
-        elif is_table(old, level) and not is_table(new, level):
+        elif is_table(old, level) and not is_table(new, level) and level <= LEVEL_MAX:
             op.tables += 1
             self.cut_times.append(time)
             self.cut_ops.append(op)

@@ -61,10 +61,9 @@ def main() -> None:
             path = Path(folder, "grown.dat")
             grow(get(SOURCE), path, size)
             events, changes, whole, alone = measure(path)
-            print(
-                f"{size:>10,} {events:>10,} {changes:>9,} {events / whole / 1e6:>6.2f} M/s {whole / events * 1e9:>5.0f} ns"
-                f" {changes / alone / 1e6:>10.2f} M/s {alone / changes * 1e9:>5.0f} ns"
-            )
+            followed = f"{events / whole / 1e6:>6.2f} M/s {whole / events * 1e9:>5.0f} ns"
+            rebuilt = f"{changes / alone / 1e6:>10.2f} M/s {alone / changes * 1e9:>5.0f} ns"
+            print(f"{size:>10,} {events:>10,} {changes:>9,} {followed} {rebuilt}")
             size *= 10
 
 

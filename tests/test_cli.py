@@ -90,8 +90,9 @@ def test_csv_has_a_row_a_policy() -> None:
 def test_the_cost_model_is_the_users_to_set() -> None:
     """Time follows the options: twice the price of an SPTE change doubles what only changes cost."""
     model = ("--flush-base-us", "0", "--flush-vcpu-us", "0", "--spte-us")
-    one, two = (document("compare", *model, price)["traces"][0]["policies"][0]["seconds"] for price in ("1", "2"))  # type: ignore[index]
-    changes = document("compare")["traces"][0]["changes"]  # type: ignore[index]
+    priced = [document("compare", *model, price)["traces"][0] for price in ("1", "2")]  # type: ignore[index]
+    one, two = (trace["policies"][0]["seconds"] for trace in priced)
+    changes = priced[0]["changes"]
     assert one == pytest.approx([changes * 1e-6] * 2) and two == pytest.approx([2 * x for x in one])
 
 
@@ -124,6 +125,16 @@ def test_one_bad_file_does_not_lose_the_others() -> None:
     result = run("compare", "no-such-file", str(SAMPLE))
     assert result.returncode == 1
     assert b"62 % of 26 flushes" in result.stdout and b"no-such-file" in result.stderr
+
+
+def test_a_recording_without_events_is_not_an_error() -> None:
+    """A recording that began after its workload had ended says so, and that there is nothing to price."""
+    path = str(ROOT / "tests" / "data" / "empty.dat")
+    for command in ("compare", "show"):
+        result = run(command, path)
+        assert result.returncode == 0 and b"no VM seen" in result.stdout
+    assert b"nothing to price" in run("compare", path).stdout
+    assert run("show", path, "--events").stdout == b""
 
 
 def test_a_closed_pipe_ends_quietly() -> None:

@@ -51,6 +51,8 @@ def _duration(history: History) -> str:
 
 
 def _machines(history: History) -> str:
+    if not history.state.changes and not history.vcpus:
+        return "no VM seen"
     vms = len(history.tracker.kvms)
     vcpus = max([0, *history.vcpus.values()])
     told = "" if history.tracker.kvm_of else " (told apart by vCPU threads)" if vms > 1 else ""

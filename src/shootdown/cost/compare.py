@@ -9,7 +9,7 @@ import numpy as np
 
 from ..mmu.spte import EMPTY_61
 from ..trace.history import FREE_PROBE, History
-from ..trace.op import COLLAPSE, MAP, NAMES, UNKNOWN, Op
+from ..trace.op import COLLAPSE, NAMES, UNKNOWN, Op
 from .model import CostModel, Interval
 from .rules import HISTORY, PROMOTE, Kernel, Policy, Range, kernel_policy
 
@@ -209,10 +209,11 @@ def by_operation(history: History, kernel: Kernel, model: CostModel) -> list[Ope
     """What each kind of operation did and cost, the costliest first."""
     rows = []
     total = 0.0
-    for kind, name in enumerate(NAMES):
-        ops = [op for op in history.ops if op.kind == kind]
-        if not ops:
-            continue
+    by_kind: dict[int, list[Op]] = {}
+    for op in history.ops:
+        by_kind.setdefault(op.kind, []).append(op)
+    for kind, ops in sorted(by_kind.items()):
+        name = NAMES[kind]
         if history.flushes_seen:
             flushes, busy, running = _seen(ops)
             known = (busy, running) if history.guest_seen else None
@@ -220,7 +221,7 @@ def by_operation(history: History, kernel: Kernel, model: CostModel) -> list[Ope
             each = [(op, kernel.flushes(op, False)) for op in ops]
             flushes, known = _total(f for _, f in each), _interrupts(history, each)
         seconds = _price(history, model, flushes, known, _changes(ops))
-        count = history.tracker.faults if kind == MAP else len(ops)
+        count = sum(op.count for op in ops)
         rows.append(OperationCost(name, count, _changes(ops), flushes, seconds, 0.0))
         total += sum(seconds)
     for row in rows:
@@ -246,10 +247,12 @@ def advice(comparison: Comparison) -> str:
     rows = [row for row in comparison.operations if row.flushes[1]]
     total = sum(row.flushes[1] for row in rows)
     seen = "" if comparison.flush_source == "seen" else " (inferred)"
+    if not total and not comparison.history.state.changes:
+        return "No change of page tables was recorded, so there is nothing to price."
     if not total:
         return f"No remote flush{seen}: the changes of page tables here needed none, so no policy can save any."
     top = max(rows, key=lambda row: row.flushes[1])
-    share = f"{100 * top.flushes[1] / total:.0f} % of {total} flushes{seen} come from {top.name}"
+    share = f"{100 * top.flushes[1] / total:.0f} % of {total:,} flushes{seen} come from {top.name}"
     if top.name != NAMES[COLLAPSE]:
         return f"{share}: {ADVICE.get(top.name, 'see the operations above')}."
     calls = [op.cuts for op in comparison.history.ops if op.kind == COLLAPSE and op.cuts]

@@ -299,7 +299,7 @@ def _read_v7(box: Container, first: int, header: int) -> None:
                 raise
             box.warn("options", f"{error}; what follows is left out")
             break
-    if not box.data:
+    if not box.option("BUFFER"):
         raise InputError(
             "describes no buffer with events",
             path=box.path,

@@ -23,9 +23,9 @@ PAGES_FREE, PAGES_RATIO = 32 << 20, 100
 """Decompressed pages may be this long, plus this many times the file: beyond lies a decompression bomb."""
 HELD_FREE, HELD_RATIO = 64 << 20, 128
 """The same for what is kept of the events, which lying layouts could make longer than their pages."""
-EVENT_BYTES, SLICE_BYTES = 64, 64
-"""What an event takes besides its fields (row, time, CPU, task, order), and a field besides its bytes if it is an
-object of its own."""
+KIND_BYTES, EVENT_BYTES, SLICE_BYTES = 2048, 64, 64
+"""What a kind takes for a batch, an event besides its fields (row, time, CPU, task, order), and a field besides its
+bytes if it is an object of its own."""
 BLOCK_BYTES = 16 << 20
 """Bytes of events that are copied out of their pages at once."""
 HEAP_BYTES = 16 << 20
@@ -57,9 +57,9 @@ class _Kind:
     slices: dict[str, list[Array]] = field(default_factory=dict)
     short: int = 0
 
-    def cost(self, length: Ints) -> int:
-        """Bytes of memory that events of these lengths take, at least."""
-        return length.size * self.fixed + (self.loose * int(length.sum()) if self.loose else 0)
+    def cost(self, part: Ints, length: Ints) -> int:
+        """Bytes of memory that these events of a batch take, at least."""
+        return KIND_BYTES + part.size * self.fixed + (self.loose * int(length[part].sum()) if self.loose else 0)
 
 
 def read_trace_dat(
@@ -178,18 +178,22 @@ class _Collector:
     def __init__(self, box: Container, wanted: Collection[str] | None) -> None:
         self.box = box
         self.type_at, self.pid_at = common_places(
-            [text for _, text in box.formats], box.path, box.places.get("EVENT_FORMATS")
+            [text for _, text in box.formats], box.path, box.places.get("EVENT_FORMATS", box.places["header_page"])
         )
         self.formats: dict[int, tuple[str, str]] = {}
         self.names: dict[int, str] = {}
+        known: set[str] = set()
         for system, text in box.formats:
             try:
                 number, name = parse_name(system, text, box.path)
             except InputError as error:
                 box.warn("format", f"{error}; left out")
                 continue
-            self.formats.setdefault(number, (system, text))
-            self.names.setdefault(number, name)
+            if number in self.names or name in known:
+                box.warn("format", f"{box.path}: {shown(name)} has the number or the name of another event; left out")
+                continue
+            known.add(name)
+            self.formats[number], self.names[number] = (system, text), name
         self.kinds: dict[int, _Kind] = {}
         self.wanted = np.zeros(1 << 16, np.bool_)
         self.wanted[[n for n, name in self.names.items() if wanted is None or name in wanted]] = True
@@ -226,18 +230,22 @@ class _Collector:
         by_kind = np.argsort(number, kind="stable")
         ends = np.cumsum(counts[present]).tolist()
         parts = [(self.kinds[n], by_kind[end - counts[n] : end]) for n, end in zip(present, ends, strict=True)]
-        self.room -= sum(kind.cost(length[part]) for kind, part in parts)
+        self.room -= sum(kind.cost(part, length) for kind, part in parts)
         if self.room < 0:
             self.box.warn(
                 "bomb", f"{self.box.path}: its events are over {HELD_RATIO} times its size; the rest is left out"
             )
             return False
+        self.pids.append(flat.view("<i4").take((offset + self.pid_at) >> 2))
+        reach = max([0, *(kind.end for kind, _ in parts)])
+        if offset.size and int(offset.max()) + reach > flat.size:
+            # An event that is shorter than its format may be the last on the last page.
+            flat = np.concatenate([flat, np.zeros(reach, np.uint8)])
         for kind, part in parts:
             kind.rows.append(part + self.rows)
             _take(kind, flat, offset.take(part), length.take(part))
         self.times.append(self._held_up(time, cpu))
         self.cpus.append(cpu)
-        self.pids.append(flat.view("<i4").take((offset + self.pid_at) >> 2))
         self.rows += number.size
         return True
 
@@ -310,15 +318,13 @@ def _take(kind: _Kind, flat: NDArray[np.uint8], offset: Ints, length: Ints) -> N
     span = kind.end - kind.begin
     short = length < kind.end
     if short.any():
-        # What an event lacks of its format reads as zero, not as its neighbour, which the last one does not have.
         kind.short += int(short.sum())
-        flat = np.concatenate([flat, np.zeros(kind.end, np.uint8)])
     source = np.ndarray((flat.size - span + 1,), f"V{span}", flat.data, strides=(1,))
     step = max(1, BLOCK_BYTES // span)
     for first in range(0, offset.size, step):
         block = source[offset[first : first + step] + kind.begin]
         lacking = np.flatnonzero(short[first : first + step])
-        if lacking.size:
+        if lacking.size:  # what an event lacks of its format reads as zero, not as its neighbour
             there = np.arange(kind.begin, kind.end) < length[first : first + step][lacking, None]
             block.view(np.uint8).reshape(-1, span)[lacking] *= there
         kind.blocks.append(block)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ..errors import InputError
 
 FIELD = re.compile(
-    r"field:(?P<decl>[^;\n]{1,256});[ \t]*offset:(?P<offset>\d{1,9});[ \t]*size:(?P<size>\d{1,9});"
+    r"field:(?P<decl>[^;:\n]{1,256});[ \t]*offset:(?P<offset>\d{1,9});[ \t]*size:(?P<size>\d{1,9});"
     r"(?:[ \t]*signed:(?P<signed>\d);)?"
 )
 NAME, NUMBER = re.compile(r"^name: (\S{1,256})$", re.M), re.compile(r"^ID: (\d{1,9})$", re.M)

@@ -75,7 +75,7 @@ def follow(
     rebuild.finish(state)
     grace = int(GRACE_S * (trace.hertz or 1e9))
     causes = explain(state.findings, Recording(trace.first, trace.last, grace))
-    ops_all = [*tracker.ops, *tracker.maps.values()]
+    ops_all = [*tracker.ops, *tracker.sums.values()]
     flushes_seen = trace.records(FLUSH_PROBE)
     vcpus = vcpus_of_vms(trace)
     return History(trace, chosen, told, ops_all, tracker, state, causes, vcpus, flushes_seen, guest_seen)
@@ -129,4 +129,6 @@ def vendor(trace: Trace) -> tuple[SpteFormat, str]:
             fmt = format_of(spte, level)
             if fmt is not None:
                 votes[fmt.name] += 1
+    if not any(votes.values()):
+        return NPT, "assumed, as nothing tells"
     return (EPT if votes["EPT"] > votes["NPT"] else NPT), "by the SPTEs' values"

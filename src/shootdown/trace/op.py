@@ -34,6 +34,7 @@ class Op:
 
     vm        index into ``Tracker.kvms``; -1 unknown
     start, end  time of its first and last event
+    count     how many operations this is the sum of
     changes   SPTE changes
     leafs     present leaves removed one by one; ``leafs_invalid`` of them in roots already invalid; ``tail`` and
               ``tail_invalid`` count only those since it last gave way
@@ -64,6 +65,7 @@ class Op:
         self.inferred = False
         self.torn = False
         self.unfinished = False
+        self.count: i64 = 1
         self.changes: i64 = 0
         self.leafs: i64 = 0
         self.leafs_invalid: i64 = 0

@@ -64,11 +64,10 @@ class Tracker:
         self.used: list[bool] = []
         self.tasks: dict[int, Task] = {}
         self.ops: list[Op] = []
-        self.maps: dict[int, Op] = {}
+        self.sums: dict[int, Op] = {}
         self.cut_times: list[int] = []
         self.cut_ops: list[Op] = []
         self.yields_seen = False
-        self.faults: i64 = 0
         self.losses: i64 = 0
         if not kvm_of:
             vms = max([0, *vm_of.values()]) + 1
@@ -162,15 +161,16 @@ class Tracker:
             self.close(task.stack.pop())
 
     def close(self, op: Op) -> None:
-        """Keep the operation; plain faults, by far the most, are summed up per VM."""
-        if op.kind == MAP:
-            self.faults += 1
-        if op.kind == MAP and op.flushes == 0 and op.cuts == 0 and op.huge == 0 and op.replaced == 0:
-            total = self.maps.get(op.vm)
+        """Keep the operation; those that no policy flushes for, by far the most, are summed up per VM."""
+        plain = op.kind == MAP and op.cuts == 0 and op.huge == 0 and op.replaced == 0
+        if op.flushes == 0 and (plain or (op.kind == AGE and op.young == 0)):
+            name = op.vm << 4 | op.kind
+            total = self.sums.get(name)
             if total is None:
-                total = Op(MAP, op.vm, op.pid, op.start, False)
-                self.maps[op.vm] = total
+                self.sums[name] = op
+                return
             total.changes += op.changes
+            total.count += 1
             total.end = op.end
             return
         if op.changes or op.flushes or op.protects or op.reaped > 0:

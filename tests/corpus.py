@@ -15,7 +15,7 @@ import pytest
 from .structure import ROOT
 
 TRACES = ROOT / "tests" / "data" / "traces"
-SAMPLE = ROOT / "src" / "shootdown" / "samples" / "6.12-splitting.dat"
+SAMPLE = ROOT / "src" / "shootdown" / "samples" / "6.12-dirty-logging.dat"
 
 
 def carried() -> list[Path]:

@@ -194,3 +194,16 @@ def test_a_bomb_of_a_megabyte_takes_less_than_a_gigabyte(bomb: str, tmp_path: Pa
     found = measure(path)
     assert found["peak"] < MEMORY_MAX, found
     assert len(found["warnings"]) < 40
+
+
+@pytest.mark.slow
+def test_a_small_kind_of_a_large_file_takes_little_memory(tmp_path: Path) -> None:
+    """Events are read as they come: without their columns, millions of them take no more than 300 MB."""
+    path = tmp_path / "large.dat"
+    count = grow(SAMPLE, path, 6_000_000)
+    assert path.stat().st_size > 250 * MEGABYTE
+    found = measure(path, "kvmmmu:kvm_mmu_split_huge_page")
+    path.unlink()
+    assert found["total"] == count and found["warnings"] == []
+    assert 0 < found["columns"] < MEGABYTE
+    assert found["peak"] - found["columns"] < 300 * MEGABYTE, found

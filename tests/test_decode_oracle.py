@@ -16,6 +16,7 @@ import pytest
 
 from . import corpus, oracle
 from .datfile import Recording, absolute, discarded, event, event_format, extend, page, record, write
+from .grow import grow
 from .structure import ROOT
 
 STORED = sorted((ROOT / "tests" / "data" / "oracle").glob("*.txt.xz"))
@@ -45,6 +46,18 @@ def test_each_event_is_as_trace_cmd_said(stored: Path) -> None:
     """The same by trace-cmd's stored output, so that something of it is checked everywhere."""
     trace = oracle.decode(corpus.get(stored.name.removesuffix(".txt.xz")))
     assert oracle.compare(trace, lzma.decompress(stored.read_bytes())) == trace.total > 3000
+
+
+@oracle.needs_trace_cmd
+@pytest.mark.parametrize("events", [1000, 3760, 10_000])
+def test_grown_recordings_are_as_trace_cmd_says(events: int, tmp_path: Path) -> None:
+    """A recording cut or repeated for benchmarks is one that trace-cmd reads, about as long as wanted."""
+    path = tmp_path / "grown.dat"
+    count = grow(corpus.get("6.12-smm"), path, events)
+    assert abs(count - events) < 300
+    trace = oracle.decode(path)
+    assert trace.warnings == []
+    assert oracle.compare(trace, oracle.report(path)) == trace.total == count
 
 
 @oracle.needs_trace_cmd

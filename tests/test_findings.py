@@ -148,6 +148,7 @@ CASES: dict[str, tuple[Finding, list[Finding]]] = {
         [
             finding(findings.NEVER_FREED),
             finding(findings.NEVER_FREED, late_at=5_000),
+            finding(findings.NEVER_FREED, late_at=9_000),
             finding(findings.FREED_USED, late_at=5_001),
         ],
     ),

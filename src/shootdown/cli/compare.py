@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from ..cost.advice import percent
 from ..cost.compare import Comparison, compare
 from ..cost.model import PARAMETERS, CostModel, parse_interval
 from ..errors import InputError
@@ -19,11 +20,13 @@ from ..trace.read import read_trace
 from .counters import print_counters
 from .heading import as_json, heading
 from .progress import clear, reporter
-from .report import columns, dump, exact, number, seconds, span, wrap
+from .report import WIDTH, columns, count, dump, exact, number, seconds, span, wrap
 
-SAMPLE = "6.12-splitting.dat"
-"""The recording that ships with the package: dirty_log_page_splitting_test on Linux 6.12, 2 MiB pages."""
+SAMPLE = "6.12-dirty-logging.dat"
+"""The recording that ships with the package: Linux 6.12, a guest of 4 vCPUs on 2 MiB pages goes on writing while dirty
+logging is switched on, the log read once, and logging switched off."""
 DIFFERENCES_SHOWN = 10
+ASKERS_SHOWN = 5
 FORMATS = {"npt": NPT, "ept": EPT}
 
 
@@ -67,7 +70,11 @@ def command(
     Example: shootdown compare --all trace.dat
              shootdown compare --counters before.txt after.txt
     """
+    if as_json_ and as_csv:
+        raise InputError("--json and --csv exclude each other", advice="give one of them")
     if counters:
+        if with_history or as_csv:
+            raise InputError("--counters goes with neither --all nor --csv", advice="counters tell nothing by policy")
         return print_counters(traces, as_json_)
     model = CostModel(**{p.name: parse_interval(cost[p.name], p.option) for p in PARAMETERS})
     if not traces:
@@ -92,7 +99,7 @@ def _compare(
     for path in traces:
         try:
             trace = read_trace(path, WANTED, reporter("events read"))
-            trace.path = names.get(path, path)
+            trace.path = names.get(path, trace.path)
             history = follow(trace, FORMATS.get(fmt or ""), progress=reporter("events followed"))
             clear()
         except InputError as error:
@@ -118,57 +125,91 @@ def text(c: Comparison, model: CostModel) -> list[str]:
     lines = heading(c.history)
     for note in c.notes:
         lines += wrap(note, "  ")
-    rows = [["policy", "flushes", "that hit", "vCPUs", "tables", "pending", "estimated"],
-            ["", "", "a vCPU", "hit", "freed", "at most", "time"]]  # fmt: skip
-    for p in c.policies:
-        rows.append([p.name, span(p.flushes), span(p.flushes_interrupting), span(p.vcpus_interrupted),
-                     span(p.tables_freed), span(p.tables_pending_max), seconds(p.seconds)])  # fmt: skip
-    lines += ["", *columns(rows), ""]
-    ranged = [p for p in c.policies if p.flushes and p.flushes[0] != p.flushes[1]]
-    for p in ranged:
-        lines += wrap(f"{p.name} {span(p.flushes)}: {p.unsure}; the recording does not show how many", "  ", "* ")
-    lines += wrap(f"time: {_model_text(model)}; the interval holds only under this model", "  ", "* ")
-    rows = [["operation", "count", "changes", "flushes", "estimated time", "share"]]
-    for row in c.operations:
-        share = f"{100 * row.share:.0f} %"
-        rows.append(
-            [row.name, number(row.operations), number(row.changes), span(row.flushes), seconds(row.seconds), share]
-        )
-    lines += ["", *columns(rows), ""]
-    lines += _rules(c)
-    lines += _findings(c)
-    lines += ["", *wrap(c.sentence)]
+    lines += ["", *_policies(c), ""]
+    for p in c.policies[1:]:
+        lines += wrap(f"{p.name}: {p.title}", "    ", "  ")
+        if p.unsure:
+            lines += wrap(f"{span(p.flushes)} flushes: {p.unsure}; the recording does not show how often", "    ")
+    lines += [*_time(c, model), "", *_operations(c), ""]
+    lines += [*_asked(c), *_rules(c), *_findings(c), "", *wrap(c.sentence)]
     return lines
 
 
-def _model_text(model: CostModel) -> str:
+def _policies(c: Comparison) -> list[str]:
+    """The table of policies; in two parts where storms of flushes make it wider than a mail."""
+    rows = [
+        ["policy", "flushes", "that hit", "vCPUs", "tables", "pending", "flush"],
+        ["", "", "a vCPU", "hit", "freed", "at most", "time"],
+    ]
+    for p in c.policies:
+        counts = (p.flushes, p.flushes_interrupting, p.vcpus_interrupted, p.tables_freed, p.tables_pending_max)
+        rows.append([p.name, *map(span, counts), seconds(p.flush_seconds)])
+    lines = columns(rows)
+    if max(map(len, lines)) <= WIDTH:
+        return lines
+    return [*columns([row[:4] for row in rows]), "", *columns([[row[0], *row[4:]] for row in rows])]
+
+
+def _time(c: Comparison, model: CostModel) -> list[str]:
+    """How the time is estimated."""
+
     def us(value: tuple[float, float]) -> str:
         return f"{value[0]:g}" if value[0] == value[1] else f"{value[0]:g}..{value[1]:g}"
 
-    return (
-        f"{us(model.flush_base_us)} us a flush that hits a vCPU, {us(model.flush_vcpu_us)} us more a vCPU hit, "
-        f"{us(model.spte_us)} us an SPTE change (see --help for sources)"
+    changes = int(c.history.state.changes)
+    return wrap(
+        f"flush time: {us(model.flush_base_us)} us for each flush that hits a vCPU and {us(model.flush_vcpu_us)} us "
+        f"for each vCPU hit; besides, under every policy, {number(changes)} SPTE changes at {us(model.spte_us)} us "
+        f"take {seconds(model.change_seconds(changes))} (sources: --help)",
+        "    ",
+        "  ",
     )
+
+
+def _operations(c: Comparison) -> list[str]:
+    rows = [["operation", "count", "changes", "flushes", "time", "of all time"]]
+    for row in c.operations:
+        share = percent(row.share, 1)
+        counts = number(row.operations), number(row.changes), span(row.flushes)
+        rows.append([row.name, *counts, seconds(row.seconds), share])
+    return columns(rows)
+
+
+def _asked(c: Comparison) -> list[str]:
+    """Who asked for the flushes, where there were any: tasks, VMs if several, the busiest second."""
+    if not c.askers.tasks:
+        return []
+    tasks = [f"{name}-{pid} {number(n)}" for pid, name, n in c.askers.tasks[:ASKERS_SHOWN]]
+    more = len(c.askers.tasks) - len(tasks)
+    lines = wrap(f"asked by: {', '.join(tasks)}{f', {number(more)} more tasks' if more else ''}", "  ", "")
+    if len(c.askers.vms) > 1:
+        vms = [f"{kvm & (1 << 64) - 1:x} {number(n)}" for kvm, n in c.askers.vms[:ASKERS_SHOWN]]
+        more = len(c.askers.vms) - len(vms)
+        lines += wrap(f"by VM (kvm): {', '.join(vms)}{f', {number(more)} more VMs' if more else ''}", "  ", "")
+    if c.askers.busiest and c.history.trace.seconds(c.history.trace.last - c.history.trace.first) > 2:
+        at, n = c.askers.busiest
+        lines += wrap(f"busiest second: from +{at} s, {count(n, 'flush', 'flushes')}", "  ", "")
+    return lines
 
 
 def _rules(c: Comparison) -> list[str]:
     """How the kernel's rules agree with what was seen."""
+    rules = f"rules of {c.kernel.name}"
     if c.flush_source != "seen":
-        return wrap(f"flushes: inferred by the rules of {c.kernel.name}; record with kprobes to see them "
+        return wrap(f"flushes: inferred by the {rules}; record with kprobes to see them "
                     "(shootdown record --print)", "  ", "")  # fmt: skip
     seen = c.policies[0].flushes or (0, 0)
+    taken = f" ({number(c.yields)} before giving way in a zap: where, is read from the recording)" if c.yields else ""
+    found = f"{rules}: {span(c.predicted)} flushes predicted{taken}, {span(seen)} seen; "
     if not c.differences:
-        return wrap(f"rules of {c.kernel.name}: {span(c.predicted)} flushes predicted, {span(seen)} seen; "
-                    "no operation differs", "  ", "")  # fmt: skip
-    lines = wrap(f"rules of {c.kernel.name}: {span(c.predicted)} flushes predicted, {span(seen)} seen; "
-                 f"{number(len(c.differences))} operations differ:", "  ", "")  # fmt: skip
+        return wrap(f"{found}no operation differs", "  ", "")
+    lines = wrap(f"{found}{count(len(c.differences), 'operation')} different:", "  ", "")
     trace = c.history.trace
     for d in c.differences[:DIFFERENCES_SHOWN]:
         at = trace.seconds(d.time - trace.first)
         why = d.cause or "UNEXPLAINED"
-        lines += wrap(
-            f"{d.name} at +{at:.6f} s, task {d.pid}: {d.seen} seen, {span(d.predicted)} predicted: {why}", "    ", "  "
-        )
+        what = f"{d.name} at +{at:.6f} s, task {d.pid}: {d.seen} seen, {span(d.predicted)} predicted: {why}"
+        lines += wrap(what, "    ", "  ")
     if len(c.differences) > DIFFERENCES_SHOWN:
         lines.append(f"  and {number(len(c.differences) - DIFFERENCES_SHOWN)} more (--json has all)")
     return lines
@@ -176,15 +217,18 @@ def _rules(c: Comparison) -> list[str]:
 
 def _findings(c: Comparison) -> list[str]:
     state = c.history.state
-    words = [f"{cause} {number(n)}" for cause, n in sorted(c.history.causes.items()) if cause]
+    words = [f"{cause}: {number(n)}" for cause, n in sorted(c.history.causes.items()) if cause]
     unexplained = c.history.causes.get("", 0)
-    text = f"rebuild: {number(state.changes)} SPTE changes checked, "
+    text = f"rebuild: {count(int(state.changes), 'SPTE change')} checked, "
     if not state.finding_count:
-        text += "none contradicts what was held"
+        text += "all consistent"
     else:
-        text += f"{number(state.finding_count)} findings, {number(unexplained) if unexplained else 'none'} unexplained"
+        left = number(unexplained) if unexplained else "none"
+        text += f"{count(int(state.finding_count), 'finding')}, {left} unexplained"
         if words:
             text += f" ({'; '.join(words)})"
+    if state.unseen:
+        text += f"; {count(int(state.unseen), 'entry', 'entries')} older than the recording"
     return wrap(text, "  ", "")
 
 
@@ -203,6 +247,7 @@ def document(c: Comparison) -> dict[str, Any]:
                 "vcpus_interrupted": exact(p.vcpus_interrupted),
                 "tables_freed": exact(p.tables_freed),
                 "tables_pending_max": exact(p.tables_pending_max),
+                "flush_seconds": list(p.flush_seconds),
                 "seconds": list(p.seconds),
             }
             for p in c.policies
@@ -218,7 +263,10 @@ def document(c: Comparison) -> dict[str, Any]:
             }
             for o in c.operations
         ],
+        "tasks": [{"pid": pid, "name": name, "flushes": n} for pid, name, n in c.askers.tasks],
+        "kvms": [{"kvm": f"{kvm & (1 << 64) - 1:x}" if kvm else None, "flushes": n} for kvm, n in c.askers.vms],
         "predicted": exact(c.predicted),
+        "predicted_yields": c.yields,
         "differences": [
             {
                 "operation": d.name,

@@ -6,6 +6,9 @@ from ..cost.counters import CountersDelta, compare_counters, read_counters
 from ..errors import InputError
 from .report import columns, dump, number, wrap
 
+VMS_SHOWN = 10
+BY_VM = ("remote_tlb_flush_requests", "remote_tlb_flush", "pf_taken")
+
 
 def print_counters(paths: tuple[str, ...], as_json: bool) -> int:
     """Compare two dumps and print what can be said; the exit code."""
@@ -27,6 +30,15 @@ def text(delta: CountersDelta, paths: tuple[str, ...]) -> list[str]:
         for name, grown in delta.deltas.items()
     ]
     lines += ["", *columns(rows), ""]
+    if delta.by_vm:
+        flushes = sorted(delta.by_vm.items(), key=lambda vm: -vm[1].get("remote_tlb_flush_requests", 0))
+        rows = [["VM (process-file)", "flush requests", "flushes", "faults"]]
+        for vm, grown in flushes[:VMS_SHOWN]:
+            rows.append([vm, *(number(grown.get(name)) for name in BY_VM)])
+        lines += [*columns(rows)]
+        if len(flushes) > VMS_SHOWN:
+            lines.append(f"and {number(len(flushes) - VMS_SHOWN)} more (--json has all)")
+        lines.append("")
     for sentence in delta.sentences:
         lines += wrap(sentence)
     return lines

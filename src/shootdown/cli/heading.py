@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..trace.history import History
-from .report import number, wrap
+from .report import count, number, wrap
 
 
 def heading(history: History) -> list[str]:
@@ -17,7 +17,7 @@ def heading(history: History) -> list[str]:
     if trace.clock:
         what.append(f"clock {trace.clock}")
     what += [_duration(history), _machines(history)]
-    what.append(f"{number(trace.total)} events, {lost(history)}")
+    what.append(f"{count(trace.total, 'event')}, {losses(history)}")
     lines += wrap("; ".join(what), "  ")
     flushes = (
         "flushes seen (probe)" if history.flushes_seen else "flushes NOT seen (no probe): inferred from the changes"
@@ -29,14 +29,14 @@ def heading(history: History) -> list[str]:
     return lines
 
 
-def lost(history: History) -> str:
+def losses(history: History) -> str:
     """How many events the kernel dropped, in words."""
     trace = history.trace
     if not trace.lost and not trace.lost_total:
         return "none lost" if trace.lost_total == 0 else "no loss reported"
     marked = sum(gap.count or 0 for gap in trace.lost)
-    count = max(marked, trace.lost_total or 0)
-    return f"{number(count) if count else 'some'} LOST in {number(len(trace.lost))} places"
+    lost = max(marked, trace.lost_total or 0)
+    return f"{number(lost) if lost else 'some'} LOST in {count(len(trace.lost), 'place')}"
 
 
 def _vendor(history: History) -> str:

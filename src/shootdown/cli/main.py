@@ -21,8 +21,7 @@ def cli() -> None:
     """What KVM's TLB flushes cost, and what other flush policies would cost.
 
     \b
-    Exit codes: 0 fine, 1 bad input or usage, 2 refuted or differs,
-    3 undetermined, 130 interrupted.
+    Exit codes: 0 fine, 1 bad input or usage, 130 interrupted.
     """
 
 
@@ -46,6 +45,8 @@ def main() -> int:
         # The reader has seen enough; what Python would still flush at exit must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"shootdown: cannot write: {(error.strerror or str(error)).lower()}", file=sys.stderr)
     except MemoryError:
         print("shootdown: out of memory; give fewer or smaller files", file=sys.stderr)
     return BAD_INPUT

@@ -20,6 +20,11 @@ def number(value: int | None) -> str:
     return "unknown" if value is None else f"{value:,}"
 
 
+def count(number_of: int, what: str, many: str = "") -> str:
+    """A number with its noun: "1 finding", "2 findings", "3 entries"."""
+    return f"{number(number_of)} {what if number_of == 1 else many or what + 's'}"
+
+
 def span(value: Range | None) -> str:
     """A count, or "least..most"; "unknown" for None."""
     if value is None:

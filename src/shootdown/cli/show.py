@@ -9,11 +9,11 @@ from typing import Any
 import click
 import numpy as np
 
-from ..cost.compare import by_operation
 from ..cost.model import CostModel
+from ..cost.price import by_operation
 from ..cost.rules import kernel_policy
 from ..errors import InputError
-from ..mmu.spte import EMPTY_61, PAGES, SpteFormat, describe, unsigned
+from ..mmu.spte import EMPTY_61, PAGES, SpteFormat, describe, is_leaf, spte_pfn, unsigned
 from ..trace.events import Events, Trace
 from ..trace.findings import Finding
 from ..trace.history import WANTED, History, follow
@@ -32,7 +32,12 @@ SPTE_FIELDS = frozenset({"old_spte", "new_spte", "spte", "old", "new"})
 
 @click.command("show")
 @click.argument("trace", metavar="TRACE")
-@click.option("--at", "at", metavar="TIME", help="Print the page tables at that time: as in the trace, or +SECONDS.")
+@click.option(
+    "--at",
+    "at",
+    metavar="TIME",
+    help="Print the page tables at that time: as in the trace, or +SECONDS (ticks if its clock counts ticks).",
+)
 @click.option("--gfn", "gfns", metavar="RANGE", help="gfns to print, hexadecimal: FIRST or FIRST-LAST (with --at).")
 @click.option("--events", is_flag=True, help="Print the decoded events, one a line.")
 @click.option(
@@ -109,14 +114,17 @@ def _kinds(trace: Trace) -> list[str]:
 
 
 def sizes(history: History) -> list[str]:
-    """Mapping sizes over time, of all VMs together."""
+    """Mapping sizes over time, of all VMs together: at even times, and when most was mapped of each size."""
     samples = history.state.samples
     if not samples:
         return []
-    step = max(1, (len(samples) - 1 + SIZES_SHOWN - 2) // (SIZES_SHOWN - 1))
-    shown = [*samples[:-1:step], samples[-1]]
+    first, last = samples[0][0], samples[-1][0]
+    shown = {max(samples, key=lambda sample: sample[size]) for size in (1, 2, 3)} if any(map(any, samples)) else set()
+    for i in range(SIZES_SHOWN + 1):
+        upto = first + (last - first) * i // SIZES_SHOWN
+        shown.add(max((sample for sample in samples if sample[0] <= upto), key=lambda sample: sample[0]))
     rows = [["leaves mapped at", "4K", "2M", "1G"]]
-    for time, small, huge, giant in shown:
+    for time, small, huge, giant in sorted(shown):
         rows.append([_at(history.trace, time), number(small), number(huge), number(giant)])
     return columns(rows)
 
@@ -174,27 +182,32 @@ def tables(history: History, at: str, first: int, last: int) -> list[str]:
             pointer = f" (kvm {unsigned(kvm):016x})" if kvm else ""
             state = "" if root.valid else ", invalid"
             lines += wrap(f"VM {vm}{pointer}, address space {int(root.as_id)}, root of {int(root.level)} levels{state}")
-            found = list(runs(history.state, root, first, last))
-            lines += [_run(run, int(root.level), history.fmt) for run in found]
+            for run in runs(history.state, root, first, last):
+                lines += _run(run, int(root.level), history.fmt)
     if len(lines) == 1:
         lines.append("no root existed then, or none was seen")
     return lines
 
 
-def _run(run: Run, top: int, fmt: SpteFormat) -> str:
+def _run(run: Run, top: int, fmt: SpteFormat) -> list[str]:
     last = run.gfn + run.count * PAGES[run.level] - 1
-    indent = "  " * (top - run.level)
-    if run.spte == UNSEEN:
-        value = "not recorded"
-    else:
-        value = f"{unsigned(run.spte):016x} {describe(run.spte, run.level, fmt)}"
+    indent = "  " * (top - run.level + 1)
     times = f" x{run.count}" if run.count > 1 else ""
-    return f"  {indent}{run.level}: {run.gfn:x}-{last:x}{times} {value}"
+    value = "not recorded"
+    if run.spte != UNSEEN:
+        value = f"{unsigned(run.spte):x} {describe(run.spte, run.level, fmt)}"
+    if run.count > 1 and run.spte != UNSEEN and is_leaf(run.spte, run.level):
+        frame = int(spte_pfn(run.spte))
+        frames = f"pfn {frame:x}-{frame + run.count * PAGES[run.level] - 1:x}"
+        value = f"from {value.replace(f'pfn {frame:x}', frames, 1)}"
+    return wrap(f"{run.level}: {run.gfn:x}-{last:x}{times} {value}", f"{indent}   ", indent)
 
 
 def _time(text: str, trace: Trace) -> int:
     """A moment as the user names it, in ticks of the trace's clock."""
-    if trace.hertz is None and re.fullmatch(r"\+?\d+", text):
+    if trace.hertz is None:
+        if not re.fullmatch(r"\+?\d{1,18}", text):
+            raise InputError(f"--at wants ticks, since the clock is {trace.clock}, not '{text}'")
         return int(text) + (trace.first if text.startswith("+") else 0)
     if not re.fullmatch(r"\+?\d+(\.\d*)?", text):
         raise InputError(f"--at wants a time as the trace prints it, or +SECONDS, not '{text}'")
@@ -288,6 +301,13 @@ def _document(history: History) -> dict[str, Any]:
             for f in history.state.findings
         ],
     }
+
+
+def _option(name: str, data: bytes) -> dict[str, str]:
+    """An option of the trace.dat: its text, or in hexadecimal if it is none."""
+    text = data.rstrip(b"\0")
+    plain = text.isascii() and all(byte >= 32 or byte in b"\n\t" for byte in text)
+    return {"name": name, **({"text": text.decode()} if plain else {"hex": data.hex()})}
 
 
 def _tables_json(history: History, first: int, last: int) -> list[dict[str, Any]]:

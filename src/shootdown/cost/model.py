@@ -50,15 +50,18 @@ class CostModel:
     flush_vcpu_us: Interval = PARAMETERS[1].default
     spte_us: Interval = PARAMETERS[2].default
 
-    def seconds(self, interrupting: Interval, idle_most: float, vcpus: Interval, changes: float) -> Interval:
-        """Time of so many interrupting flushes (and at most ``idle_most`` others), interrupted vCPUs and changes.
+    def flush_seconds(self, interrupting: Interval, vcpus: Interval) -> Interval:
+        """Time of so many flushes that interrupt somebody, and of the vCPUs interrupted.
 
-        A flush that interrupts nobody costs something between nothing and the base.
+        A flush that interrupts nobody sets a bit for each vCPU and sends no interrupt: it counts as free.
         """
-        low = interrupting[0] * self.flush_base_us[0] + vcpus[0] * self.flush_vcpu_us[0] + changes * self.spte_us[0]
-        high = (interrupting[1] + idle_most) * self.flush_base_us[1]
-        high += vcpus[1] * self.flush_vcpu_us[1] + changes * self.spte_us[1]
+        low = interrupting[0] * self.flush_base_us[0] + vcpus[0] * self.flush_vcpu_us[0]
+        high = interrupting[1] * self.flush_base_us[1] + vcpus[1] * self.flush_vcpu_us[1]
         return low * 1e-6, high * 1e-6
+
+    def change_seconds(self, changes: float) -> Interval:
+        """Time of so many SPTE changes."""
+        return changes * self.spte_us[0] * 1e-6, changes * self.spte_us[1] * 1e-6
 
 
 def parse_interval(text: str, option: str) -> Interval:

@@ -12,7 +12,7 @@ from .findings import FREE_UNKNOWN, FROZEN, NEVER_FREED, NEVER_LINKED, OLD_VALUE
 class Recording:
     """What a cause may need to know of the recording as a whole.
 
-    first, last  its first and last time; ``grace``: what an RCU grace period lasts at most, in ticks of its clock
+    first, last  when it began and ended; ``grace``: what an RCU grace period lasts at most there, in ticks of its clock
     """
 
     first: int
@@ -41,11 +41,13 @@ def ended_early(finding: Finding, recording: Recording) -> bool:
 
 
 def free_not_reported(finding: Finding, recording: Recording) -> bool:
-    """The probe missed the free: RCU callbacks of a CPU run in order, and one that was queued there later has run.
+    """The probe missed the free: a table removed later was freed, and the recording went on for a grace period more.
 
-    A kprobe misses hits in an interrupt taken within another probe's handler; tracefs's ``kprobe_profile`` counts them.
+    The grace period of the later one covers this one, too. A kprobe misses hits in an interrupt taken within another
+    probe's handler; tracefs's ``kprobe_profile`` counts them.
     """
-    return finding.rule == NEVER_FREED and finding.late_at > finding.time
+    later = finding.late_at > finding.time
+    return finding.rule == NEVER_FREED and later and recording.last - finding.late_at > recording.grace
 
 
 def lost_the_race(finding: Finding, recording: Recording) -> bool:

@@ -89,7 +89,7 @@ KINDS: Final[dict[str, tuple[int, tuple[str, ...]]]] = {
     "kprobes:handle_changed_spte": (HANDLED, ("kvm", "gfn", "old", "new", "level")),
     "kprobes:__handle_changed_spte": (HANDLED, ("kvm", "gfn", "old", "new", "level")),
     "kprobes:kvm_flush_remote_tlbs": (FLUSH, ("kvm",)),
-    "kprobes:tdp_mmu_free_sp_rcu_callback": (FREE, ("gfn", "role", "spt")),
+    "kprobes:tdp_mmu_free_sp_rcu_callback": (FREE, ("gfn", "role", "spt", "head")),
     "kprobes:svm_flush_tlb_current": (VCPU_OF, ("kvm", "vcpu_id")),
     "kprobes:svm_flush_tlb_all": (VCPU_OF, ("kvm", "vcpu_id")),
     "kprobes:svm_flush_tlb_asid": (VCPU_OF, ("kvm", "vcpu_id")),

@@ -77,6 +77,9 @@ def read_trace_dat(
     trace.comms = _comms(box.cmdlines)
     trace.options = [(OPTIONS[n] if n < len(OPTIONS) else str(n), data) for n, data in box.options]
     for stat in box.option("CPUSTAT"):
+        stopped = re.search(rb"now ts:\s*(\d{1,9})\.(\d{6})\b", stat)
+        if stopped:
+            trace.ended = max(trace.ended, int(stopped[1]) * 10**9 + int(stopped[2]) * 1000)
         for number in re.findall(rb"(?:overrun|dropped events): (\d{1,18})", stat.replace(b"commit overrun", b"")):
             trace.lost_total = (trace.lost_total or 0) + int(number)
 

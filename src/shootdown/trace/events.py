@@ -57,6 +57,7 @@ class Trace:
     counts    events by kind ("kvmmmu:kvm_mmu_get_page"), also of kinds that were not asked for
     defined   kinds that the recording could hold, occurred or not; empty where the input does not tell
     first, last  time of the first and last event of any kind (0, 0 for an empty trace)
+    ended     when the recording was stopped, perhaps long after the last event; 0 where the input does not tell
     events    the kinds that were asked for and occurred, by "system:name"
     lost      where events were dropped, by CPU and time
     lost_total   what the kernel's own counters say was lost (overrun and dropped), None where not recorded
@@ -76,6 +77,7 @@ class Trace:
     defined: frozenset[str] = frozenset()
     first: int = 0
     last: int = 0
+    ended: int = 0
     events: dict[str, Events] = field(default_factory=dict)
     lost: list[Lost] = field(default_factory=list)
     lost_total: int | None = None

@@ -31,8 +31,8 @@ class Finding:
     op       number of the kind of operation that made the change, -1 none
     lost     1 if events were lost since anything was last known of the entry
     late_at  time of a later event that bears on the finding, -1 none: of the one that supplies the missing link between
-             ``held`` and ``old``; of the unlinking of a table that the same CPU removed later and that was freed; of
-             another thread's linking of a table in the same place
+             ``held`` and ``old``; of the first free of a table that was removed later; of another thread's linking of a
+             table in the same place
     """
 
     def __init__(self, rule: str, time: i64, cpu: i64, pid: i64, vm: i64, as_id: i64, gfn: i64, level: i64) -> None:

@@ -23,8 +23,8 @@ SPTE_CHANGED = "kvmmmu:kvm_tdp_mmu_spte_changed"
 GET_PAGE = "kvmmmu:kvm_mmu_get_page"
 FLUSH_PROBE = "kprobes:kvm_flush_remote_tlbs"
 FREE_PROBE = "kprobes:tdp_mmu_free_sp_rcu_callback"
-GRACE_S = 1.0
-"""Longer than any RCU grace period without a stall (seen: 11 to 85 ms)."""
+GRACE_S, GRACE_MIN_S = 1.0, 0.1
+"""Taken for the longest RCU grace period where none was seen, and at least where some were."""
 WANTED = frozenset(KINDS)
 """The kinds of events that a history is made of."""
 
@@ -73,12 +73,18 @@ def follow(
             break
     tracker.finish()
     rebuild.finish(state)
-    grace = int(GRACE_S * (trace.hertz or 1e9))
-    causes = explain(state.findings, Recording(trace.first, trace.last, grace))
+    causes = explain(state.findings, Recording(trace.first, max(trace.last, trace.ended), grace(trace, state)))
     ops_all = [*tracker.ops, *tracker.sums.values()]
     flushes_seen = trace.records(FLUSH_PROBE)
     vcpus = vcpus_of_vms(trace)
     return History(trace, chosen, told, ops_all, tracker, state, causes, vcpus, flushes_seen, guest_seen)
+
+
+def grace(trace: Trace, state: State) -> int:
+    """Ticks that a removed table may wait for its free: twice the longest wait seen."""
+    second = trace.hertz or 1e9
+    waits = [freed - cut for cut, freed in state.freed]
+    return int(max(2 * max(waits), GRACE_MIN_S * second) if waits else GRACE_S * second)
 
 
 def shows_which(trace: Trace) -> bool:

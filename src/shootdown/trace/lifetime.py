@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from mypy_extensions import i64
 
 from ..mmu.spte import LEVEL_MAX, PAGES, PRESENT, is_table
+from . import codes as s
 from .findings import CHILD_LEFT, FREE_UNKNOWN, FREED_USED, NEVER_LINKED
 from .op import MAP, SPLIT, Op
 from .roots import add_root, fitting
 from .state import State
 from .tables import ANY, ROLE_INVALID, ROLE_SMM, ROLE_SPACE, UNSEEN, Dying, Guest, Made, Table, key
+
+SP_SIZE_MAX: Final = 512
+"""``struct kvm_mmu_page`` is smaller (184 bytes in 6.1 and 6.12)."""
 
 
 def get_page(state: State, vm: i64, op: Op | None, gfn: i64, role: i64) -> None:
@@ -109,11 +115,16 @@ def put_root(state: State, vm: i64, pointer: i64, role: i64, refs: i64) -> None:
         root = found[0]
         guest.roots = [r for r in guest.roots if r is not root]
         state.roots_freed += 1
+        root.tables[key(root.level, 0)].pointer = pointer
         unlink(state, guest, root.tables, root.level, 0, -1, None)
 
 
-def freed(state: State, gfn: i64, role: i64, spt: i64) -> None:
-    """``tdp_mmu_free_sp_rcu_callback``: the memory of a table goes back; nothing may point there or be left in it."""
+def freed(state: State, gfn: i64, role: i64, spt: i64, head: i64) -> None:
+    """``tdp_mmu_free_sp_rcu_callback``: the memory of a table goes back; nothing may point there or be left in it.
+
+    Which table it was is told by its frame; of a root, whose frame no event shows, by ``head``, which lies in its
+    ``kvm_mmu_page``; where neither is known, the first one unlinked in that place.
+    """
     state.frees += 1
     if not state.sees_frees:
         return
@@ -126,16 +137,17 @@ def freed(state: State, gfn: i64, role: i64, spt: i64) -> None:
     owner: Guest | None = None
     for guest in state.guests.values():
         for table in guest.removed.get(name, ()):
-            if same_page(spt, table.pfn) or (best is None and table.pfn < 0):
+            sure = same_page(spt, table.pfn) or (table.pointer != 0 and 0 <= head - table.pointer < SP_SIZE_MAX)
+            if sure or (best is None and table.pfn < 0 and (table.pointer == 0 or head == s.MISSING)):
                 best, owner = table, guest
+            if sure:
+                break
     if best is None or owner is None:
         if not free_root(state, role) and not free_linked(state, gfn, role, spt):
             state.find(FREE_UNKNOWN, -1, None, (role >> 24) & 0xFF, gfn, level, UNSEEN, UNSEEN, UNSEEN, None)
         return
     state.pending -= 1
-    state.latencies.append(state.time - best.cut_at)
-    if best.cut_at > state.freed_cut.get(best.cut_cpu, -1):
-        state.freed_cut[best.cut_cpu] = best.cut_at
+    state.freed.append((best.cut_at, state.time))
     check_empty(state, best)
     owner.removed[name].remove(best)
 

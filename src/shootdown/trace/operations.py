@@ -373,7 +373,8 @@ class Tracker:
         op.vm = vm
         op.end = time
         op.flushes += 1
-        if op.in_zap_leafs:
+        if op.in_zap_leafs and op.tail:
+            # A walk that gives way flushes only what it owes; another flush there is no yield's, and one too many.
             op.yields += 1
             op.tail = op.tail_invalid = 0
         self.look(op)

@@ -18,6 +18,7 @@ from .text import looks_like_text, read_text
 
 HEAD = 4096
 COPY = 1 << 20
+PACKED = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 def read_trace(
@@ -43,6 +44,7 @@ def _read(stream: BinaryIO, path: str, wanted: Collection[str] | None, progress:
         return read_trace_dat(path, stream.fileno(), wanted, progress)
     if not head:
         raise InputError("is empty", path=path, advice="give a trace.dat or the text of a trace")
+    _refuse_packed(head, path)
     if not looks_like_text(head):
         raise InputError(
             "neither a trace.dat nor text",
@@ -58,7 +60,10 @@ def _read_pipe(stream: BinaryIO, wanted: Collection[str] | None, progress: Calla
     head = stream.read(HEAD)
     if not is_trace_dat(head):
         whole = io.BufferedReader(_Prefixed(head, stream))
-        if not head or not looks_like_text(head):
+        if not head:
+            raise InputError("is empty", path="standard input", advice="pipe in a trace.dat or the text of a trace")
+        _refuse_packed(head, "standard input")
+        if not looks_like_text(head):
             raise InputError("neither a trace.dat nor text", path="standard input", advice="pipe in one of them")
         return read_text(whole, "standard input", wanted, progress)
     with tempfile.TemporaryFile() as copy:
@@ -68,6 +73,14 @@ def _read_pipe(stream: BinaryIO, wanted: Collection[str] | None, progress: Calla
         copy.flush()
         os.lseek(copy.fileno(), 0, os.SEEK_SET)
         return read_trace_dat("standard input", copy.fileno(), wanted, progress)
+
+
+def _refuse_packed(head: bytes, path: str) -> None:
+    for magic, name in PACKED.items():
+        if head.startswith(magic):
+            raise InputError(
+                f"is compressed by {name}", path=path, advice=f"pipe it in: {name} -dc FILE | shootdown ... -"
+            )
 
 
 class _Prefixed(io.RawIOBase):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+
 from mypy_extensions import i64
 
 from . import codes as s
@@ -37,7 +39,7 @@ def feed(state: State, chunk: Chunk, ops: list[Op | None], vms: list[int]) -> bo
         elif code == s.GET_PAGE:
             get_page(state, vms[i], op, a[i], b[i])
         elif code == s.FREE:
-            freed(state, a[i], b[i], c[i])
+            freed(state, a[i], b[i], c[i], d[i])
         elif code == s.INVALIDATE_ROOTS or code == s.ZAP_ALL_FAST:
             invalidate(state, vms[i])
         elif code == s.PUT_ROOT:
@@ -59,11 +61,16 @@ def finish(state: State) -> None:
     for pid in list(state.unlinked):
         state.pid = pid
         never_linked(state, state.unlinked.pop(pid))
+    pairs = sorted(state.freed)
+    earliest: list[int] = []
+    for _, freed_at in reversed(pairs):
+        earliest.append(freed_at if not earliest or freed_at < earliest[-1] else earliest[-1])
+    earliest.reverse()
     for vm, guest in state.guests.items():
         for table in [table for tables in guest.removed.values() for table in tables]:
             finding = state.find(NEVER_FREED, vm, None, 0, table.gfn, table.level, UNSEEN, UNSEEN, UNSEEN, table)
             if finding is not None:
                 finding.time = table.cut_at
                 finding.cpu = table.cut_cpu
-                later: i64 = state.freed_cut.get(table.cut_cpu, -1)
-                finding.late_at = later if later > table.cut_at else -1
+                later = bisect.bisect_left(pairs, (table.cut_at + 1, 0))
+                finding.late_at = earliest[later] if later < len(earliest) else -1

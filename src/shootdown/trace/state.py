@@ -21,7 +21,7 @@ class State:
     """All VMs' page tables, and what was found while they were rebuilt.
 
     pages     leaves present by level, index 1 to 3; ``samples``: (time, 4K, 2M, 1G) over the recording
-    pending   tables unlinked and not freed; ``pending_max`` their peak; ``latencies``: from unlinking to free, in ticks
+    pending   tables unlinked and not freed; ``pending_max`` their peak; ``freed``: when those freed were cut, and freed
     unseen    changes of entries of which nothing was known before
     sees_frees  the recording shows when tables are freed, so that each unlinked one is waited for
     spaces_told  bits of a role that tell address spaces apart and that the input shows
@@ -30,7 +30,6 @@ class State:
               the one that it changed last; ``naming``: pointer and role of the one that it is zapping, while unknown
     unlinked  by thread, the table that it has made and not yet linked
     epoch     how often events were lost so far; ``gaps``: in how many gaps of the recording we are
-    freed_cut by CPU, when the latest of the tables that it unlinked and that were freed was unlinked
     last      the entry changed last, and what it held before
     empty     what an entry of a fresh table holds
     stop      time at which to stop (the tables then show that moment); -1 runs to the end
@@ -68,7 +67,7 @@ class State:
         self.fast_faults: i64 = 0
         self.pending: i64 = 0
         self.pending_max: i64 = 0
-        self.latencies: list[int] = []
+        self.freed: list[tuple[int, int]] = []
         self.made: i64 = 0
         self.linked: i64 = 0
         self.frees: i64 = 0
@@ -81,7 +80,6 @@ class State:
         self.before: dict[int, Root] = {}
         self.naming: dict[int, tuple[i64, i64]] = {}
         self.unlinked: dict[int, Made] = {}
-        self.freed_cut: dict[int, int] = {}
         self.last: Table | None = None
         self.last_index: i64 = 0
         self.last_held: i64 = UNSEEN

@@ -28,6 +28,7 @@ class Table:
     pfn      its own frame, -1 while unknown
     linked   an entry above points to it (a root: it is in use)
     cut_at   when it was unlinked, and ``cut_cpu`` by whom; -1 before
+    pointer  the kernel's, of a root that was unlinked; 0 else
     epoch    how many losses of events it has seen; ``known``: its entries that an event told since the last one
     """
 
@@ -39,6 +40,7 @@ class Table:
         self.linked = False
         self.cut_at: i64 = -1
         self.cut_cpu: i64 = -1
+        self.pointer: i64 = 0
         self.epoch: i64 = 0
         self.known: set[int] = set()
         entries = vec[i64]()

@@ -154,7 +154,7 @@ class _Reader:
     def _pieces(self, stream: BinaryIO) -> Iterator[list[str]]:
         """The stream's lines, some thousands at a time; one that is too long is given as empty."""
         rest, more = b"", True
-        while more:
+        while more and (self.times or self.lines < known.HOPELESS):
             piece = stream.read(PIECE)
             more = bool(piece)
             whole, ended, rest = (rest + piece).rpartition(b"\n") if more else (rest, b"", b"")

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from shootdown.errors import InputError
+from shootdown.trace.container import OPTIONS
 from shootdown.trace.decode import read_trace_dat
-from shootdown.trace.events import Trace
+from shootdown.trace.events import Array, Trace
 
 from .datfile import Recording, event, event_format, page, record, write
 
@@ -51,7 +52,7 @@ def _check(trace: Trace) -> None:
     for name, events in trace.events.items():
         assert len(events) <= trace.counts[name]
         assert (np.diff(events.order) > 0).all()
-        columns = [events.time, events.cpu, events.pid, *events.fields.values()]
+        columns: list[Array] = [events.time, events.cpu, events.pid, *events.fields.values()]
         assert all(column.shape == events.order.shape for column in columns)
         assert events.cpu.min() >= 0 and events.cpu.max() < max(trace.cpus, 1)
     assert 0 <= trace.cpus <= 1 << 15
@@ -63,6 +64,18 @@ def make(recording: Recording) -> tuple[bytes, dict[str, int]]:
         path = Path(folder, "trace.dat")
         places = write(path, recording)
         return path.read_bytes(), places
+
+
+def with_buffers(data: bytes, places: dict[str, int], *buffers: tuple[int, list[tuple[int, int, int]]]) -> bytes:
+    """A version 7 file with other BUFFER options than its own: size of pages, and CPU, offset and size of data."""
+    found = bytearray(data[: data.rfind(struct.pack("<Q", places["BUFFER"])) - struct.calcsize("<HI")])
+    for page_size, cpus in buffers:
+        option = struct.pack("<QB6sII", places["BUFFER"], 0, b"local", page_size, len(cpus))
+        option += b"".join(struct.pack("<IQQ", *cpu) for cpu in cpus)
+        found += struct.pack("<HI", OPTIONS.index("BUFFER"), len(option)) + option
+    found += struct.pack("<HIQ", 0, 8, 0)
+    struct.pack_into("<Q", found, places["OPTIONS"] + 8, len(found) - places["OPTIONS"] - 16)
+    return bytes(found)
 
 
 FORMAT = event_format("e", 1000, ["u64 a:8:8:0", "s32 b:16:4:1"])

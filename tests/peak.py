@@ -19,6 +19,7 @@ from typing import Any
 
 from shootdown.errors import InputError
 from shootdown.trace.decode import read_trace_dat
+from shootdown.trace.events import Array
 
 from .structure import ROOT
 
@@ -54,7 +55,7 @@ def _main(path: str, kinds: list[str]) -> None:
     else:
         found["warnings"], found["total"] = trace.warnings, trace.total
         for events in trace.events.values():
-            arrays = (events.order, events.time, events.cpu, events.pid, *events.fields.values())
+            arrays: list[Array] = [events.order, events.time, events.cpu, events.pid, *events.fields.values()]
             found["columns"] += sum(array.nbytes for array in arrays)
     print(json.dumps({**found, "peak": _peak() - before}))
 

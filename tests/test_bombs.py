@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from shootdown.trace.container import OPTIONS, SECTION_MAX
 from shootdown.trace.compression import PIECE_MAX
+from shootdown.trace.container import OPTIONS, SECTION_MAX
 
 from .corpus import SAMPLE
-from .damaged import FORMAT, make, one
+from .damaged import FORMAT, make, one, with_buffers
 from .datfile import Recording, event, event_format, extend, header_page, page, record
 from .grow import grow
 from .peak import measure
@@ -41,14 +41,11 @@ def chunked(recording: Recording, piece: bytes, cpus: int = 1, chunks: int = CHU
     data, places = make(recording)
     start = places["cpu0"]
     body = struct.pack("<I", chunks) + (struct.pack("<II", len(piece), size) + piece) * chunks
-    table = b"".join(struct.pack("<IQQ", cpu, start, len(body)) for cpu in range(cpus))
-    buffer = struct.pack("<QB6sII", places["BUFFER"], 0, b"local", recording.page_size, cpus) + table
-    options = data[places["OPTIONS"] + 16 :]
-    kept = options[: options.rfind(struct.pack("<HI", OPTIONS.index("BUFFER"), 8 + 7 + 8 + 20))]
-    options = kept + struct.pack("<HI", OPTIONS.index("BUFFER"), len(buffer)) + buffer + struct.pack("<HIQ", 0, 8, 0)
-    first = data.index(struct.pack("<Q", places["OPTIONS"]))
-    head = data[:first] + struct.pack("<Q", start + len(body)) + data[first + 8 : start]
-    return head + body + struct.pack("<HHIQ", 0, 0, 0, len(options)) + options
+    pointer = struct.pack("<Q", places["OPTIONS"])
+    head = data[:start].replace(pointer, struct.pack("<Q", start + len(body)), 1)
+    moved = {**places, "OPTIONS": start + len(body)}
+    cpus_data = [(cpu, start, len(body)) for cpu in range(cpus)]
+    return with_buffers(head + body + data[places["OPTIONS"] :], moved, (recording.page_size, cpus_data))
 
 
 def with_fields(fields: list[str], data: bytes, page_size: int = 4096) -> bytes:
@@ -70,8 +67,6 @@ def many_kinds() -> bytes:
     numbers = range(50000)
     formats = [FORMAT, *(f"name: e{number}\nID: {number}\nfield:u8 a;\toffset:8;\tsize:1;" for number in numbers)]
     pages = [page(5, b"".join(event(0, record(n, 5)) for n in numbers[k : k + 340])) for k in numbers[::340]]
-    data, places = make(one(compression="zstd", systems=[("kvm", formats)]))
-    assert places["cpu0"] < MEGABYTE
     return chunked(one(compression="zstd", systems=[("kvm", formats)]), repeated(b"".join(pages)))
 
 

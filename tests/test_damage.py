@@ -270,12 +270,13 @@ LAYOUT = PageLayout(0, 8, 8, 16)
 
 
 def followed(data: bytes, number: int) -> tuple[list[tuple[int, int, int, int]], bool]:
-    """(offset, length, time, page) of a page's events, one after the other as the kernel's reader goes; broken or not."""
+    """(offset, length, time, page) of a page's events, one after the other, and whether the page is broken."""
     base = number * len(data)
     time, commit = struct.unpack_from("<qQ", data)
     used = commit & (1 << 27) - 1
     upper = time >> 59 << 59
-    end, at, found = min(16 + used, len(data)), 16, []
+    end, at = min(16 + used, len(data)), 16
+    found: list[tuple[int, int, int, int]] = []
     while at + 4 <= end:
         (header,) = struct.unpack_from("<I", data, at)
         told = struct.unpack_from("<I", data, at + 4)[0] if at + 8 <= len(data) else 0
@@ -325,7 +326,8 @@ PAGES = st.lists(
 def test_pages_are_walked_like_a_single_event_at_a_time(pages: list[bytes]) -> None:
     """Whatever the pages hold, walking all in step finds what following each event by event finds."""
     records = walk(np.frombuffer(b"".join(pages), np.uint8).reshape(-1, 4096), LAYOUT)
-    found, broken = [], []
+    found: list[tuple[int, int, int, int]] = []
+    broken: list[int] = []
     for number, data in enumerate(pages):
         events, is_broken = followed(data, number)
         found += events

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from shootdown.trace.decode import BATCH_MIN
+
 from . import corpus, oracle
 from .datfile import Recording, absolute, discarded, event, event_format, extend, page, record, write
 from .grow import grow
@@ -258,3 +260,21 @@ def test_a_clock_that_steps_back_does_not_reorder_its_cpu(tmp_path: Path) -> Non
     assert [(int(cpu), int(pid)) for pid, cpu in printed] == [(cpu, pid) for _, cpu, pid in rows]
     assert events["kvm:e0"].time.tolist() == [1000, 1000, 1000, 2000]
     assert events["kvm:e1"].time.tolist() == [900, 1000, 1500, 1500]
+
+
+@oracle.needs_trace_cmd
+def test_a_clock_that_steps_back_between_batches_does_not_reorder_its_cpu(tmp_path: Path) -> None:
+    """The same where so many pages lie before the step that they were decoded by then."""
+    path = tmp_path / "trace.dat"
+    times = [*range(5000, 6100), *range(10, 20)]
+    pages = [page(time, event(0, record(1000, number))) for number, time in enumerate(times)]
+    other = [page(time, event(0, record(1000, 0))) for time in (5050, 6099, 7000)]
+    systems = [("kvm", [event_format("e", 1000, [])])]
+    write(path, Recording(systems=systems, cpus={0: pages, 1: other}))
+    assert len(pages) * 4096 > BATCH_MIN
+    events = oracle.decode(path).events["kvm:e"]
+    printed = re.findall(rb"-(\d+) +\[(\d+)\]", oracle.report(path))
+    assert [(int(cpu), int(pid)) for pid, cpu in printed] == list(
+        zip(events.cpu.tolist(), events.pid.tolist(), strict=True)
+    )
+    assert events.time[events.cpu == 0].tolist() == [*range(5000, 6100), *[6099] * 10]

@@ -1,4 +1,4 @@
-"""Files whose descriptions lie about sizes, places and counts give an InputError in one line, or a trace with warnings."""
+"""Files that lie about sizes, places and counts give an InputError in one line, or a trace with warnings."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import struct
 import pytest
 
 from shootdown.errors import InputError
-from shootdown.trace.container import OPTIONS, SECTION_MAX
+from shootdown.trace.container import SECTION_MAX
 from shootdown.trace.events import Trace
 
-from .damaged import FORMAT, accepted, make, one, read, refused
+from .damaged import FORMAT, accepted, make, one, read, refused, with_buffers
 from .datfile import event, event_format, header_page, page, record
 
 
@@ -253,18 +253,6 @@ def test_pages_of_other_buffers_may_have_another_size() -> None:
     """Each buffer's pages are taken apart by the size that its option gives."""
     big = page(50, event(0, record(1000, 9, bytes(12))) * 200, page_size=8192)
     data, places = make(one(cpus={0: one().cpus[0], 1: [big]}))
-    offset, size = struct.unpack("<QI", data[-8 - 6 - 20 * 2 - 8 - len("local\0") - 9 :][:8] + bytes(4))
-    assert offset == places["BUFFER"] and size == 0
-    first = struct.pack("<QB6sII", places["BUFFER"], 0, b"local", 4096, 1) + struct.pack(
-        "<IQQ", 0, places["cpu0"], 4096
-    )
-    second = struct.pack("<QB6sII", places["BUFFER"], 0, b"local", 8192, 1) + struct.pack(
-        "<IQQ", 1, places["cpu1"], 8192
-    )
-    start = data.rfind(struct.pack("<HI", OPTIONS.index("BUFFER"), 8 + 7 + 8 + 40))
-    options = b"".join(struct.pack("<HI", OPTIONS.index("BUFFER"), len(x)) + x for x in (first, second))
-    tail = options + struct.pack("<HIQ", 0, 8, 0)
-    rebuilt = bytearray(data[:start] + tail)
-    struct.pack_into("<Q", rebuilt, places["OPTIONS"] + 8, len(rebuilt) - places["OPTIONS"] - 16)
-    trace = read(bytes(rebuilt))
+    first, second = (4096, [(0, places["cpu0"], 4096)]), (8192, [(1, places["cpu1"], 8192)])
+    trace = read(with_buffers(data, places, first, second))
     assert isinstance(trace, Trace) and trace.total == 203 and trace.warnings == []

@@ -8,7 +8,7 @@ import sys
 import click
 
 from .. import __version__
-from ..build_info import describe
+from ..build_info import compiled, describe
 from ..errors import InputError
 from . import compare, record, show
 
@@ -31,6 +31,8 @@ for command in (compare.command, show.command, record.command):
 
 def main() -> int:
     """Run the command that the arguments name; the exit code."""
+    if not compiled() and sys.stderr.isatty():
+        print(f"shootdown: {describe()}", file=sys.stderr)
     try:
         result = cli.main(standalone_mode=False)
         sys.stdout.flush()

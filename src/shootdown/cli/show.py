@@ -224,7 +224,7 @@ def _time(text: str, trace: Trace) -> int:
 def _gfns(text: str | None) -> tuple[int, int]:
     if text is None:
         return 0, (1 << 40) - 1
-    match = re.fullmatch(r"(?:0x)?([0-9a-fA-F]{1,13})(?:-(?:0x)?([0-9a-fA-F]{1,13}))?", text)
+    match = re.fullmatch(r"(?:0x)?([0-9a-fA-F]{1,13})(?:(?:-|:|\.\.)(?:0x)?([0-9a-fA-F]{1,13}))?", text)
     if not match:
         raise InputError(f"--gfn wants hexadecimal FIRST or FIRST-LAST, not '{text}'")
     first = int(match[1], 16)

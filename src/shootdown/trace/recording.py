@@ -125,7 +125,7 @@ PROBES: Final = (
     Probe("__tdp_mmu_zap_root", "names the root that is being emptied, and each pass", f"{KVM} {ROOT} level=$arg4:s32",
           ROLE),
     Probe("tdp_mmu_free_sp_rcu_callback", "the memory of a removed table goes back: may anything still use it?",
-          tried="gfn=-128($arg1):x64 role=-132($arg1):x32 spt=-120($arg1):x64", whole=True),
+          "head=$arg1:x64", "gfn=-128($arg1):x64 role=-132($arg1):x32 spt=-120($arg1):x64", whole=True),
     # Zapping of ranges.
     Probe("kvm_tdp_mmu_unmap_gfn_range", "the host takes memory back: its share in one VM", KVM, RANGE, RET_BOOL),
     Probe("tdp_mmu_zap_leafs", "names the root whose leaves go; a flush inside is one before giving way",

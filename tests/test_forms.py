@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shootdown.cost.compare import PolicyCost, compare
+from shootdown.cost.compare import compare
 from shootdown.cost.model import CostModel
+from shootdown.cost.price import PolicyCost
 from shootdown.mmu.spte import EPT
 from shootdown.trace.events import Array, Trace
 from shootdown.trace.history import FLUSH_PROBE, WANTED, follow
@@ -84,10 +85,11 @@ def as_ept(sptes: Array, empty: int) -> Array:
     def moved(bit: int, to: int) -> Array:
         return (old >> np.uint64(bit) & np.uint64(1)) << np.uint64(to)
 
-    leaf = moved(7, 0) | (moved(9, 0) | moved(10, 0))
-    new = np.uint64(1) | moved(1, 1) | (np.uint64(1) - moved(63, 0)) << np.uint64(2) | moved(7, 7)
-    new |= moved(5, 8) | moved(6, 9) | moved(9, 57) | moved(10, 58) | np.uint64(0x800)
-    new |= (leaf & np.uint64(1)) * np.uint64(0x70) | old & np.uint64(0x000FFFFFFFFFF000) | np.uint64(empty)
+    leaf = moved(7, 0) | moved(9, 0) | moved(10, 0)
+    rights = np.uint64(1) | moved(1, 1) | (np.uint64(1) - moved(63, 0)) << np.uint64(2)
+    bits = moved(7, 7) | moved(5, 8) | moved(6, 9) | moved(9, 57) | moved(10, 58) | np.uint64(0x800)
+    write_back = (leaf & np.uint64(1)) * np.uint64(0x70)
+    new = rights | bits | write_back | old & np.uint64(0x000FFFFFFFFFF000) | np.uint64(empty)
     return np.where(old & np.uint64(0x800), new, old)
 
 

@@ -3,7 +3,7 @@
     python -m tests.grow SOURCE TARGET EVENTS
 
 writes an uncompressed version 7 file. Of a fraction of a repetition, and if EVENTS is less than the source has, the
-first pages of every CPU are taken.
+first pages of every CPU are taken. Only the times of pages are moved: absolute times between events stay.
 """
 
 from __future__ import annotations

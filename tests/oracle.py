@@ -51,6 +51,12 @@ def report(path: Path, *options: str) -> bytes:
     return run("report", *(options or RAW), "-i", str(path))
 
 
+def convert(path: Path, target: Path, *options: str) -> None:
+    """Have trace-cmd write a recording in another form."""
+    command = ["trace-cmd", "convert", "-i", str(path), "-o", str(target), *options]
+    subprocess.run(command, capture_output=True, check=True)
+
+
 def readable(path: Path, folder: Path) -> Path:
     """A recording that trace-cmd can read: itself, or if it is compressed with zlib a copy that is not."""
     if b"zlib\0" not in path.read_bytes()[:64]:

@@ -256,3 +256,46 @@ def test_pages_of_other_buffers_may_have_another_size() -> None:
     first, second = (4096, [(0, places["cpu0"], 4096)]), (8192, [(1, places["cpu1"], 8192)])
     trace = read(with_buffers(data, places, first, second))
     assert isinstance(trace, Trace) and trace.total == 203 and trace.warnings == []
+
+
+def test_buffers_of_one_cpu_are_merged_by_time() -> None:
+    """Events of a CPU that come from two buffers keep their times and interleave."""
+    first = page(10, event(0, record(1000, 1, bytes(12))) + event(20, record(1000, 1, bytes(12))))
+    second = page(15, event(0, record(1000, 2, bytes(12))) + event(20, record(1000, 2, bytes(12))))
+    data, places = make(one(cpus={0: [first], 1: [second]}))
+    buffers = [(4096, [(0, places[cpu], 4096)]) for cpu in ("cpu0", "cpu1")]
+    trace = read(with_buffers(data, places, *buffers))
+    assert isinstance(trace, Trace) and trace.warnings == []
+    events = trace.events["kvm:e"]
+    assert (events.time.tolist(), events.pid.tolist(), events.cpu.tolist()) == ([10, 15, 30, 35], [1, 2, 1, 2], [0] * 4)
+
+
+def test_the_last_event_of_all_may_be_short() -> None:
+    """An event shorter than its format at the very end of the last page reads as zero there too."""
+    full = page(5, event(0, record(1000, 7)) * 340)
+    fields = accepted(one(cpus={0: [full]})).events["kvm:e"].fields
+    assert fields["a"].tolist() == fields["b"].tolist() == [0] * 340
+
+
+def test_events_of_the_same_name_or_number_are_told_apart() -> None:
+    """Of two formats with one number or one name the first counts, and a warning names the other."""
+    other = event_format("e", 1001, ["u64 x:8:8:0"])
+    again = event_format("other", 1000, ["u64 x:8:8:0"])
+    events = event(0, record(1000, 1, bytes(12))) + event(1, record(1001, 2, bytes(12)))
+    trace = accepted(one(systems=[("kvm", [FORMAT, other, again])], cpus={0: [page(5, events)]}))
+    assert trace.counts == {"kvm:e": 1, "unknown:1001": 1}
+    assert list(trace.events["kvm:e"].fields) == ["a", "b"]
+    assert [line.partition(": ")[2] for line in trace.warnings] == [
+        "'kvm:e' has the number or the name of another event; left out",
+        "'kvm:other' has the number or the name of another event; left out",
+    ]
+
+
+def test_chunks_beyond_their_cpu_are_not_read() -> None:
+    """A count of chunks that goes on behind the CPU's data ends there, even if more chunks follow."""
+    pages = [page(time, event(0, record(1000, time, bytes(12)))) for time in (1, 2)]
+    data, places = make(one(compression="zstd", cpus={0: pages}))
+    (packed,) = struct.unpack_from("<I", data, places["cpu0"] + 4)
+    trace = read(with_buffers(data, places, (4096, [(0, places["cpu0"], 12 + packed)])))
+    assert isinstance(trace, Trace) and trace.events["kvm:e"].pid.tolist() == [1]
+    assert "2 chunks do not fit into CPU 0's data; the rest of CPU 0 is left out" in trace.warnings[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -37,12 +37,35 @@ UNKNOWN_MAX = 16
 Progress = Callable[[int], None]
 
 
+class _Growing:
+    """An array that grows at its end. A few large blocks of memory cost less than many small ones that stay."""
+
+    def __init__(self, dtype: npt.DTypeLike) -> None:
+        self.room: Array = np.empty(0, dtype)
+        self.size = 0
+
+    def extend(self, part: Array) -> None:
+        """Append the elements of ``part``."""
+        size = self.size + part.size
+        if size > self.room.size:
+            room = np.empty(max(size, 2 * self.size), self.room.dtype)
+            room[: self.size] = self.array
+            self.room = room
+        self.room[self.size : size] = part
+        self.size = size
+
+    @property
+    def array(self) -> Array:
+        """All elements."""
+        return self.room[: self.size]
+
+
 @dataclass(slots=True)
 class _Kind:
-    """What was collected of one kind of event, an array a batch.
+    """What was collected of one kind of event.
 
     rows    its events' numbers in the order of the file, among all events that were asked for
-    blocks  their bytes from the first field (``begin``) to the end of the last (``end``)
+    block   their bytes from the first field (``begin``) to the end of the last (``end``)
     slices  by name, the fields that have no fixed place or length
     fixed   bytes of memory that an event takes, and ``loose`` times its length
     """
@@ -52,9 +75,9 @@ class _Kind:
     end: int
     fixed: int
     loose: int
-    rows: list[Ints] = field(default_factory=list)
-    blocks: list[Array] = field(default_factory=list)
-    slices: dict[str, list[Array]] = field(default_factory=dict)
+    rows: _Growing
+    block: _Growing
+    slices: dict[str, _Growing]
     short: int = 0
 
     def cost(self, part: Ints, length: Ints) -> int:
@@ -87,14 +110,15 @@ def read_trace_dat(
     collected = _Collector(box, wanted)
     trace.defined = frozenset(collected.names.values())
     spans: list[tuple[int, int]] = []
-    for cpus, pages in _batches(box):
+    for origin, pages in _batches(box):
         records = walk(pages, layout)
+        cpus = [box.data[k].cpu for k in origin.tolist()]
         for page in records.broken:
             box.warn("page", f"{path}: a page of CPU {cpus[page]} is damaged; its events are read up to the damage")
-        trace.lost += [Lost(int(cpus[p]), t, None if n < 0 else n) for p, t, n in records.missed]
+        trace.lost += [Lost(cpus[p], t, None if n < 0 else n) for p, t, n in records.missed]
         if records.offset.size:
             spans.append((int(records.time.min()), int(records.time.max())))
-            if not collected.add(records, pages, cpus):
+            if not collected.add(records, pages, origin):
                 break
             if progress:
                 progress(collected.total)
@@ -134,22 +158,22 @@ def _comms(cmdlines: str) -> dict[int, str]:
     return found
 
 
-def _batches(box: Container) -> Iterator[tuple[NDArray[np.int16], NDArray[np.uint8]]]:
-    """(CPU of each page, pages) until all data is read or it exceeds what a file of this size can honestly hold."""
+def _batches(box: Container) -> Iterator[tuple[Ints, NDArray[np.uint8]]]:
+    """Pages with the index in ``box.data`` of each, until all are read or more than such a file can honestly hold."""
     held: list[bytes] = []
-    owner: list[int] = []
+    origin: list[int] = []
     size = box.page_size
     allowed = PAGES_FREE + PAGES_RATIO * box.size
     waiting = 0
 
-    def batch() -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+    def batch() -> tuple[Ints, NDArray[np.uint8]]:
         pages = np.frombuffer(b"".join(held), np.uint8).reshape(-1, size)
-        cpus = np.repeat(np.array(owner, np.int16), [len(h) // size for h in held])
+        origins = np.repeat(np.array(origin), [len(h) // size for h in held])
         held.clear()
-        owner.clear()
-        return cpus, pages
+        origin.clear()
+        return origins, pages
 
-    for data in box.data:
+    for index, data in enumerate(box.data):
         if waiting and data.page_size != size:
             yield batch()
             waiting = 0
@@ -164,7 +188,7 @@ def _batches(box: Container) -> Iterator[tuple[NDArray[np.int16], NDArray[np.uin
                 box.warn("bomb", f"{box.path}: its data is over {PAGES_RATIO} times its size; the rest is left out")
                 break
             held.append(piece[:whole])
-            owner.append(data.cpu)
+            origin.append(index)
             waiting += whole
             if waiting >= enough:
                 yield batch()
@@ -204,18 +228,17 @@ class _Collector:
         self.rows = 0
         self.too_short = 0
         self.room = HELD_FREE + HELD_RATIO * box.size
+        self.cpu_of = np.array([data.cpu for data in box.data], np.int16)
         self.newest: dict[int, int] = {}
-        self.times: list[Ints] = []
-        self.cpus: list[Array] = []
-        self.pids: list[Array] = []
+        self.times, self.cpus, self.pids = _Growing(np.int64), _Growing(np.int16), _Growing(np.int32)
 
     @property
     def total(self) -> int:
         """Events so far, of all kinds."""
         return int(self.counts.sum())
 
-    def add(self, records: Records, pages: NDArray[np.uint8], cpus: NDArray[np.int16]) -> bool:
-        """Take the events of a batch; False if there is no more room for them."""
+    def add(self, records: Records, pages: NDArray[np.uint8], origin: Ints) -> bool:
+        """Take the events of a batch, whose pages come from these of ``box.data``; False if there is no more room."""
         flat = pages.reshape(-1)
         offset, length, time, page = records.offset, records.length, records.time, records.page
         whole = length >= max(self.type_at + 2, self.pid_at + 4)
@@ -229,7 +252,6 @@ class _Collector:
         if sum(counts[n] for n in present) < number.size:
             mine = np.flatnonzero(self.wanted[number])
             number, offset, length, time, page = (x[mine] for x in (number, offset, length, time, page))
-        cpu = cpus.take(page)
         by_kind = np.argsort(number, kind="stable")
         ends = np.cumsum(counts[present]).tolist()
         parts = [(self.kinds[n], by_kind[end - counts[n] : end]) for n, end in zip(present, ends, strict=True)]
@@ -239,16 +261,17 @@ class _Collector:
                 "bomb", f"{self.box.path}: its events are over {HELD_RATIO} times its size; the rest is left out"
             )
             return False
-        self.pids.append(flat.view("<i4").take((offset + self.pid_at) >> 2))
+        self.pids.extend(flat.view("<i4").take((offset + self.pid_at) >> 2))
         reach = max([0, *(kind.end for kind, _ in parts)])
         if offset.size and int(offset.max()) + reach > flat.size:
             # An event that is shorter than its format may be the last on the last page.
             flat = np.concatenate([flat, np.zeros(reach, np.uint8)])
         for kind, part in parts:
-            kind.rows.append(part + self.rows)
+            kind.rows.extend(part + self.rows)
             _take(kind, flat, offset.take(part), length.take(part))
-        self.times.append(self._held_up(time, cpu))
-        self.cpus.append(cpu)
+        source = origin.take(page)
+        self.times.extend(self._held_up(time, source))
+        self.cpus.extend(self.cpu_of.take(source))
         self.rows += number.size
         return True
 
@@ -264,20 +287,21 @@ class _Collector:
             return False
         fixed = [f for f in layout.fields if f.size]
         begin, end = min([f.offset for f in fixed], default=0), max([f.offset + f.size for f in fixed], default=1)
-        loose = sum(f.kind in SLICED for f in layout.fields)
-        each = EVENT_BYTES + end - begin + loose * SLICE_BYTES + sum(f.size for f in layout.fields)
-        self.kinds[number] = _Kind(layout, begin, end, each, loose)
+        slices = {f.name: _Growing(object) for f in layout.fields if f.kind in SLICED}
+        each = EVENT_BYTES + end - begin + len(slices) * SLICE_BYTES + sum(f.size for f in layout.fields)
+        rows, block = _Growing(np.int64), _Growing(f"V{end - begin}")
+        self.kinds[number] = _Kind(layout, begin, end, each, len(slices), rows, block, slices)
         return True
 
-    def _held_up(self, time: Ints, cpu: NDArray[np.int16]) -> Ints:
-        """The times, but none before one that the CPU recorded earlier, even if its clock stepped back."""
-        begins = np.flatnonzero(np.diff(cpu, prepend=-1)).tolist()
-        for begin, end in zip(begins, [*begins, cpu.size][1:], strict=True):
-            part, newest = time[begin:end], self.newest.get(int(cpu[begin]), int(time[begin]))
+    def _held_up(self, time: Ints, source: Ints) -> Ints:
+        """The times, but none before one recorded earlier in the same buffer, even if the clock stepped back."""
+        begins = np.flatnonzero(np.diff(source, prepend=-1)).tolist()
+        for begin, end in zip(begins, [*begins, source.size][1:], strict=True):
+            part, newest = time[begin:end], self.newest.get(int(source[begin]), int(time[begin]))
             if part[0] < newest or (part[1:] < part[:-1]).any():
                 part[0] = max(part[0], newest)
                 np.maximum.accumulate(part, out=part)
-            self.newest[int(cpu[begin])] = int(part[-1])
+            self.newest[int(source[begin])] = int(part[-1])
         return time
 
     def count(self) -> dict[str, int]:
@@ -296,11 +320,12 @@ class _Collector:
 
     def finish(self, trace: Trace) -> None:
         """Merge all CPUs by time (equal times by CPU, as ``trace-cmd report`` does), and make each kind's columns."""
-        time, cpu, pid = _join(self.times, np.int64), _join(self.cpus, np.int16), _join(self.pids, np.int32)
+        time, cpu, pid = self.times.array, self.cpus.array, self.pids.array
         place = np.empty(time.size, np.int64)
         place[np.argsort(time, kind="stable")] = np.arange(time.size)
-        for kind in self.kinds.values():
-            if not kind.rows:
+        for number in list(self.kinds):
+            kind = self.kinds.pop(number)
+            if not kind.rows.size:
                 continue
             name = kind.layout.name
             if kind.short:
@@ -308,7 +333,7 @@ class _Collector:
                     "missing", f"{self.box.path}: {kind.short} events of {shown(name)} are shorter than their format; "
                     "missing bytes read as 0",
                 )  # fmt: skip
-            row = _join(kind.rows, np.int64)
+            row = kind.rows.array
             sort = np.argsort(place.take(row), kind="stable")
             row = row.take(sort)
             trace.events[name] = Events(
@@ -330,10 +355,10 @@ def _take(kind: _Kind, flat: NDArray[np.uint8], offset: Ints, length: Ints) -> N
         if lacking.size:  # what an event lacks of its format reads as zero, not as its neighbour
             there = np.arange(kind.begin, kind.end) < length[first : first + step][lacking, None]
             block.view(np.uint8).reshape(-1, span)[lacking] *= there
-        kind.blocks.append(block)
+        kind.block.extend(block)
     for f in kind.layout.fields:
         if f.kind in SLICED:
-            kind.slices.setdefault(f.name, []).append(_slices(f, flat, offset, length))
+            kind.slices[f.name].extend(_slices(f, flat, offset, length))
 
 
 def _slices(f: Field, flat: NDArray[np.uint8], offset: Ints, length: Ints) -> Array:
@@ -347,29 +372,22 @@ def _slices(f: Field, flat: NDArray[np.uint8], offset: Ints, length: Ints) -> Ar
         size = np.minimum(where >> 16, length - at)
     out = np.empty(offset.size, object)
     for i, (start, n) in enumerate(zip((offset + at).tolist(), size.tolist(), strict=True)):
-        out[i] = flat[start : start + max(0, n)].tobytes()
+        out[i] = flat[start : start + n].tobytes()
     return out
 
 
 def _columns(kind: _Kind, sort: Ints) -> dict[str, Array]:
     """The columns of a kind from all that was taken, which is given up."""
     span = kind.end - kind.begin
-    block = _join(kind.blocks, f"V{span}").take(sort)
+    block = kind.block.array.take(sort)
     columns = {}
     for f in kind.layout.fields:
         if f.kind in SLICED:
-            columns[f.name] = _join(kind.slices[f.name], object)[sort]
+            columns[f.name] = kind.slices[f.name].array[sort]
         else:
             dtype = f.dtype or f"V{f.size}"
             columns[f.name] = np.ndarray((sort.size,), dtype, block.data, f.offset - kind.begin, (span,)).copy()
     return columns
-
-
-def _join(parts: list[Array], dtype: npt.DTypeLike) -> Array:
-    """One array of all parts, which are given up."""
-    whole = np.concatenate(parts) if parts else np.zeros(0, dtype)
-    parts.clear()
-    return whole
 
 
 def _set_clock(trace: Trace, box: Container) -> None:

@@ -7,11 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shootdown.cost.compare import compare
+from shootdown.cost.model import CostModel
+from shootdown.mmu.spte import NPT
 from shootdown.trace import causes, findings
 from shootdown.trace.causes import CAUSES, Recording, explain
 from shootdown.trace.events import Trace
 from shootdown.trace.findings import Finding
-from shootdown.trace.history import SPTE_CHANGED, WANTED, follow
+from shootdown.trace.history import FLUSH_PROBE, SPTE_CHANGED, WANTED, follow
 from shootdown.trace.read import read_trace
 from tests.corpus import SAMPLE, get
 
@@ -110,7 +113,39 @@ def test_a_free_of_a_table_in_use_is_found() -> None:
     assert findings.FREED_USED in unexplained(trace)
 
 
-RECORDING = Recording(first=0, last=10_000, grace=1_000)
+def without(trace: Trace, kind: str, rows: slice) -> Trace:
+    """The recording less some events of a kind, as if its probe had missed them."""
+    events = trace.events[kind]
+    keep = np.delete(np.arange(len(events)), rows)
+    for name in ("order", "time", "cpu", "pid"):
+        setattr(events, name, getattr(events, name)[keep])
+    events.fields = {n: c[keep] for n, c in events.fields.items()}
+    return trace
+
+
+@pytest.mark.parametrize("name", ["6.12-thpcollapse", "6.1-nxhuge"])
+def test_a_table_freed_without_a_flush_is_found(name: str) -> None:
+    """What faults and NX recovery unlink must be flushed before RCU frees it: without the flush, it is found."""
+    trace = read_trace(str(get(name)), WANTED)
+    assert unexplained(without(trace, FLUSH_PROBE, slice(None))) == {findings.NO_FLUSH}
+
+
+def test_a_missed_return_of_a_split_charges_nothing_to_it() -> None:
+    """Where the return of one eager split was missed, what follows is still charged to its own operations."""
+    trace = read_trace(str(get("6.12-splitting")), WANTED)
+    trace = without(trace, "kprobes:kvm_tdp_mmu_try_split_huge_pages__ret", slice(0, 1))
+    assert compare(follow(trace), CostModel(), False).differences == []
+
+
+def test_a_missing_flush_of_the_dirty_log_is_a_difference() -> None:
+    """Each flush that a recording lacks shows as a difference of its operation, with no cause to excuse it."""
+    for row in range(3):
+        trace = without(read_trace(str(get("6.12-text")), WANTED), FLUSH_PROBE, slice(row, row + 1))
+        found = compare(follow(trace), CostModel(), False).differences
+        assert [(d.seen, d.predicted, d.cause) for d in found] == [(0, (1, 1), "")]
+
+
+RECORDING = Recording(NPT, first=0, last=10_000, grace=1_000, fast_faults=False)
 
 
 def finding(rule: str, **fields: int) -> Finding:
@@ -134,6 +169,15 @@ CASES: dict[str, tuple[Finding, list[Finding]]] = {
     "another CPU was faster": (
         finding(findings.NEVER_LINKED, late_at=5_000),
         [finding(findings.NEVER_LINKED), finding(findings.NEVER_LINKED, late_at=4_999)],
+    ),
+    "fast faults not recorded": (
+        finding(findings.OLD_VALUE, held=0x1E65, old=0x1E67),
+        [
+            finding(findings.OLD_VALUE, held=0x1A65, old=0x1A67),
+            finding(findings.OLD_VALUE, held=0x1E65, old=0x2E67),
+            finding(findings.OLD_VALUE, held=0x1E67, old=0x1E65),
+            finding(findings.NEW_PFN, held=0x1E65, old=0x1E67),
+        ],
     ),
     "events were lost": (
         finding(findings.OLD_VALUE, lost=1),

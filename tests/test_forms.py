@@ -55,6 +55,42 @@ def test_without_kprobes_nothing_contradicts_and_changes_stay_the_same(path: Pat
     assert [int(n) for n in history.state.pages] == [int(n) for n in follow(whole).state.pages]
 
 
+@pytest.mark.parametrize("name", ["6.12-thpcollapse", "6.12-text", "6.1-nxhuge", "6.12-ring"])
+def test_probes_without_arguments_make_up_no_vm(name: str) -> None:
+    """Kprobes that were defined without arguments still count, and invent neither VMs nor findings."""
+    trace = read_trace(str(get(name)), WANTED)
+    whole = follow(trace)
+    for kind, events in trace.events.items():
+        if kind.startswith("kprobes:"):
+            events.fields = {}
+    history = follow(trace)
+    assert history.causes.get("", 0) == 0
+    assert len(history.tracker.threads.kvms) == 1
+    assert sum(op.flushes for op in history.ops) == sum(op.flushes for op in whole.ops)
+
+
+def test_one_probe_with_a_pointer_does_not_split_a_vm() -> None:
+    """With the flush probe as the only one, threads that never flush are of the same VM as the one that does."""
+    trace = read_trace(str(get("6.12-thpcollapse")), WANTED)
+    pages = [int(n) for n in follow(trace).state.pages]
+    trace.events = {n: e for n, e in trace.events.items() if not n.startswith("kprobes:") or n == FLUSH_PROBE}
+    trace.counts = {n: len(e) for n, e in trace.events.items()}
+    trace.defined = frozenset()
+    history = follow(trace)
+    assert history.causes.get("", 0) == 0 and [int(n) for n in history.state.pages] == pages
+
+
+def test_without_fast_faults_what_they_did_is_explained() -> None:
+    """Entries that became writable without an event have a cause if fast_page_fault was not recorded, else none."""
+    trace = read_trace(str(get("6.12-text")), WANTED)
+    trace.counts.pop("kvmmmu:fast_page_fault")
+    fast = trace.events.pop("kvmmmu:fast_page_fault")
+    trace.defined = frozenset()
+    assert follow(trace).causes == {"fast faults not recorded": 512}
+    trace.counts[fast.name] = len(fast)
+    assert follow(trace).causes == {"": 512}
+
+
 # How far inference from tracepoints alone is off, where it is: the range predicted and the flushes that there were.
 # A thread's ioctls follow one another without a mark, and a range unmapped early hides that a dying VM zaps leaves.
 KNOWN_OFF = {

@@ -16,6 +16,7 @@ from shootdown.mmu.spte import (
     differs_beyond_hardware,
     format_of,
     is_empty,
+    is_executable,
     is_frozen,
     is_leaf,
     is_table,
@@ -126,3 +127,13 @@ def test_a_split_gives_4k_pages_x_back_where_only_the_mitigation_took_it() -> No
     assert split_child(signed(0x8000000000000EE7), 2, 1, True, NPT) == 0x1E67
     assert split_child(signed(0x8600000000000BF3), 2, 0, True, EPT) == signed(0x8600000000000B77)
     assert split_child(signed(0x8000000000000EE7), 3, 0, True, NPT) == signed(0x8000000000000EE7)
+
+
+def test_an_access_tracked_huge_page_keeps_its_saved_rights_when_split() -> None:
+    """X of an access-tracked EPT entry is in bit 56: it is there that a child keeps it, or gets it back."""
+    tracked = signed(0x87500000000008F0)
+    assert is_executable(tracked, EPT)
+    assert unsigned(split_child(tracked, 2, 0, False, EPT)) == 0x8750000000000870
+    without_x = signed(unsigned(tracked) & ~(1 << 56))
+    assert not is_executable(without_x, EPT)
+    assert unsigned(split_child(without_x, 2, 0, True, EPT)) == 0x8750000000000870

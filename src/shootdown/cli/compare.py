@@ -95,7 +95,7 @@ def _compare(
     as_csv: bool,
 ) -> int:
     found: list[Comparison] = []
-    failed = False
+    failed = printed = False
     for path in traces:
         try:
             trace = read_trace(path, WANTED, reporter("events read"))
@@ -108,11 +108,12 @@ def _compare(
             print(f"shootdown: {error}", file=sys.stderr)
             failed = True
             continue
-        found.append(compare(history, model, with_history))
-        if not as_json_ and not as_csv:
-            if len(found) > 1:
-                print()
-            print("\n".join(text(found[-1], model)))
+        comparison = compare(history, model, with_history)
+        if as_json_ or as_csv:
+            found.append(comparison)
+            continue
+        print("\n".join([*([""] if printed else []), *text(comparison, model)]))
+        printed = True
     if as_json_:
         print(dump("compare", {"model": _model(model), "traces": [document(c) for c in found]}))
     elif as_csv:
@@ -227,6 +228,8 @@ def _findings(c: Comparison) -> list[str]:
         text += f"{count(int(state.finding_count), 'finding')}, {left} unexplained"
         if words:
             text += f" ({'; '.join(words)})"
+        if state.finding_count > len(state.findings):
+            text += f"; {number(int(state.finding_count) - len(state.findings))} more were not examined"
     if state.unseen:
         text += f"; {count(int(state.unseen), 'entry', 'entries')} older than the recording"
     return wrap(text, "  ", "")

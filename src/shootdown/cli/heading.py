@@ -53,9 +53,9 @@ def _duration(history: History) -> str:
 def _machines(history: History) -> str:
     if not history.state.changes and not history.vcpus:
         return "no VM seen"
-    vms = len(history.tracker.kvms)
+    vms = len(history.tracker.threads.kvms)
     vcpus = max([0, *history.vcpus.values()])
-    told = "" if history.tracker.kvm_of else " (told apart by vCPU threads)" if vms > 1 else ""
+    told = "" if history.tracker.threads.kvm_of else " (told apart by vCPU threads)" if vms > 1 else ""
     return f"{vms} VM{'s' if vms != 1 else ''}{told} of up to {vcpus} vCPU{'s' if vcpus != 1 else ''}"
 
 
@@ -70,7 +70,7 @@ def as_json(history: History) -> dict[str, Any]:
         "vendor_from": history.fmt_from,
         "clock": trace.clock or None,
         "duration_seconds": None if trace.hertz is None else trace.seconds(trace.last - trace.first),
-        "vms": len(history.tracker.kvms),
+        "vms": len(history.tracker.threads.kvms),
         "vcpus": max([0, *history.vcpus.values()]),
         "events": trace.total,
         "events_lost": max(sum(gap.count or 0 for gap in trace.lost), trace.lost_total or 0),

@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..mmu.spte import EMPTY_61, PAGES, SpteFormat, describe, is_leaf, spte_pfn, unsigned
 from ..trace.events import Events, Trace
 from ..trace.findings import Finding
-from ..trace.history import WANTED, History, follow
+from ..trace.history import WANTED, History, follow, vendor
 from ..trace.read import read_trace
 from ..trace.tables import UNSEEN
 from ..trace.walk import Run, runs
@@ -60,7 +60,7 @@ def command(trace: str, at: str | None, gfns: str | None, events: bool, fmt: str
     if events:
         recorded = read_trace(trace, None, reporter("events read"))
         clear()
-        for line in event_lines(recorded, follow(recorded, chosen).fmt):
+        for line in event_lines(recorded, chosen or vendor(recorded)[0]):
             print(line)
         return 0
     recorded = read_trace(trace, WANTED, reporter("events read"))
@@ -160,7 +160,7 @@ def findings(history: History) -> list[str]:
 
 
 def _finding(history: History, f: Finding) -> list[str]:
-    place = f"gfn {int(f.gfn):x} level {int(f.level)} as_id {int(f.as_id)}"
+    place = f"VM {int(f.vm) if f.vm >= 0 else 'unknown'} gfn {int(f.gfn):x} level {int(f.level)} as_id {int(f.as_id)}"
     lines = wrap(
         f"{_at(history.trace, f.time)} CPU {int(f.cpu)} task {int(f.pid)}, {place}: {f.rule}", "      ", "    "
     )
@@ -178,7 +178,7 @@ def tables(history: History, at: str, first: int, last: int) -> list[str]:
     lines = [f"page tables at {at}, gfn {first:x} to {last:x}, {history.fmt.name}"]
     for vm, guest in sorted(history.state.guests.items()):
         for root in guest.roots:
-            kvm = history.tracker.kvms[vm] if 0 <= vm < len(history.tracker.kvms) else 0
+            kvm = history.tracker.threads.kvms[vm] if 0 <= vm < len(history.tracker.threads.kvms) else 0
             pointer = f" (kvm {unsigned(kvm):016x})" if kvm else ""
             state = "" if root.valid else ", invalid"
             lines += wrap(f"VM {vm}{pointer}, address space {int(root.as_id)}, root of {int(root.level)} levels{state}")
@@ -290,6 +290,7 @@ def _document(history: History) -> dict[str, Any]:
                 "time": trace.seconds(int(f.time)),
                 "cpu": int(f.cpu),
                 "pid": int(f.pid),
+                "vm": int(f.vm) if f.vm >= 0 else None,
                 "as_id": int(f.as_id),
                 "gfn": f"{int(f.gfn):x}",
                 "level": int(f.level),

@@ -27,13 +27,14 @@ def askers(history: History) -> Askers:
     tasks: Counter[int] = Counter()
     vms: Counter[int] = Counter()
     seconds: Counter[int] = Counter()
-    trace, kvms = history.trace, history.tracker.kvms
+    trace, kvms = history.trace, history.tracker.threads.kvms
     if history.flushes_seen:
         for op in history.ops:
             if op.flushes:
                 tasks[int(op.pid)] += int(op.flushes)
                 vms[kvms[op.vm] if 0 <= op.vm < len(kvms) else 0] += int(op.flushes)
-                seconds[int(trace.seconds(int(op.end) - trace.first))] += int(op.flushes)
+        for time in history.tracker.flush_times:
+            seconds[int(trace.seconds(time - trace.first))] += 1
     named = [(pid, trace.comms.get(pid, ""), count) for pid, count in tasks.most_common()]
     busiest = seconds.most_common(1)[0] if seconds and trace.hertz else None
     return Askers(named, vms.most_common(), busiest)

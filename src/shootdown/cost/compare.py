@@ -14,6 +14,9 @@ from .model import CostModel
 from .price import OperationCost, PolicyCost, by_operation, observed, priced, sees_yields, total
 from .rules import HISTORY, PROMOTE, Kernel, Policy, Range, kernel_policy
 
+END_S = 0.1
+"""What an operation still owed so shortly before the end of a recording may have come after it."""
+
 
 @dataclass(slots=True)
 class Difference:
@@ -81,8 +84,8 @@ def differences(history: History, kernel: Kernel) -> Iterable[Difference]:
         cause = ""
         if op.torn:
             cause = "events were lost"
-        elif op.inferred and history.tracker.kvm_of:
+        elif op.inferred and history.tracker.threads.kvm_of:
             cause = "its beginning was not recorded"
-        elif op.unfinished and op.flushes < low:
+        elif op.unfinished and op.flushes < low and history.trace.seconds(history.trace.last - int(op.end)) < END_S:
             cause = "the recording ended first"
         yield Difference(NAMES[op.kind], op.start, op.pid, op.flushes, (low, high), cause)

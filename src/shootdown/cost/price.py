@@ -71,7 +71,7 @@ def observed(history: History, model: CostModel, by_rules: PolicyCost) -> Policy
     state = history.state
     frees = history.trace.records(FREE_PROBE)
     freed = (state.frees, state.frees) if frees else None
-    pending = (state.pending_max, state.pending_max) if frees else None
+    pending = (state.pending_max, state.pending_max) if state.sees_frees and not history.trace.lost else None
     if not history.flushes_seen:
         spent = by_rules.flush_seconds, by_rules.seconds
         return PolicyCost("observed", "as recorded", "", None, None, None, freed, pending, *spent)
@@ -160,7 +160,7 @@ def _pending(history: History, policy: Policy) -> Range | None:
     """Most tables out of reach at once, if each waits a grace period as short, or as long, as any that was seen."""
     tracker, latencies = history.tracker, [freed - cut for cut, freed in history.state.freed]
     if not latencies or not tracker.cut_ops:
-        return (0, 0) if history.trace.records(FREE_PROBE) and not tracker.cut_ops else None
+        return (0, 0) if history.state.sees_frees and not tracker.cut_ops else None
     kept = [
         (t, op) for t, op in zip(tracker.cut_times, tracker.cut_ops, strict=True) if policy.frees(op)[0] == op.tables
     ]

@@ -28,8 +28,8 @@ FROZEN_612: Final[i64] = -0x7FFF_FFFF_FFFF_FA60
 """``REMOVED_SPTE`` of 6.1 and ``FROZEN_SPTE`` of 6.12: an entry that one CPU owns and everyone else leaves alone."""
 
 ACC_TRACK_SHIFT: Final = 54
-ACC_TRACK_SAVED: Final[i64] = 0x0140_0000_0000_0000
-"""R and X of an access-tracked EPT entry, saved in bits 54 and 56."""
+TRACKED_X: Final[i64] = 0x0100_0000_0000_0000
+"""Bit 56, the saved X of an access-tracked EPT entry; the saved R is bit 54."""
 
 LEVEL_MAX: Final = 5
 """The highest level that page tables have."""
@@ -50,7 +50,6 @@ class SpteFormat:
         self.dirty = dirty
         self.host_writable = host_writable
         self.mmu_writable = mmu_writable
-        self.volatile: i64 = accessed | dirty
 
 
 NPT: Final = SpteFormat("NPT", 0x20, 0x40, 0x200, 0x400)
@@ -98,6 +97,18 @@ def spte_pfn(spte: i64) -> i64:
     return (spte & PFN) >> 12
 
 
+def is_tracked(spte: i64) -> bool:
+    """``is_access_track_spte``, EPT without A/D bits: R, W and X are off, R and X saved in bits 54 and 56."""
+    return spte & AD_FIELD == AD_DISABLED and spte & 7 == 0
+
+
+def is_executable(spte: i64, fmt: SpteFormat) -> bool:
+    """May the guest execute what a present leaf maps (once it is not access-tracked any more)?"""
+    if fmt.name == "NPT":
+        return spte & NX == 0
+    return spte & (TRACKED_X if is_tracked(spte) else 4) != 0
+
+
 def table_index(gfn: i64, level: i64) -> i64:
     """Index (0 to 511) of the entry for ``gfn`` in a table whose entries are of ``level``."""
     return (gfn >> (9 * (level - 1))) & 511
@@ -125,11 +136,11 @@ def split_child(huge: i64, level: i64, index: i64, executable: bool, fmt: SpteFo
 
     ``level`` is that of ``huge``. ``executable``: the NX huge page mitigation is on, and 4 KiB pages get X back.
     """
-    child = huge + index * PAGES[level - 1] * 4096
+    child = (huge & ~PFN) | (((huge & PFN) + index * PAGES[level - 1] * 4096) & PFN)
     if level == 2:
         child &= ~LARGE
         if executable:
-            child = child & ~NX if fmt.name == "NPT" else child | 4
+            child = child & ~NX if fmt.name == "NPT" else child | (TRACKED_X if is_tracked(huge) else 4)
     return child
 
 
@@ -186,7 +197,7 @@ def _describe_software(spte: i64, fmt: SpteFormat) -> list[str]:
     if spte & fmt.mmu_writable:
         words.append("mmu-w")
     if fmt.name == "EPT":
-        if spte & AD_FIELD == AD_DISABLED and spte & 7 == 0:
+        if is_tracked(spte):
             saved = (spte >> ACC_TRACK_SHIFT) & 5
             words.append("tracked(" + ("r" if saved & 1 else "") + ("x" if saved & 4 else "") + ")")
         memory_type = ("UC", "WC", "2", "3", "WT", "WP", "WB", "7")[(spte >> 3) & 7]

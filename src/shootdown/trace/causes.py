@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ..mmu.spte import WRITABLE, SpteFormat, differs_beyond_hardware, is_leaf
 from .findings import FREE_UNKNOWN, FROZEN, NEVER_FREED, NEVER_LINKED, OLD_VALUE, SET_DIFFERS, Finding
 
 
@@ -12,12 +13,15 @@ from .findings import FREE_UNKNOWN, FROZEN, NEVER_FREED, NEVER_LINKED, OLD_VALUE
 class Recording:
     """What a cause may need to know of the recording as a whole.
 
+    fmt      of the SPTEs; ``fast_faults``: fast_page_fault was recorded
     first, last  when it began and ended; ``grace``: what an RCU grace period lasts at most there, in ticks of its clock
     """
 
+    fmt: SpteFormat
     first: int
     last: int
     grace: int
+    fast_faults: bool
 
 
 def other_way_round(finding: Finding, recording: Recording) -> bool:
@@ -55,9 +59,23 @@ def lost_the_race(finding: Finding, recording: Recording) -> bool:
     return finding.rule == NEVER_LINKED and finding.late_at >= finding.time
 
 
+def fast_fault_not_recorded(finding: Finding, recording: Recording) -> bool:
+    """Nothing but W differs, where the MMU may write: a fast fault set it, and fast_page_fault was not recorded."""
+    if (
+        recording.fast_faults
+        or finding.rule not in (OLD_VALUE, SET_DIFFERS)
+        or not is_leaf(finding.held, finding.level)
+    ):
+        return False
+    may = finding.held & recording.fmt.mmu_writable != 0 and finding.held & WRITABLE == 0
+    fixed = finding.held | WRITABLE
+    return bool(may and not differs_beyond_hardware(fixed, finding.old, finding.level, recording.fmt))
+
+
 CAUSES: Sequence[tuple[str, Callable[[Finding, Recording], bool]]] = (
     ("traced the other way round", other_way_round),
     ("another CPU was faster", lost_the_race),
+    ("fast faults not recorded", fast_fault_not_recorded),
     ("events were lost", events_lost),
     ("recording began late", began_late),
     ("free not reported by its probe", free_not_reported),

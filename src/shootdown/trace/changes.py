@@ -10,9 +10,9 @@ from ..mmu.spte import (
     FROZEN_61,
     FROZEN_612,
     LEVEL_MAX,
-    NX,
     WRITABLE,
     differs_beyond_hardware,
+    is_executable,
     is_frozen,
     is_last,
     is_leaf,
@@ -37,7 +37,7 @@ def changed(state: State, vm: i64, op: Op | None, gfn: i64, old: i64, new: i64, 
     if level < 1 or level > LEVEL_MAX:
         state.find(OLD_VALUE, vm, op, as_id, gfn, level, UNSEEN, old, new, None)
         return
-    if state.by_value and is_present(old):
+    if (state.by_value or vm < 0) and is_present(old):
         vm = holder(state, vm, as_id, gfn, level, old)
     guest = state.guest(vm)
     name = key(level, gfn)
@@ -61,10 +61,10 @@ def changed(state: State, vm: i64, op: Op | None, gfn: i64, old: i64, new: i64, 
     if held == UNSEEN:
         state.unseen += 1
     elif differs_beyond_hardware(held, old, level, state.fmt):
-        if swapped(state, table, index, old, new):
+        if swapped(state, op, table, index, old, new):
             return
         old_differs(state, vm, op, as_id, gfn, level, held, old, new, table)
-    elif state.by_entry and swapped(state, table, index, old, new):
+    elif state.by_entry and swapped(state, op, table, index, old, new):
         return
     elif held != old:
         state.hardware += 1
@@ -76,14 +76,19 @@ def changed(state: State, vm: i64, op: Op | None, gfn: i64, old: i64, new: i64, 
     if is_leaf(new, level):
         state.pages[level] += 1
     table.entries[index] = new
+    told(state, table, index)
+    state.last, state.last_index, state.last_held = table, index, held
+    if is_table(old, level) and (not is_table(new, level) or spte_pfn(old) != spte_pfn(new)):
+        unlink(state, guest, tables, level - 1, gfn, spte_pfn(old), dying_of(state, state.pid), op)
+    if is_table(new, level) and not (is_table(old, level) and spte_pfn(old) == spte_pfn(new)):
+        link(state, vm, tables, op, level, gfn, old, new)
+
+
+def told(state: State, table: Table, index: i64) -> None:
+    """An event told the entry's value: what was lost before does not matter to it any more."""
     if state.epoch:
         state.suspect(table, index)
         table.known.add(index)
-    state.last, state.last_index, state.last_held = table, index, held
-    if is_table(old, level) and (not is_table(new, level) or spte_pfn(old) != spte_pfn(new)):
-        unlink(state, guest, tables, level - 1, gfn, spte_pfn(old), dying_of(state, state.pid))
-    if is_table(new, level) and not (is_table(old, level) and spte_pfn(old) == spte_pfn(new)):
-        link(state, vm, tables, op, level, gfn, old, new)
 
 
 def old_differs(
@@ -98,13 +103,15 @@ def old_differs(
         state.by_entry[table.serial * 512 + table_index(gfn, level)] = finding
 
 
-def swapped(state: State, table: Table, index: i64, old: i64, new: i64) -> bool:
+def swapped(state: State, op: Op | None, table: Table, index: i64, old: i64, new: i64) -> bool:
     """Is this the event that was missing between what was held and an earlier finding's old value?
 
     Two CPUs that change one entry in turn may trace the changes the other way round.
     """
     finding = state.by_entry.get(table.serial * 512 + index)
-    if finding is None or finding.late_at >= 0:
+    if finding is None or finding.late_at >= 0 or state.pid == finding.pid:
+        return False
+    if op is not None and op.start > finding.time:
         return False
     if differs_beyond_hardware(finding.held, old, finding.level, state.fmt):
         return False
@@ -118,7 +125,7 @@ def swapped(state: State, table: Table, index: i64, old: i64, new: i64) -> bool:
 def check_new(
     state: State, vm: i64, op: Op | None, as_id: i64, gfn: i64, level: i64, old: i64, new: i64, table: Table
 ) -> None:
-    """Rules about the pair of values itstate."""
+    """Rules about the pair of values itself."""
     if not is_leaf(new, level):
         return
     if is_leaf(old, level) and spte_pfn(old) != spte_pfn(new):
@@ -142,13 +149,12 @@ def link(
         tables[name] = table
     table.pfn = spte_pfn(new)
     table.linked = True
-    state.linked += 1
     state.unlinked.pop(state.pid, None)
     for made in state.unlinked.values():
         if made.vm == vm and made.role & 15 == level - 1 and made.gfn == table.gfn:
             made.beaten_at = state.time
     if is_leaf(old, level):
-        executable = old & NX != 0 if state.fmt.name == "NPT" else old & 4 == 0
+        executable = not is_executable(old, state.fmt)
         for i in range(512):
             n: i64 = i
             table.entries[n] = split_child(old, level, n, executable, state.fmt)
@@ -177,9 +183,10 @@ def fast_fault(state: State, vm: i64, op: Op | None, gpa: i64, old: i64, new: i6
                 continue
             if not differs_beyond_hardware(held, old, lv, state.fmt):
                 table.entries[index] = new
+                told(state, table, index)
                 state.fast_faults += 1
                 return
-            if swapped(state, table, index, old, new):
+            if swapped(state, op, table, index, old, new):
                 return
 
 
@@ -219,15 +226,17 @@ def check_set(state: State, vm: i64, op: Op | None, gfn: i64, spte: i64, sptep: 
 
 
 def holder(state: State, vm: i64, as_id: i64, gfn: i64, level: i64, old: i64) -> i64:
-    """The VM that holds ``old`` there; ``vm`` if it does, or if none does."""
-    best = vm
+    """The VM that holds ``old`` there: ``vm`` if it does, else another that does, else one that may, else ``vm``."""
+    holding: i64 = -1
+    perhaps: i64 = -1
     for other, guest in state.guests.items():
         for root in guest.roots:
-            table = root.tables.get(key(level, gfn))
-            if root.as_id != as_id or table is None:
+            if root.as_id != as_id:
                 continue
-            if not differs_beyond_hardware(table.entries[table_index(gfn, level)], old, level, state.fmt):
-                if other == vm:
-                    return vm
-                best = other
-    return best
+            table = root.tables.get(key(level, gfn))
+            held = root.fill(state.empty) if table is None else table.entries[table_index(gfn, level)]
+            if held == UNSEEN:
+                perhaps = other if perhaps != vm else vm
+            elif not differs_beyond_hardware(held, old, level, state.fmt):
+                holding = other if holding != vm else vm
+    return holding if holding >= 0 else perhaps if perhaps >= 0 else vm

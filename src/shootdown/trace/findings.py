@@ -21,6 +21,7 @@ CHILD_LEFT: Final = "a removed table kept a present entry"
 SET_DIFFERS: Final = "the entry set by a fault is not what was held"
 LINKED_TWICE: Final = "a table was linked twice"
 FREE_UNKNOWN: Final = "a table was freed that was never seen"
+NO_FLUSH: Final = "a removed table was freed without a flush in between"
 NEVER_FREED: Final = "a removed table was never freed"
 NEVER_LINKED: Final = "a table was made and never linked"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..mmu.spte import EMPTY_61, EMPTY_612, EPT, FROZEN_61, FROZEN_612, NPT, SpteFormat, format_of
+from ..mmu.spte import EMPTY_61, EMPTY_612, EPT, FROZEN_61, FROZEN_612, LEVEL_MAX, NPT, SpteFormat, format_of
 from . import rebuild
 from .causes import Recording, explain
 from .codes import KINDS
@@ -17,11 +17,15 @@ from .operations import Tracker
 from .state import State
 from .stream import chunks
 from .tables import ROLE_SMM, ROLE_SPACE
+from .task import Threads
 from .vms import kvm_of_threads, recovery_threads, vcpus_of_vms, vm_of_threads
 
 SPTE_CHANGED = "kvmmmu:kvm_tdp_mmu_spte_changed"
 GET_PAGE = "kvmmmu:kvm_mmu_get_page"
 FLUSH_PROBE = "kprobes:kvm_flush_remote_tlbs"
+REAP_PROBE = "kprobes:kvm_tdp_mmu_clear_dirty_pt_masked"
+INVALIDATE_PROBE = "kprobes:kvm_tdp_mmu_invalidate_all_roots"
+FAST_FAULT = "kvmmmu:fast_page_fault"
 FREE_PROBE = "kprobes:tdp_mmu_free_sp_rcu_callback"
 GRACE_S, GRACE_MIN_S = 1.0, 0.1
 """Taken for the longest RCU grace period where none was seen, and at least where some were."""
@@ -57,10 +61,16 @@ def follow(
     """Recover operations and page tables, up to the time ``stop`` if that is not negative."""
     chosen, told = (fmt, "as asked for") if fmt else vendor(trace)
     guest_seen = "kvm:kvm_entry" in trace.events and "kvm:kvm_exit" in trace.events
-    tracker = Tracker(kvm_of_threads(trace), vm_of_threads(trace), recovery_threads(trace), chosen, guest_seen)
+    kvm_of = kvm_of_threads(trace)
+    threads = Threads(kvm_of, {} if kvm_of else vm_of_threads(trace))
+    tracker = Tracker(threads, recovery_threads(trace), chosen, guest_seen, trace.records(REAP_PROBE))
     sees_frees = trace.records(FREE_PROBE) and stop < 0 and shows_which(trace)
-    by_value = not tracker.kvm_of and len(tracker.kvms) > 1
-    state = State(chosen, empty_value(trace), trace.first, trace.last, stop, sees_frees, by_value, spaces_told(trace))
+    by_value = not kvm_of and len(threads.kvms) > 1
+    flushes_seen = trace.records(FLUSH_PROBE)
+    state = State(chosen, empty_value(trace), trace.first, trace.last, stop)
+    state.sees_frees, state.by_value, state.spaces_told = sees_frees, by_value, spaces_told(trace)
+    state.sees_invalidation, state.sees_flushes = trace.records(INVALIDATE_PROBE), flushes_seen
+    state.root_level = root_level(trace)
     done = 0
     for chunk in chunks(trace):
         ops: list[Op | None] = []
@@ -73,11 +83,24 @@ def follow(
             break
     tracker.finish()
     rebuild.finish(state)
-    causes = explain(state.findings, Recording(trace.first, max(trace.last, trace.ended), grace(trace, state)))
+    causes = explain(
+        state.findings,
+        Recording(chosen, trace.first, max(trace.last, trace.ended), grace(trace, state), trace.records(FAST_FAULT)),
+    )
     ops_all = [*tracker.ops, *tracker.sums.values()]
-    flushes_seen = trace.records(FLUSH_PROBE)
     vcpus = vcpus_of_vms(trace)
     return History(trace, chosen, told, ops_all, tracker, state, causes, vcpus, flushes_seen, guest_seen)
+
+
+def root_level(trace: Trace) -> int:
+    """Levels of the deepest page tables: 4, or 5 where an event shows that many."""
+    levels = [4]
+    for name, field in ((SPTE_CHANGED, "level"), (GET_PAGE, "role")):
+        events = trace.events.get(name)
+        if events is not None and field in events.fields and len(events):
+            found = events.fields[field] & 15
+            levels.append(int(found[found <= LEVEL_MAX].max(initial=4)))
+    return max(levels)
 
 
 def grace(trace: Trace, state: State) -> int:

@@ -8,8 +8,8 @@ from mypy_extensions import i64
 
 from ..mmu.spte import LEVEL_MAX, PAGES, PRESENT, is_table
 from . import codes as s
-from .findings import CHILD_LEFT, FREE_UNKNOWN, FREED_USED, NEVER_LINKED
-from .op import MAP, SPLIT, Op
+from .findings import CHILD_LEFT, FREE_UNKNOWN, FREED_USED, NEVER_LINKED, NO_FLUSH
+from .op import MAP, NX_RECOVERY, SPLIT, Op
 from .roots import add_root, fitting
 from .state import State
 from .tables import ANY, ROLE_INVALID, ROLE_SMM, ROLE_SPACE, UNSEEN, Dying, Guest, Made, Table, key
@@ -20,12 +20,11 @@ SP_SIZE_MAX: Final = 512
 
 def get_page(state: State, vm: i64, op: Op | None, gfn: i64, role: i64) -> None:
     """``kvm_mmu_get_page``: a table was made; of a root it is all that tells of its beginning."""
-    state.made += 1
     level = role & 15
     if level < 1 or level > LEVEL_MAX:
         return
     guest = state.guest(vm)
-    if level < 4 or (op is not None and op.kind in (MAP, SPLIT)):
+    if level < 4 or (level < state.root_level and op is not None and op.kind in (MAP, SPLIT)):
         before = state.unlinked.get(state.pid)
         if before is not None:
             never_linked(state, before)
@@ -38,11 +37,8 @@ def get_page(state: State, vm: i64, op: Op | None, gfn: i64, role: i64) -> None:
             if root.valid and state.spaces_told == ROLE_SPACE and (root.role ^ role) & ROLE_SPACE == 0:
                 state.at[state.pid] = root
         return
-    state.root_level = level
-    state.roots_made += 1
-    state.linked += 1
     as_id = (role >> 24) & 0xFF if state.spaces_told & ROLE_SMM else ANY
-    state.at[state.pid] = add_root(state, guest, as_id, role if state.spaces_told == ROLE_SPACE else 0, True)
+    state.at[state.pid] = add_root(state, guest, level, as_id, role if state.spaces_told == ROLE_SPACE else 0, True)
 
 
 def never_linked(state: State, made: Made) -> None:
@@ -65,9 +61,20 @@ def dying_of(state: State, pid: i64) -> Dying:
 
 
 def unlink(
-    state: State, guest: Guest, tables: dict[int, Table], level: i64, gfn: i64, pfn: i64, dying: Dying | None
+    state: State,
+    guest: Guest,
+    tables: dict[int, Table],
+    level: i64,
+    gfn: i64,
+    pfn: i64,
+    dying: Dying | None,
+    op: Op | None,
 ) -> None:
-    """Move the table with entries of ``level`` at ``gfn``, and all below it, out of reach."""
+    """Move the table with entries of ``level`` at ``gfn``, and all below it, out of reach.
+
+    What a fault or NX recovery unlinks must be flushed before its grace period ends, since vCPUs may have cached a way
+    into it. (A dying root is out of every vCPU's reach already; 6.12 flushes for a collapse before it traces it.)
+    """
     name = key(level, gfn)
     table = tables.pop(name, None)
     if table is None:
@@ -77,6 +84,7 @@ def unlink(
     table.linked = False
     table.cut_at = state.time
     table.cut_cpu = state.cpu
+    table.owes_flush = op is not None and op.kind in (MAP, NX_RECOVERY)
     if state.sees_frees:
         guest.removed.setdefault(name, []).append(table)
     state.pending += 1
@@ -116,7 +124,7 @@ def put_root(state: State, vm: i64, pointer: i64, role: i64, refs: i64) -> None:
         guest.roots = [r for r in guest.roots if r is not root]
         state.roots_freed += 1
         root.tables[key(root.level, 0)].pointer = pointer
-        unlink(state, guest, root.tables, root.level, 0, -1, None)
+        unlink(state, guest, root.tables, root.level, 0, -1, None, None)
 
 
 def freed(state: State, gfn: i64, role: i64, spt: i64, head: i64) -> None:
@@ -148,6 +156,8 @@ def freed(state: State, gfn: i64, role: i64, spt: i64, head: i64) -> None:
         return
     state.pending -= 1
     state.freed.append((best.cut_at, state.time))
+    if best.owes_flush and state.sees_flushes and owner.flushed_at < best.cut_at:
+        state.find(NO_FLUSH, -1, None, (role >> 24) & 0xFF, gfn, level, UNSEEN, UNSEEN, UNSEEN, best)
     check_empty(state, best)
     owner.removed[name].remove(best)
 

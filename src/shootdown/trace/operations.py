@@ -32,76 +32,44 @@ from .op import (
 )
 from .stream import Chunk
 from .tables import ROLE_INVALID
-from .task import Task
+from .task import Task, Threads
 
 NAMES_VM: Final = frozenset(code for code, fields in s.KINDS.values() if fields[:1] == ("kvm",))
 """Events whose first number is the kvm pointer."""
 
 
+SPLIT_OVER: Final = frozenset((s.CLEAR_PT, s.WRPROT_GFN, s.WRPROT, s.CLEAR_SLOT, s.TRY_SPLIT, s.FLUSH))
+"""Events that come only after a split, so that they end one whose return was missed."""
+
+
 class Tracker:
     """Follows the stream and keeps the operations; ``feed`` also tells each event's operation to the rebuild.
 
-    ``kvm_of`` and ``vm_of`` say for a thread which kvm pointer it was first seen with, or which process it is of, for
-    the time before a probe tells; ``recovery`` are the threads that recover NX huge pages (``vms.py``).
+    recovery   the threads that recover NX huge pages (``vms.py``)
+    ops, sums  operations, and those that nobody flushes for summed up
+    cut_times, cut_ops  when tables were unlinked, and by which operation; ``flush_times``: when flushes were seen
     """
 
     def __init__(
-        self,
-        kvm_of: dict[int, int],
-        vm_of: dict[int, int],
-        recovery: set[int],
-        fmt: SpteFormat,
-        sees_guest: bool,
+        self, threads: Threads, recovery: set[int], fmt: SpteFormat, sees_guest: bool, sees_reaping: bool
     ) -> None:
-        self.fmt = fmt
+        self.threads = threads
         self.recovery = recovery
+        self.fmt = fmt
         self.sees_guest = sees_guest
-        self.kvm_of = kvm_of
-        self.vm_of = vm_of
-        self.kvms: list[int] = []
-        self.index: dict[int, int] = {}
-        self.running: list[int] = []
-        self.used: list[bool] = []
-        self.tasks: dict[int, Task] = {}
+        self.sees_reaping = sees_reaping
         self.ops: list[Op] = []
         self.sums: dict[int, Op] = {}
+        self.flush_times: list[int] = []
         self.cut_times: list[int] = []
         self.cut_ops: list[Op] = []
         self.yields_seen = False
         self.losses: i64 = 0
-        if not kvm_of:
-            vms = max([0, *vm_of.values()]) + 1
-            self.kvms, self.running, self.used = [0] * vms, [0] * vms, [False] * vms
-
-    def vm_index(self, kvm: i64) -> i64:
-        """Number of the VM with this kvm pointer, from now on."""
-        found = self.index.get(kvm)
-        if found is None:
-            found = len(self.kvms)
-            self.index[kvm] = found
-            self.kvms.append(kvm)
-            self.running.append(0)
-            self.used.append(False)
-        return found
-
-    def task(self, pid: i64) -> Task:
-        """The thread, made on first sight."""
-        found = self.tasks.get(pid)
-        if found is None:
-            vm: i64 = -1
-            kvm = self.kvm_of.get(pid)
-            if kvm is not None:
-                vm = self.vm_index(kvm)
-            elif not self.kvm_of:
-                vm = self.vm_of.get(pid, 0)
-            found = Task(pid, vm)
-            self.tasks[pid] = found
-        return found
 
     def feed(self, chunk: Chunk, out: list[Op | None], vms: list[int]) -> None:
         """Take a chunk; append the operation of each of its events (None where it belongs to none), and its VM."""
         codes, times, pids, a, b, c, d = chunk.code, chunk.time, chunk.pid, chunk.a, chunk.b, chunk.c, chunk.d
-        task = self.task(pids[0]) if pids else Task(0, -1)
+        task = self.threads.task(pids[0]) if pids else Task(0, -1)
         for i in range(len(codes)):
             code: i64 = codes[i]
             pid: i64 = pids[i]
@@ -111,24 +79,18 @@ class Tracker:
                 vms.append(-1)
                 continue
             if pid != task.pid:
-                task = self.task(pid)
+                task = self.threads.task(pid)
             if code == s.CHANGED:
                 out.append(self.changed(task, times[i], a[i], b[i], c[i], d[i]))
             elif code == s.HANDLED:
-                task.handled = self.vm_index(a[i])
+                task.handled = self.threads.vm_told(task, a[i])
                 out.append(None)
             elif code == s.ENTRY:
                 self.settle(task)
-                if not task.in_guest:
-                    task.in_guest = True
-                    if task.vm >= 0:
-                        self.running[task.vm] += 1
+                self.threads.enter_guest(task)
                 out.append(None)
             elif code == s.EXIT:
-                if task.in_guest:
-                    task.in_guest = False
-                    if task.vm >= 0:
-                        self.running[task.vm] -= 1
+                self.threads.leave_guest(task)
                 out.append(None)
             else:
                 self.mark(task, code, times[i], a[i], b[i], c[i], d[i])
@@ -136,12 +98,12 @@ class Tracker:
             op = out[-1]
             vm = task.vm if op is None or op.vm < 0 else op.vm
             if code in NAMES_VM and a[i] != s.MISSING:
-                vm = self.vm_index(a[i])
-            vms.append(vm if vm >= 0 or len(self.kvms) != 1 else 0)
+                vm = self.threads.vm_index(a[i])
+            vms.append(vm if vm >= 0 or len(self.threads.kvms) != 1 else 0)
 
     def finish(self) -> None:
         """End what is still open at the end of the recording."""
-        for task in self.tasks.values():
+        for task in self.threads.tasks.values():
             for op in task.stack:
                 op.unfinished = True
             self.settle(task)
@@ -149,7 +111,7 @@ class Tracker:
     def tear(self) -> None:
         """Events were lost: returns may be among them, so from here on what follows must tell for itself."""
         self.losses += 1
-        for task in self.tasks.values():
+        for task in self.threads.tasks.values():
             for op in task.stack:
                 op.torn = op.loose = op.inferred = True
 
@@ -187,22 +149,14 @@ class Tracker:
                     self.close(task.stack.pop())
                 break
         if kvm != s.MISSING:
-            self.adopt(task, self.vm_index(kvm))
+            self.threads.adopt(task, self.threads.vm_index(kvm))
         op = Op(kind, task.vm, task.pid, time, loose)
         # After a loss, an operation without its bracket of probes may be the rest of one that has lost it.
-        op.torn = loose and self.losses > 0
+        op.torn = loose and task.losses < self.losses
+        task.losses = self.losses
         self.look(op)
         task.stack.append(op)
         return op
-
-    def adopt(self, task: Task, vm: i64) -> None:
-        """From now on the thread works for this VM."""
-        if task.vm != vm:
-            if task.in_guest:
-                if task.vm >= 0:
-                    self.running[task.vm] -= 1
-                self.running[vm] += 1
-            task.vm = vm
 
     def end(self, task: Task, kind: int, time: i64) -> None:
         """A return probe: leave the innermost operation of that kind and all within."""
@@ -213,10 +167,17 @@ class Tracker:
                     self.close(task.stack.pop())
                 return
 
+    def belongs(self, op: Op, vm: i64) -> None:
+        """An event within the operation tells its VM."""
+        if op.vm != vm:
+            op.vm = vm
+            op.low = op.high = -1
+        self.look(op)
+
     def look(self, op: Op) -> None:
         """Note how many vCPUs run now."""
         if self.sees_guest and op.vm >= 0:
-            now: i64 = self.running[op.vm]
+            now: i64 = self.threads.running[op.vm]
             op.low = now if op.low < 0 or now < op.low else op.low
             op.high = now if now > op.high else op.high
 
@@ -224,7 +185,14 @@ class Tracker:
 
     def mark(self, task: Task, code: i64, time: i64, a: i64, b: i64, c: i64, d: i64) -> None:
         """Any event but an SPTE change or a guest entry or exit."""
+        if code == s.FREE:
+            # An interrupt's work, whatever the thread is doing.
+            return
+        self.threads.leave_guest(task)
         top = task.stack[-1] if task.stack else None
+        if top is not None and top.kind == SPLIT and code in SPLIT_OVER:
+            self.end(task, SPLIT, time)
+            top = task.stack[-1] if task.stack else None
         if top is not None:
             top.end = time
         if code == s.MAP:
@@ -240,12 +208,12 @@ class Tracker:
         elif code == s.FLUSH:
             self.flush(task, a, time)
         elif code == s.VCPU_OF:
-            self.adopt(task, self.vm_index(a))
+            self.threads.adopt(task, self.threads.vm_told(task, a))
         elif code == s.NOTIFIER:
             self.begin(task, NOTIFIER, s.MISSING, time, False)
         elif code == s.UNMAP_HVA:
             if top is None or top.kind != NOTIFIER or top.loose:
-                self.begin(task, NOTIFIER, s.MISSING, time, True).room = (b - a) >> 12
+                self.begin(task, NOTIFIER, s.MISSING, time, True).room = (b - a) >> 12 if 0 <= a <= b else -1
         elif code == s.NOTIFIER_RET:
             self.end(task, NOTIFIER, time)
         elif code == s.UNMAP or code == s.ZAP_LEAFS:
@@ -268,21 +236,26 @@ class Tracker:
             if top is None or (top.loose and top.kind != SLOT_DELETE):
                 self.begin(task, ZAP_ROOT, a, time, True)
             task.stack[-1].fast = True
+            self.threads.adopt(task, self.threads.vm_told(task, a))
+            self.belongs(task.stack[-1], task.vm)
         elif code == s.WRPROT or code == s.CLEAR_SLOT:
             self.become(task, WRITE_PROTECT, a, time).protects = 1
         elif code == s.COLLAPSE:
             self.become(task, COLLAPSE, a, time)
         elif code == s.GET_LOG or code == s.CLEAR_LOG:
-            self.begin(task, CLEAR_DIRTY, a, time, False).reaped = 0
+            self.begin(task, CLEAR_DIRTY, a, time, False).reaped = 0 if self.sees_reaping else -1
         elif code == s.GET_LOG_RET or code == s.CLEAR_LOG_RET:
             self.end(task, CLEAR_DIRTY, time)
         elif code == s.CLEAR_PT:
+            if top is not None and top.kind == WRITE_PROTECT and top.loose:
+                # A huge page of the range was protected first.
+                top.kind = CLEAR_DIRTY
             op = top if top is not None and top.kind == CLEAR_DIRTY else self.begin(task, CLEAR_DIRTY, a, time, True)
             op.reaped = 1 if op.reaped < 0 else op.reaped + 1
         elif code == s.TRY_SPLIT:
             if top is not None and top.kind == UNKNOWN:
                 top.kind = WRITE_PROTECT
-            op = Op(SPLIT, self.vm_index(a), task.pid, time, False)
+            op = Op(SPLIT, self.threads.vm_told(task, a), task.pid, time, False)
             task.stack.append(op)
         elif code == s.TRY_SPLIT_RET:
             self.end(task, SPLIT, time)
@@ -296,8 +269,7 @@ class Tracker:
             top.traced = True
         elif code == s.AGE:
             op = top if top is not None and top.kind == AGE else self.begin(task, AGE, a, time, True)
-            op.vm = self.vm_index(a)
-            self.look(op)
+            self.belongs(op, self.threads.vm_told(task, a))
         elif code == s.CHANGE_PTE:
             self.begin(task, CHANGE_PTE, s.MISSING, time, True)
         elif code == s.SET_SPTE_HVA:
@@ -311,24 +283,19 @@ class Tracker:
             if top is None or top.kind != ZAP_LEAFS:
                 self.begin(task, ZAP_LEAFS, a, time, True)
         elif code == s.WRPROT_GFN:
-            if top is None or top.kind == MAP or top.loose:
+            if top is None or top.kind == MAP or (top.loose and top.kind not in (WRITE_PROTECT, CLEAR_DIRTY)):
                 self.begin(task, WRITE_PROTECT, a, time, True)
         elif code == s.FLUSH_ALL or code == s.ZAP_ALL or code == s.ZAP_INVALIDATED or code == s.ZAP_ROOT:
             self.zap_root(task, code, time, a)
-        elif code == s.INIT_VM:
-            # A pointer may serve a second VM after the first one's end.
-            known = self.index.get(a)
-            if known is not None and self.used[known]:
-                del self.index[a]
-            self.adopt(task, self.vm_index(a))
+        elif code == s.INIT_VM and a != s.MISSING:
+            self.threads.vm_begins(task, a)
 
     def zapping(self, task: Task, code: i64, time: i64, a: i64, role: i64) -> None:
         """Unmap of a range, and within it the zapping of one root's leaves."""
         if not task.stack:
             self.begin(task, ZAP_LEAFS, a, time, True)
         op = task.stack[-1]
-        op.vm = self.vm_index(a)
-        self.look(op)
+        self.belongs(op, self.threads.vm_told(task, a))
         if code == s.ZAP_LEAFS:
             op.in_zap_leafs = True
             op.root_invalid = role != s.MISSING and role & ROLE_INVALID != 0
@@ -338,11 +305,11 @@ class Tracker:
         """The zapping of whole roots: of a dying VM, or of those that a slot's deletion left behind."""
         if not task.stack or (task.stack[-1].loose and task.stack[-1].kind not in (ZAP_ROOT, SLOT_DELETE)):
             self.begin(task, ZAP_ROOT, a, time, True)
-        vm = self.vm_index(a)
+        vm = self.threads.vm_told(task, a)
         if task.stack[-1].vm != vm and task.stack[-1].changes:
             self.begin(task, ZAP_ROOT, a, time, True)
         op = task.stack[-1]
-        op.vm = vm
+        self.belongs(op, vm)
         if code == s.ZAP_ROOT:
             op.cut_level = 0
 
@@ -364,7 +331,8 @@ class Tracker:
 
     def flush(self, task: Task, kvm: i64, time: i64) -> None:
         """A remote flush: charged to the operation that the thread is in."""
-        vm = self.vm_index(kvm) if kvm != s.MISSING else task.vm
+        vm = self.threads.vm_told(task, kvm)
+        self.flush_times.append(time)
         if not task.stack:
             task.stack.append(Op(UNKNOWN, vm, task.pid, time, True))
         op = task.stack[-1]
@@ -379,7 +347,7 @@ class Tracker:
             op.tail = op.tail_invalid = 0
         self.look(op)
         if self.sees_guest and vm >= 0:
-            now: i64 = self.running[vm]
+            now: i64 = self.threads.running[vm]
             if task.in_guest and task.vm == vm:
                 now -= 1
             op.running += now
@@ -395,6 +363,7 @@ class Tracker:
         """An SPTE changed: find its operation and count what happened to it."""
         if not task.stack or task.stack[-1].inferred or not fits(task.stack[-1], old, new, level):
             self.infer(task, time, gfn, old, new, level)
+        self.threads.leave_guest(task)
         op = task.stack[-1]
         op.end = time
         op.changes += 1
@@ -406,7 +375,7 @@ class Tracker:
         if op.vm < 0:
             op.vm = task.vm
         if op.vm >= 0:
-            self.used[op.vm] = True
+            self.threads.used[op.vm] = True
         if is_leaf(old, level):
             if not is_present(new):
                 if is_frozen(new) and within_cut(op, gfn, level):

@@ -40,8 +40,11 @@ def feed(state: State, chunk: Chunk, ops: list[Op | None], vms: list[int]) -> bo
             get_page(state, vms[i], op, a[i], b[i])
         elif code == s.FREE:
             freed(state, a[i], b[i], c[i], d[i])
-        elif code == s.INVALIDATE_ROOTS or code == s.ZAP_ALL_FAST:
+        elif code == s.INVALIDATE_ROOTS or (code == s.ZAP_ALL_FAST and not state.sees_invalidation):
+            # The tracepoint names no VM, so that the probe is preferred.
             invalidate(state, vms[i])
+        elif code == s.FLUSH:
+            state.guest(vms[i]).flushed_at = state.time
         elif code == s.PUT_ROOT:
             put_root(state, vms[i], b[i], c[i], d[i])
         elif code == s.ZAP_ROOT or code == s.ZAP_LEAFS:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from mypy_extensions import i64
 
 from ..mmu.spte import SpteFormat, differs_beyond_hardware, is_present, table_index
-from .op import MAP, Op
+from .op import MAP, SLOT_DELETE, Op
 from .state import State
 from .tables import ANY, ROLE_INVALID, ROLE_SPACE, Guest, Root, key
 
 
-def add_root(state: State, guest: Guest, as_id: i64, role: i64, whole: bool) -> Root:
-    """A root nobody has seen before, empty."""
-    root = Root(as_id, role, state.root_level, whole)
-    top = state.new_table(state.root_level, 0, root.fill(state.empty))
+def add_root(state: State, guest: Guest, level: i64, as_id: i64, role: i64, whole: bool) -> Root:
+    """A root of so many levels that nobody has seen before, empty."""
+    # Where no probe shows roots being dropped, those left behind empty go now.
+    guest.roots = [r for r in guest.roots if r.valid or r.pointer != 0 or len(r.tables) > 1]
+    root = Root(as_id, role, level, whole)
+    top = state.new_table(level, 0, root.fill(state.empty))
     top.linked = True
-    root.tables[key(state.root_level, 0)] = top
+    root.tables[key(level, 0)] = top
     guest.roots.append(root)
     return root
 
@@ -82,11 +84,13 @@ def choose_root(state: State, guest: Guest, op: Op | None, as_id: i64, gfn: i64,
             continue
         table = root.tables.get(key(level, gfn))
         if table is not None and holds(table.entries[table_index(gfn, level)], old, level, state.fmt):
-            usable = root
+            # What deletes a slot zaps the roots left behind, not the one that faults fill meanwhile.
+            if usable is None or usable.valid or not root.valid or op is None or op.kind != SLOT_DELETE:
+                usable = root
     if usable is None:
         usable = next((r for r in guest.roots if r.as_id == as_id and (r.valid or not fault)), None)
         if usable is None:
-            usable = add_root(state, guest, as_id, 0, False)
+            usable = add_root(state, guest, state.root_level, as_id, 0, False)
     elif naming is not None and is_present(old):
         name_root(usable, naming[0], naming[1])
         state.working[state.pid] = usable

@@ -25,6 +25,7 @@ class State:
     unseen    changes of entries of which nothing was known before
     sees_frees  the recording shows when tables are freed, so that each unlinked one is waited for
     spaces_told  bits of a role that tell address spaces apart and that the input shows
+    sees_flushes, sees_invalidation  the recording has the probes on flushes, on the invalidation of roots
     by_value  no kvm pointer was recorded: a change belongs to the VM that holds its old value
     at        by thread, the root that its vCPU uses; ``working``: the one that it is zapping; ``before``:
               the one that it changed last; ``naming``: pointer and role of the one that it is zapping, while unknown
@@ -35,22 +36,14 @@ class State:
     stop      time at which to stop (the tables then show that moment); -1 runs to the end
     """
 
-    def __init__(
-        self,
-        fmt: SpteFormat,
-        empty: i64,
-        first: i64,
-        last: i64,
-        stop: i64,
-        sees_frees: bool,
-        by_value: bool,
-        spaces_told: i64,
-    ) -> None:
+    def __init__(self, fmt: SpteFormat, empty: i64, first: i64, last: i64, stop: i64) -> None:
         self.fmt = fmt
-        self.sees_frees = sees_frees
-        self.by_value = by_value
-        self.spaces_told: i64 = spaces_told
         self.empty: i64 = empty
+        self.sees_frees = False
+        self.sees_flushes = False
+        self.sees_invalidation = False
+        self.by_value = False
+        self.spaces_told: i64 = 0
         self.guests: dict[int, Guest] = {}
         self.dying: dict[int, Dying] = {}
         self.findings: list[Finding] = []
@@ -68,10 +61,7 @@ class State:
         self.pending: i64 = 0
         self.pending_max: i64 = 0
         self.freed: list[tuple[int, int]] = []
-        self.made: i64 = 0
-        self.linked: i64 = 0
         self.frees: i64 = 0
-        self.roots_made: i64 = 0
         self.roots_freed: i64 = 0
         self.epoch: i64 = 0
         self.gaps: i64 = 0

@@ -80,8 +80,9 @@ def _place_lost(trace: Trace, kinds: list[Events]) -> list[tuple[int, list[int]]
     placed: list[tuple[int, list[int]]] = []
     for number in {gap.cpu for gap in trace.lost}:
         mine = np.flatnonzero(cpu == number)
+        times = time[mine]
         for gap in (g for g in trace.lost if g.cpu == number):
-            after = int(np.searchsorted(time[mine], gap.time))
+            after = int(np.searchsorted(times, gap.time))
             first = int(order[mine[after - 1]]) + 1 if after else 0
             last = int(order[mine[after]]) if after < mine.size else int(order[-1])
             placed.append((min(first, last), [LOST, gap.time, gap.cpu, 0, 1, *[MISSING] * 4]))

@@ -28,6 +28,7 @@ class Table:
     pfn      its own frame, -1 while unknown
     linked   an entry above points to it (a root: it is in use)
     cut_at   when it was unlinked, and ``cut_cpu`` by whom; -1 before
+    owes_flush  its operation must flush between unlinking and free
     pointer  the kernel's, of a root that was unlinked; 0 else
     epoch    how many losses of events it has seen; ``known``: its entries that an event told since the last one
     """
@@ -41,6 +42,7 @@ class Table:
         self.cut_at: i64 = -1
         self.cut_cpu: i64 = -1
         self.pointer: i64 = 0
+        self.owes_flush = False
         self.epoch: i64 = 0
         self.known: set[int] = set()
         entries = vec[i64]()
@@ -71,11 +73,12 @@ class Root:
 
 
 class Guest:
-    """One VM: its roots (dying ones included), and the tables that are unlinked but not freed, by ``key``."""
+    """One VM: its roots (dying ones included), the tables unlinked and not freed, by ``key``, its last flush."""
 
     def __init__(self) -> None:
         self.roots: list[Root] = []
         self.removed: dict[int, list[Table]] = {}
+        self.flushed_at: i64 = -1
 
 
 class Made:

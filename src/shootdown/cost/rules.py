@@ -137,7 +137,8 @@ class Kernel:
         if op.kind == COLLAPSE:
             return op.cuts, op.cuts
         if op.kind == NX_RECOVERY:
-            return once(op.cuts > 0) if yields else (min(1, op.cuts), op.cuts)
+            # A recorded flush ends the operation; where none are recorded, it may hold several batches.
+            return once(op.cuts > 0) if yields or op.flushes else (min(1, op.cuts), op.cuts)
         return common(op, yields, self.counts_invalid)
 
     def frees(self, op: Op) -> Range:

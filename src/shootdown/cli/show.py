@@ -304,13 +304,6 @@ def _document(history: History) -> dict[str, Any]:
     }
 
 
-def _option(name: str, data: bytes) -> dict[str, str]:
-    """An option of the trace.dat: its text, or in hexadecimal if it is none."""
-    text = data.rstrip(b"\0")
-    plain = text.isascii() and all(byte >= 32 or byte in b"\n\t" for byte in text)
-    return {"name": name, **({"text": text.decode()} if plain else {"hex": data.hex()})}
-
-
 def _tables_json(history: History, first: int, last: int) -> list[dict[str, Any]]:
     return [
         {

@@ -16,10 +16,11 @@ import numpy as np
 
 from .events import Array
 
-# Heads: the task, its thread and process, the CPU, the time (seconds and their fraction, or ticks), the event and its
-# text. perf shows "process/thread", the others the thread and perhaps "(process)".
 HOPELESS = 200_000
 """Lines without an event after which a file is given up."""
+
+# Heads: the task, its thread and process, the CPU, the time (seconds and their fraction, or ticks), the event and its
+# text. perf shows "process/thread", the others the thread and perhaps "(process)".
 _SECONDS = r"([0-8]?\d{1,9})\.(\d{1,9})"
 _TASK = r"(\S.{0,99}?)-(\d{1,7})\s+(?:\(\s*(\d{1,7}|-+)\)\s+)?"
 _FLAGS = r"(?:[.A-Za-z][.\w]{4}\s*|[.A-Za-z][.\w]{3}\s+)"

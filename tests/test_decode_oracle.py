@@ -25,13 +25,18 @@ from .structure import ROOT
 STORED = sorted((ROOT / "tests" / "data" / "oracle").glob("*.txt.xz"))
 
 
+def agrees(path: Path, folder: Path) -> None:
+    """Assert that every event of the recording is as trace-cmd reports it now."""
+    trace = oracle.decode(path)
+    assert oracle.compare(trace, oracle.report(oracle.readable(path, folder))) == trace.total > 0
+    assert trace.warnings == []
+
+
 @oracle.needs_trace_cmd
 @corpus.each_carried()
 def test_each_event_of_the_carried_recordings_is_as_trace_cmd_says(path: Path, tmp_path: Path) -> None:
     """Name, order, CPU, task, time, every field and every place of lost events are trace-cmd's, in both versions."""
-    trace = oracle.decode(path)
-    assert oracle.compare(trace, oracle.report(oracle.readable(path, tmp_path))) == trace.total > 0
-    assert trace.warnings == []
+    agrees(path, tmp_path)
 
 
 @pytest.mark.slow
@@ -39,9 +44,7 @@ def test_each_event_of_the_carried_recordings_is_as_trace_cmd_says(path: Path, t
 @corpus.each_shared()
 def test_each_event_of_the_collection_is_as_trace_cmd_says(path: Path, tmp_path: Path) -> None:
     """The same of every recording of the collection."""
-    trace = oracle.decode(path)
-    assert oracle.compare(trace, oracle.report(oracle.readable(path, tmp_path))) == trace.total > 0
-    assert trace.warnings == []
+    agrees(path, tmp_path)
 
 
 @pytest.mark.parametrize("stored", STORED, ids=[path.name.partition(".txt")[0] for path in STORED])

@@ -1,0 +1,169 @@
+"""``Machine``: everything shared that MMU code touches.
+
+The same MMU code runs on ``native.NativeMachine`` (flat memory, at speed) and on the checker's machine, where every
+access is a step of a schedule. Nothing shared may hide in Python objects: the checker re-executes operations and must
+see every access.
+
+An SPTE's address is ``table << bits | index``; a table's number is its page frame, so ``spte_pfn`` of a table's entry
+is the table below. All values are signed 64-bit words.
+"""
+
+from __future__ import annotations
+
+from mypy_extensions import i64, mypyc_attr
+
+
+class Bug(Exception):
+    """An assertion of the MMU failed: the kernel's BUG or WARN. The text says which."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Machine:
+    """Memory, locks, RCU and vCPUs. ``bits`` is the binary logarithm of the entries in a table."""
+
+    def __init__(self, bits: i64) -> None:
+        self.bits = bits
+
+    # SPTEs
+
+    def read(self, sptep: i64) -> i64:
+        """``READ_ONCE`` of an SPTE."""
+        raise NotImplementedError
+
+    def write(self, sptep: i64, value: i64) -> None:
+        """``WRITE_ONCE`` of an SPTE."""
+        raise NotImplementedError
+
+    def xchg(self, sptep: i64, value: i64) -> i64:
+        """Store ``value``; what was there before."""
+        raise NotImplementedError
+
+    def cmpxchg(self, sptep: i64, old: i64, value: i64) -> i64:
+        """Store ``value`` if ``old`` is there; what was there before."""
+        raise NotImplementedError
+
+    def fetch_and(self, sptep: i64, mask: i64) -> i64:
+        """Clear the bits that are not in ``mask``; what was there before."""
+        raise NotImplementedError
+
+    # Tables
+
+    def alloc_table(self, empty: i64) -> i64:
+        """A table whose entries all are ``empty``, or -1 if there is no memory."""
+        raise NotImplementedError
+
+    def free_table(self, table: i64) -> None:
+        """Free a table that nobody else ever saw."""
+        raise NotImplementedError
+
+    def call_rcu(self, table: i64) -> None:
+        """Free a table when all who are in an RCU read section now have left it."""
+        raise NotImplementedError
+
+    # Other words (see words.py)
+
+    def load(self, kind: i64, owner: i64) -> i64:
+        """The value of a word."""
+        raise NotImplementedError
+
+    def store(self, kind: i64, owner: i64, value: i64) -> None:
+        """Set a word."""
+        raise NotImplementedError
+
+    def fetch_add(self, kind: i64, owner: i64, number: i64) -> i64:
+        """Add to a word, atomically; what was there before."""
+        raise NotImplementedError
+
+    def fetch_or(self, kind: i64, owner: i64, bits: i64) -> i64:
+        """Set bits of a word, atomically; what was there before."""
+        raise NotImplementedError
+
+    def fetch_clear(self, kind: i64, owner: i64, bits: i64) -> i64:
+        """Clear bits of a word, atomically; what was there before."""
+        raise NotImplementedError
+
+    def exchange(self, kind: i64, owner: i64, old: i64, value: i64) -> i64:
+        """Store ``value`` in a word if ``old`` is there, atomically; what was there before."""
+        raise NotImplementedError
+
+    def count(self, kind: i64, owner: i64, number: i64) -> None:
+        """Add to a statistic."""
+        raise NotImplementedError
+
+    # Lists of tables
+
+    def list_add(self, which: i64, table: i64) -> None:
+        """Append a table to a list."""
+        raise NotImplementedError
+
+    def list_del(self, which: i64, table: i64) -> None:
+        """Take a table off a list; those who stand on it can still go on (``list_del_rcu``)."""
+        raise NotImplementedError
+
+    def list_next(self, which: i64, table: i64) -> i64:
+        """The table after ``table`` in a list (the first, if that is -1), or -1."""
+        raise NotImplementedError
+
+    # Locks and RCU
+
+    def read_lock(self) -> None:
+        """Take mmu_lock for read."""
+        raise NotImplementedError
+
+    def read_unlock(self) -> None:
+        """Drop mmu_lock held for read."""
+        raise NotImplementedError
+
+    def write_lock(self) -> None:
+        """Take mmu_lock for write."""
+        raise NotImplementedError
+
+    def write_unlock(self) -> None:
+        """Drop mmu_lock held for write."""
+        raise NotImplementedError
+
+    def need_resched(self) -> bool:
+        """Should a long operation give way now (``need_resched`` or ``rwlock_needbreak``)? An input, not a clock."""
+        raise NotImplementedError
+
+    def pages_lock(self) -> None:
+        """Take ``tdp_mmu_pages_lock``."""
+        raise NotImplementedError
+
+    def pages_unlock(self) -> None:
+        """Drop ``tdp_mmu_pages_lock``."""
+        raise NotImplementedError
+
+    def rcu_read_lock(self) -> None:
+        """Enter an RCU read section; sections do not nest."""
+        raise NotImplementedError
+
+    def rcu_read_unlock(self) -> None:
+        """Leave an RCU read section."""
+        raise NotImplementedError
+
+    # vCPUs
+
+    def send_ipi(self, vcpu: i64) -> None:
+        """Interrupt the CPU on which a vCPU runs."""
+        raise NotImplementedError
+
+    def wait_ipi(self, vcpu: i64) -> None:
+        """Wait until the interrupt sent there was taken."""
+        raise NotImplementedError
+
+    def irq_disable(self, vcpu: i64) -> None:
+        """Switch interrupts off on the CPU on which this vCPU's thread runs."""
+        raise NotImplementedError
+
+    def irq_enable(self, vcpu: i64) -> None:
+        """Switch interrupts on again; one that waits is taken at once."""
+        raise NotImplementedError
+
+    def flush_tlb(self, vcpu: i64) -> None:
+        """Drop all that the vCPU's CPU has cached, of every root (``kvm_x86_flush_tlb_all``)."""
+        raise NotImplementedError
+
+    def enter_guest(self, vcpu: i64) -> i64:
+        """Run the guest until it leaves; -1 for an interrupt, else the gfn at which it faulted."""
+        raise NotImplementedError

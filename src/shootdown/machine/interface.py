@@ -13,7 +13,7 @@ from __future__ import annotations
 from mypy_extensions import i64, mypyc_attr
 
 
-class Bug(Exception):
+class Bug(Exception):  # noqa: N818 - the kernel's word
     """An assertion of the MMU failed: the kernel's BUG or WARN. The text says which."""
 
 
@@ -49,7 +49,7 @@ class Machine:
     # Tables
 
     def alloc_table(self, empty: i64) -> i64:
-        """A table whose entries all are ``empty``, or -1 if there is no memory."""
+        """A table whose entries all are ``empty`` and whose words are 0, or -1 if there is no memory."""
         raise NotImplementedError
 
     def free_table(self, table: i64) -> None:
@@ -85,6 +85,16 @@ class Machine:
     def exchange(self, kind: i64, owner: i64, old: i64, value: i64) -> i64:
         """Store ``value`` in a word if ``old`` is there, atomically; what was there before."""
         raise NotImplementedError
+
+    def inc_not_zero(self, kind: i64, owner: i64) -> bool:
+        """Add 1 to a word unless it is 0, atomically; was it not 0?"""
+        while True:
+            old = self.load(kind, owner)
+            if old == 0:
+                return False
+            found = self.exchange(kind, owner, old, old + 1)
+            if found == old:
+                return True
 
     def count(self, kind: i64, owner: i64, number: i64) -> None:
         """Add to a statistic."""
@@ -135,7 +145,7 @@ class Machine:
         raise NotImplementedError
 
     def rcu_read_lock(self) -> None:
-        """Enter an RCU read section; sections do not nest."""
+        """Enter an RCU read section; sections nest."""
         raise NotImplementedError
 
     def rcu_read_unlock(self) -> None:

@@ -26,7 +26,7 @@ ROOT_COUNT: Final = 5
 ROOT_INVALID: Final = 6
 """1: no vCPU may use the root any more (``role.invalid``)."""
 ROOT_SCHEDULED: Final = 7
-"""1: the MMU's own reference waits to be put by the one who zaps invalidated roots (``tdp_mmu_scheduled_root_to_zap``)."""
+"""1: whoever zaps invalidated roots has still to put the MMU's own reference (``tdp_mmu_scheduled_root_to_zap``)."""
 
 # Of the VM.
 INVALIDATE_SEQ: Final = 8
@@ -81,6 +81,8 @@ SHARED: Final = "shared"
 """Anybody may access it at any time: every access is a step."""
 UNDER_MMU_LOCK: Final = "under mmu_lock"
 """Read with mmu_lock held, written with it held for write: no step, since nobody can come between."""
+WRITTEN_UNDER_MMU_LOCK: Final = "written under mmu_lock"
+"""Written with mmu_lock held for write, read by anybody: a step where the reader does not hold the lock."""
 UNDER_PAGES_LOCK: Final = "under the pages lock"
 """Accessed with the pages lock held, or with mmu_lock held for write."""
 CONSTANT: Final = "constant once published"
@@ -97,9 +99,9 @@ PROTECTION: Final = {
     SP_PARENT: CONSTANT,
     SP_NX: UNDER_PAGES_LOCK,
     ROOT_COUNT: SHARED,
-    ROOT_INVALID: SHARED,
-    ROOT_SCHEDULED: UNDER_MMU_LOCK,
-    INVALIDATE_SEQ: SHARED,
+    ROOT_INVALID: WRITTEN_UNDER_MMU_LOCK,
+    ROOT_SCHEDULED: SHARED,
+    INVALIDATE_SEQ: WRITTEN_UNDER_MMU_LOCK,
     INVALIDATE_IN_PROGRESS: UNDER_MMU_LOCK,
     INVALIDATE_START: UNDER_MMU_LOCK,
     INVALIDATE_END: UNDER_MMU_LOCK,

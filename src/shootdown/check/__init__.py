@@ -1,0 +1,1 @@
+"""The checker: explores every interleaving of MMU code on worst-case hardware."""

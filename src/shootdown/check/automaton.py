@@ -1,0 +1,129 @@
+"""Programs as automata: each unrolled when it is first needed, node by node, by running it again.
+
+A node is a place where a program can stand before an access; its key is in ``frames``. Running a program again costs
+microseconds and happens once a node and result; from then on the explorer only follows numbers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from . import steps
+from .frames import Unkeyed, key_of
+from .machine import Access, Stop
+from .setting import Program, Setting
+
+
+@dataclass
+class Node:
+    """A place of a program.
+
+    program   its number
+    record    results that lead there from the program's (last) start, one way of many
+    access    what comes next
+    held      locks at that moment
+    stack     (file, function, line) of the MMU's frames, innermost first
+    bug       the assertion that failed, if ``access`` is a BUG
+    """
+
+    program: int
+    record: tuple[Any, ...]
+    access: Access
+    held: Hashable
+    stack: tuple[tuple[str, str, int], ...]
+    bug: str = ""
+
+
+class Divergence(Exception):  # noqa: N818 - tells of a defect of the checker, not of its user
+    """Two runs with equal keys go on differently: a variable or a stack hides something."""
+
+
+class Automata:
+    """The automata of all programs of a setting. ``merge``: key nodes by frames; else by their whole histories."""
+
+    def __init__(self, setting: Setting, merge: bool = True) -> None:
+        self.setting = setting
+        self.merge = merge
+        self.nodes: list[Node] = []
+        self.numbers: dict[Hashable, int] = {}
+        self.histories: Counter[str] = Counter()
+        """Nodes that fell back to their history, by the function that made it necessary."""
+        self.runs = 0
+
+    def start(self, program: int) -> int:
+        """The first node of a program."""
+        return self._node(program, [])
+
+    def after(self, node: int, result: Any) -> int:
+        """The node that follows when the access of ``node`` gave ``result``."""
+        at = self.nodes[node]
+        return self._node(at.program, [*at.record, result])
+
+    def _node(self, number: int, record: list[Any]) -> int:
+        program, machine = self.setting.programs[number], self.setting.machine
+        bug = ""
+        while True:
+            self.runs += 1
+            machine.start(record)
+            try:
+                _enter(program)
+            except Stop:
+                access = machine.next
+                break
+            except machine.bug as error:
+                access, bug = Access(steps.BUG), f"{error}"
+                machine.frame = _deepest(error.__traceback__)
+                break
+            except RecursionError:
+                access, bug = Access(steps.BUG), "endless recursion"
+                break
+            if not program.again:
+                access = Access(steps.END)
+                machine.frame = None
+                break
+            record = []
+        key = self._key(number, record, access, bug)
+        found = self.numbers.get(key)
+        if found is not None:
+            if self.nodes[found].access != access:
+                raise Divergence(f"{program.name}: {self.nodes[found].access} or {access}")
+            return found
+        held = machine.held.key()
+        self.numbers[key] = len(self.nodes)
+        self.nodes.append(Node(number, tuple(record), access, held, _stack(machine.frame), bug))
+        machine.frame = None
+        return len(self.nodes) - 1
+
+    def _key(self, number: int, record: list[Any], access: Access, bug: str) -> Hashable:
+        machine = self.setting.machine
+        if access.step in (steps.END, steps.BUG):
+            return (number, access.step, bug)
+        if self.merge:
+            try:
+                frames = key_of(machine.frame, _enter.__code__, self.setting.handles)
+            except Unkeyed as error:
+                self.histories[str(error)] += 1
+            else:
+                return (number, machine.held.key(), frames)
+        return (number, "history", tuple(record))
+
+
+def _enter(program: Program) -> None:
+    program.run(*program.operands)
+
+
+def _deepest(trace: Any) -> Any:
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace.tb_frame
+
+
+def _stack(frame: Any) -> tuple[tuple[str, str, int], ...]:
+    found = []
+    while frame is not None and frame.f_code is not _enter.__code__:
+        found.append((frame.f_code.co_filename, frame.f_code.co_qualname, frame.f_lineno))
+        frame = frame.f_back
+    return tuple(found)

@@ -1,0 +1,378 @@
+"""``CheckedMachine``: the machine on which a program is unrolled, access by access.
+
+A program is ordinary code that calls ordinary MMU functions. It is run from its start and given the results that are on
+record; at the first access beyond the record it stops, and that access is its next step. The machine has every method
+of ``machine.interface.Machine``, and tests the declarations of ``machine.words``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+from ..machine import words
+from . import steps
+
+
+class Stop(BaseException):
+    """The program reached an access that has no result yet."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a program does next.
+
+    step     kind of step (steps.py)
+    word     the word it is about, if any: an SPTE's address or (kind, owner), ("list", number)
+    verb     what is done to the word: "get", "put", "xchg", "cmpxchg", "and", "add", ...
+    operands  what the verb takes
+    number   table, vCPU, pfn, promise or count of choices, where the step is about one
+    hidden   nobody can see or disturb it: no step of its own
+    """
+
+    step: int
+    word: Hashable = None
+    verb: str = ""
+    operands: tuple[Any, ...] = ()
+    number: int = 0
+    hidden: bool = False
+
+    def result(self, raw: Any) -> Any:
+        """What the program gets, if the word holds ``raw``."""
+        if self.verb == "inc":
+            return raw != 0
+        if self.verb == "next":
+            return _after(raw, self.operands[0])
+        return raw
+
+    def written(self, raw: Any) -> Any:
+        """What the word holds afterwards."""
+        verb, operands = self.verb, self.operands
+        match verb:
+            case "put" | "xchg":
+                return operands[0]
+            case "cmpxchg" | "exchange":
+                return operands[1] if raw == operands[0] else raw
+            case "and":
+                return raw & operands[0]
+            case "clear":
+                return raw & ~operands[0]
+            case "or":
+                return raw | operands[0]
+            case "add":
+                return raw + operands[0]
+            case "inc":
+                return raw + 1 if raw else raw
+            case "append":
+                return (*raw, operands[0])
+            case "remove":
+                return tuple(table for table in raw if table != operands[0])
+        return raw
+
+
+def _after(tables: tuple[int, ...], table: int) -> int:
+    at = tables.index(table) + 1 if table in tables else 0
+    return tables[at] if at < len(tables) else words.NO_TABLE
+
+
+@dataclass
+class Held:
+    """What a program holds at a moment of its run: mmu_lock ("", "read", "waiting", "write"), the pages lock, RCU (depth), own tables."""
+
+    mmu: str = ""
+    pages: bool = False
+    rcu: int = 0
+    private: set[int] = field(default_factory=set)
+
+    def key(self) -> Hashable:
+        """As a value."""
+        return (self.mmu, self.pages, self.rcu, frozenset(self.private))
+
+
+class CheckedMachine:
+    """See the module's text. ``bits`` is the binary logarithm of the entries in a table."""
+
+    def __init__(self, bits: int, bug: type[Exception]) -> None:
+        self.bits = bits
+        self.bug = bug
+        self.record: list[Any] = []
+        self.position = 0
+        self.held = Held()
+        self.next: Access | None = None
+        self.frame: FrameType | None = None
+        self.dead = False
+
+    def start(self, record: list[Any]) -> None:
+        """Get ready to run a program with these results."""
+        self.record, self.position, self.held = record, 0, Held()
+        self.next, self.frame, self.dead = None, None, False
+
+    def _take(self, access: Access) -> Any:
+        if self.dead:
+            raise Stop
+        if self.position < len(self.record):
+            result = self.record[self.position]
+            self.position += 1
+            self._follow(access, result)
+            return result
+        self.dead = True
+        self.next = access
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename == __file__:
+            frame = frame.f_back
+        self.frame = frame
+        raise Stop
+
+    def _follow(self, access: Access, result: Any) -> None:
+        held = self.held
+        match access.step:
+            case steps.READ_LOCK:
+                held.mmu = "read"
+            case steps.WRITE_WAIT:
+                held.mmu = "waiting"
+            case steps.WRITE_LOCK:
+                held.mmu = "write"
+            case steps.READ_UNLOCK | steps.WRITE_UNLOCK:
+                held.mmu = ""
+            case steps.PAGES_LOCK:
+                held.pages = True
+            case steps.PAGES_UNLOCK:
+                held.pages = False
+            case steps.ALLOC if result >= 0:
+                held.private.add(result)
+            case steps.FREE:
+                held.private.discard(access.number)
+
+    def _wrong(self, text: str) -> None:
+        if not self.dead:
+            raise self.bug(text)
+
+    # SPTEs
+
+    def _entry(self, sptep: int, verb: str, *operands: int) -> Any:
+        hidden = sptep >> self.bits in self.held.private
+        for value in operands:
+            self._publish(value)
+        step = steps.STORE if verb == "put" else steps.UPDATE
+        return self._take(Access(step, sptep, verb, operands, hidden=hidden))
+
+    def _publish(self, value: int) -> None:
+        """A table that an entry points to is nobody's own any more."""
+        if self.held.private and value & 0x800:
+            self.held.private.discard((value & 0x000F_FFFF_FFFF_F000) >> 12)
+
+    def read(self, sptep: int) -> int:
+        """See ``Machine``."""
+        return int(self._entry(sptep, "get"))
+
+    def write(self, sptep: int, value: int) -> None:
+        """See ``Machine``."""
+        self._entry(sptep, "put", value)
+
+    def xchg(self, sptep: int, value: int) -> int:
+        """See ``Machine``."""
+        return int(self._entry(sptep, "xchg", value))
+
+    def cmpxchg(self, sptep: int, old: int, value: int) -> int:
+        """See ``Machine``."""
+        return int(self._entry(sptep, "cmpxchg", old, value))
+
+    def fetch_and(self, sptep: int, mask: int) -> int:
+        """See ``Machine``."""
+        return int(self._entry(sptep, "and", mask))
+
+    # Tables
+
+    def alloc_table(self, empty: int) -> int:
+        """See ``Machine``."""
+        return int(self._take(Access(steps.ALLOC)))
+
+    def free_table(self, table: int) -> None:
+        """See ``Machine``."""
+        self._take(Access(steps.FREE, number=table))
+
+    def call_rcu(self, table: int) -> None:
+        """See ``Machine``."""
+        self._take(Access(steps.CALL_RCU, number=table))
+
+    # Other words
+
+    def _word(self, kind: int, owner: int, verb: str, *operands: int) -> Any:
+        protection = words.PROTECTION[kind]
+        writes = verb != "get"
+        held = self.held
+        hidden = False
+        match protection:
+            case words.CONSTANT:
+                if writes and owner not in held.private:
+                    self._wrong(f"constant word {kind} of table {owner} is written after it was published")
+                hidden = True
+            case words.OWN:
+                hidden = True
+            case words.UNDER_MMU_LOCK:
+                if held.mmu != "write" and (writes or held.mmu != "read"):
+                    self._wrong(f"word {kind} is accessed without mmu_lock")
+                hidden = True
+            case words.WRITTEN_UNDER_MMU_LOCK:
+                if writes and held.mmu != "write" and owner not in held.private:
+                    self._wrong(f"word {kind} is written without mmu_lock held for write")
+                hidden = held.mmu in ("read", "write") and not writes
+            case words.UNDER_PAGES_LOCK:
+                if not held.pages and held.mmu != "write":
+                    self._wrong(f"word {kind} is accessed without the pages lock")
+                hidden = True
+        hidden = hidden or (kind <= words.ROOT_SCHEDULED and owner in held.private)
+        step = steps.STORE if verb == "put" else steps.UPDATE
+        return self._take(Access(step, (kind, owner), verb, operands, hidden=hidden))
+
+    def load(self, kind: int, owner: int) -> int:
+        """See ``Machine``."""
+        return int(self._word(kind, owner, "get"))
+
+    def store(self, kind: int, owner: int, value: int) -> None:
+        """See ``Machine``."""
+        self._word(kind, owner, "put", value)
+
+    def fetch_add(self, kind: int, owner: int, number: int) -> int:
+        """See ``Machine``."""
+        return int(self._word(kind, owner, "add", number))
+
+    def fetch_or(self, kind: int, owner: int, bits: int) -> int:
+        """See ``Machine``."""
+        return int(self._word(kind, owner, "or", bits))
+
+    def fetch_clear(self, kind: int, owner: int, bits: int) -> int:
+        """See ``Machine``."""
+        return int(self._word(kind, owner, "clear", bits))
+
+    def exchange(self, kind: int, owner: int, old: int, value: int) -> int:
+        """See ``Machine``."""
+        return int(self._word(kind, owner, "exchange", old, value))
+
+    def inc_not_zero(self, kind: int, owner: int) -> bool:
+        """See ``Machine``."""
+        return bool(self._word(kind, owner, "inc"))
+
+    def count(self, kind: int, owner: int, number: int) -> None:
+        """See ``Machine``: statistics decide nothing, so they are no part of the state."""
+
+    # Lists
+
+    def _list(self, which: int, verb: str, table: int) -> Any:
+        writes = verb != "next"
+        if writes and not self.held.pages and self.held.mmu != "write":
+            self._wrong(f"list {which} is changed without the pages lock")
+        self.held.private.discard(table)
+        hidden = which == words.NX_TABLES or (self.held.pages and not writes)
+        return self._take(Access(steps.UPDATE, ("list", which), verb, (table,), hidden=hidden))
+
+    def list_add(self, which: int, table: int) -> None:
+        """See ``Machine``."""
+        self._list(which, "append", table)
+
+    def list_del(self, which: int, table: int) -> None:
+        """See ``Machine``."""
+        self._list(which, "remove", table)
+
+    def list_next(self, which: int, table: int) -> int:
+        """See ``Machine``."""
+        return int(self._list(which, "next", table))
+
+    # Locks and RCU
+
+    def read_lock(self) -> None:
+        """See ``Machine``."""
+        self._not_held(self.held.mmu, "mmu_lock")
+        self._take(Access(steps.READ_LOCK))
+
+    def read_unlock(self) -> None:
+        """See ``Machine``."""
+        if self.held.mmu != "read":
+            self._wrong("mmu_lock is dropped but not held for read")
+        self._take(Access(steps.READ_UNLOCK))
+
+    def write_lock(self) -> None:
+        """See ``Machine``."""
+        self._not_held(self.held.mmu, "mmu_lock")
+        self._take(Access(steps.WRITE_WAIT))
+        self._take(Access(steps.WRITE_LOCK))
+
+    def write_unlock(self) -> None:
+        """See ``Machine``."""
+        if self.held.mmu != "write":
+            self._wrong("mmu_lock is dropped but not held for write")
+        self._take(Access(steps.WRITE_UNLOCK))
+
+    def need_resched(self) -> bool:
+        """See ``Machine``: any answer is possible."""
+        return bool(self._take(Access(steps.CHOOSE, number=2)))
+
+    def pages_lock(self) -> None:
+        """See ``Machine``."""
+        self._not_held(self.held.pages, "the pages lock")
+        self._take(Access(steps.PAGES_LOCK))
+
+    def pages_unlock(self) -> None:
+        """See ``Machine``."""
+        if not self.held.pages:
+            self._wrong("the pages lock is dropped but not held")
+        self._take(Access(steps.PAGES_UNLOCK))
+
+    def rcu_read_lock(self) -> None:
+        """See ``Machine``."""
+        if self.held.rcu == 0:
+            self._take(Access(steps.RCU_LOCK))
+        self.held.rcu += 1
+
+    def rcu_read_unlock(self) -> None:
+        """See ``Machine``."""
+        if self.held.rcu == 0:
+            self._wrong("an RCU section is left but was not entered")
+        if self.held.rcu == 1:
+            self._take(Access(steps.RCU_UNLOCK))
+        self.held.rcu -= 1
+
+    def _not_held(self, held: object, what: str) -> None:
+        if held:
+            self._wrong(f"{what} is taken twice by one task")
+
+    # vCPUs
+
+    def send_ipi(self, vcpu: int) -> None:
+        """See ``Machine``."""
+        self._take(Access(steps.SEND_IPI, number=vcpu))
+
+    def wait_ipi(self, vcpu: int) -> None:
+        """See ``Machine``."""
+        self._take(Access(steps.WAIT_IPI, number=vcpu))
+
+    def irq_disable(self, vcpu: int) -> None:
+        """See ``Machine``."""
+        self._take(Access(steps.IRQ_DISABLE, number=vcpu))
+
+    def irq_enable(self, vcpu: int) -> None:
+        """See ``Machine``."""
+        self._take(Access(steps.IRQ_ENABLE, number=vcpu))
+
+    def flush_tlb(self, vcpu: int) -> None:
+        """See ``Machine``."""
+        self._take(Access(steps.FLUSH, number=vcpu))
+
+    def enter_guest(self, vcpu: int) -> int:
+        """See ``Machine``."""
+        if self.held.mmu or self.held.rcu or self.held.pages:
+            self._wrong("the guest is entered with a lock held")
+        return int(self._take(Access(steps.GUEST, number=vcpu)))
+
+    # Promises, which only tests make
+
+    def revoke(self, pfn: int) -> None:
+        """From here on no vCPU may reach this page of the host."""
+        self._take(Access(steps.REVOKE, number=pfn))
+
+    def forget(self, promise: int) -> None:
+        """From here on no vCPU may hold, of the promise's range, what memory does not give."""
+        self._take(Access(steps.FORGET, number=promise))

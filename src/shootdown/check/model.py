@@ -1,0 +1,516 @@
+"""``Model``: a setting as the tables of ``core``, filled as the exploration asks for more.
+
+Values, nodes and cached translations get small numbers when they first occur; a field of a state is as wide as the
+numbers that it must hold. When one outgrows its field, all states found so far are packed anew and the search goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from librt.vecs import append, vec
+from mypy_extensions import i64
+from numpy.typing import NDArray
+
+from ..machine import words
+from ..mmu.spte import LARGE, PRESENT, spte_pfn
+from . import core, steps
+from .automaton import Automata
+from .setting import Setting
+
+Ints = NDArray[np.int64]
+ROW_BITS = 62
+HELD_BITS = 61
+
+
+class TooLarge(Exception):  # noqa: N818 - becomes a verdict
+    """A budget ran out; the text says which."""
+
+
+@dataclass
+class Result:
+    """How a search ended.
+
+    broken       what broke (steps.py), 0 for nothing
+    state        where it broke
+    states, transitions, depth, seconds
+    stopped      why the search did not finish, "" if it did
+    """
+
+    broken: int
+    state: int
+    program: int
+    states: int
+    transitions: int
+    depth: int
+    seconds: float
+    stopped: str = ""
+
+
+def packed(array: Ints) -> vec[i64]:
+    """A numpy array as a packed vector."""
+    return vec[i64](memoryview(np.ascontiguousarray(array, np.int64)))  # type: ignore[arg-type]
+
+
+def unpacked(values: vec[i64]) -> Ints:
+    """A packed vector as a numpy array that shares its memory."""
+    return np.frombuffer(memoryview(values), np.int64)
+
+
+class Model:
+    """The tables for one setting. ``movers``: glue steps that commute; ``merge``: see ``Automata``."""
+
+    def __init__(self, setting: Setting, movers: bool = True, merge: bool = True) -> None:
+        self.setting = setting
+        self.movers = movers
+        self.automata = Automata(setting, merge)
+        self.entries = 1 << setting.bits
+        self.prefixes = sum(self.entries**n for n in range(setting.levels))
+        self.spte_words = setting.tables * self.entries
+        self.words: list[Hashable] = list(range(self.spte_words))
+        self.word_numbers: dict[Hashable, int] = {word: n for n, word in enumerate(self.words)}
+        self.values: list[list[Any]] = [[setting.empty] for _ in self.words]
+        self.value_ids: list[dict[Any, int]] = [{setting.empty: 0} for _ in self.words]
+        self.read_kinds: set[int] = {words.VCPU_ROOT}
+        self.sptes: dict[int, int] = {}
+        self.held: list[tuple[int, int]] = []
+        """Entries that hardware was seen to hold, (place, SPTE), by bit."""
+        self.held_bits: dict[tuple[int, int], int] = {}
+        self.edges: dict[tuple[int, int], int] = {}
+        self.local: list[int] = []
+        self.by_program: list[list[int]] = [[] for _ in setting.programs]
+        self.revoked: list[int] = []
+        """Pfns that programs promise to keep from vCPUs, by bit."""
+        self._begin()
+
+    # Words and values
+
+    def word(self, name: Hashable) -> int:
+        """Number of a word, given to it now if it has none."""
+        number = self.word_numbers.get(name)
+        if number is None:
+            number = len(self.words)
+            first = self.setting.words.get(name, () if isinstance(name, tuple) and name[0] == "list" else 0)
+            if self.owner(name) >= 0:
+                first = 0
+            self.words.append(name)
+            self.word_numbers[name] = number
+            self.values.append([first])
+            self.value_ids.append({first: 0})
+        return number
+
+    @staticmethod
+    def owner(name: Hashable) -> int:
+        """The table that a word belongs to, besides SPTEs; -1 for none."""
+        if isinstance(name, tuple) and name[0] != "list" and name[0] <= words.ROOT_SCHEDULED:
+            return int(name[1])
+        return -1
+
+    def value(self, word: int, raw: Any) -> int:
+        """Number of a value of a word."""
+        number = self.value_ids[word].get(raw)
+        if number is None:
+            number = len(self.values[word])
+            self.values[word].append(raw)
+            self.value_ids[word][raw] = number
+            self.changed = True
+        return number
+
+    # Building the tables
+
+    def _begin(self) -> None:
+        """Begin with the first state only; automata, words and values stay."""
+        while True:
+            try:
+                self.t = core.Tables()
+                self.local.clear()
+                self.by_program = [[] for _ in self.setting.programs]
+                self._reset()
+                return
+            except Restart:
+                continue
+
+    def _reset(self) -> None:
+        self.changed = True
+        for vcpu in range(self.setting.vcpus):
+            self.word((words.VCPU_ROOT, vcpu))
+        for name, raw in self.setting.words.items():
+            if isinstance(name, tuple) and name[0] != "list" and self._kind(name) not in self.read_kinds:
+                continue
+            self.value(self.word(name), raw)
+        self.starts = [self._local(self.automata.start(n)) for n in range(len(self.setting.programs))]
+        self._tabulate()
+        self._lay_out()
+        t = self.t
+        t.rows = packed(np.zeros(self.width * 1024, np.int64))
+        t.parents = packed(np.zeros(1024, np.int64))
+        t.p[core.CAPACITY] = 1024
+        t.p[core.STATES] = t.p[core.NEXT] = t.p[core.TRANSITIONS] = 0
+        self._new_index(4096)
+        self._first_state()
+
+    @staticmethod
+    def _kind(name: Any) -> int:
+        return -1 if name[0] == "list" else int(name[0])
+
+    def _local(self, node: int) -> int:
+        """Enter a node of the automata into the tables; its number within its program."""
+        t, nodes = self.t, self.automata.nodes
+        while len(self.local) <= node:
+            n = len(self.local)
+            at = nodes[n]
+            access = at.access
+            mine = self.by_program[at.program]
+            self.local.append(len(mine))
+            mine.append(n)
+            a, b = access.number, 0
+            step = access.step
+            if step == steps.REVOKE:
+                if a not in self.revoked:
+                    self.revoked.append(a)
+                a = self.revoked.index(a)
+            if access.word is not None:
+                if step == steps.UPDATE and not isinstance(access.word, int):
+                    self._reads(self._kind(access.word))
+                if step == steps.STORE and not isinstance(access.word, int):
+                    if self._kind(access.word) not in self.read_kinds:
+                        step = steps.SKIP
+                if step != steps.SKIP:
+                    a = self.word(access.word)
+                    if step == steps.STORE:
+                        b = self.value(a, access.operands[0])
+            flags = (1 if step in steps.LEFT else 0) | (2 if step in steps.RIGHT else 0)
+            if access.hidden or step == steps.SKIP:
+                flags = 7
+            t.kind = append(t.kind, step)
+            t.a, t.b = append(t.a, a), append(t.b, b)
+            t.local, t.flags, t.edge = append(t.local, self.local[n]), append(t.flags, flags), append(t.edge, -1)
+            self.changed = True
+        return self.local[node]
+
+    def _reads(self, kind: int) -> None:
+        if kind not in self.read_kinds and kind >= 0:
+            # Stores to words that nobody had read were left out so far: the search must begin again with them.
+            self.read_kinds.add(kind)
+            raise Restart
+
+    def _edge(self, node: int, result: int) -> None:
+        """Find out where a program goes from a node with a result that is new there."""
+        at = self.automata.nodes[node]
+        access, t = at.access, self.t
+        step = int(t.kind[node])
+        write = -1
+        given: Any = result
+        if step == steps.UPDATE:
+            word = int(t.a[node])
+            raw = self.values[word][result]
+            given = access.result(raw)
+            written = access.written(raw)
+            if written != raw:
+                write = self.value(word, written)
+        elif step == steps.GUEST:
+            gfns = self.setting.programs[at.program].gfns
+            given = -1 if result == 0 else gfns[result - 1]
+        after = self.automata.after(node, given)
+        self._local(after)
+        t.seen, t.to, t.put = append(t.seen, result), append(t.to, after), append(t.put, write)
+        t.link = append(t.link, t.edge[node])
+        t.edge[node] = len(t.to) - 1
+
+    def _bit(self, place: int, value: int) -> None:
+        """Give a bit to an entry that hardware may hold."""
+        spte = int(self.t.entry[value])
+        bit = len(self.held)
+        if bit >= HELD_BITS:
+            raise TooLarge(f"a vCPU may hold more than {HELD_BITS} translations")
+        raw = [raw for raw, number in self.sptes.items() if number == spte][0]
+        self.held.append((place, raw))
+        self.held_bits[(place, raw)] = bit
+        self.changed = True
+
+    def _tabulate(self) -> None:
+        """Fill what depends on words, values, nodes and held entries."""
+        setting, t, p = self.setting, self.t, self.t.p
+        tables, entries, prefixes = setting.tables, self.entries, self.prefixes
+        values = max(len(v) for v in self.values)
+        count = len(self.words)
+        what = np.zeros((count, values), np.int64)
+        child = np.full((count, values), -1, np.int64)
+        entry = np.zeros((count, values), np.int64)
+        self.revoked: list[int] = []
+        """Pfns that programs promise to keep from vCPUs, by bit."""
+        for word, raws in enumerate(self.values[: self.spte_words]):
+            for n, raw in enumerate(raws):
+                entry[word, n] = self.sptes.setdefault(raw, len(self.sptes))
+                if raw & PRESENT:
+                    # Leaves of the lowest level are leaves whatever bit 7 says; a table is never of level 0.
+                    leaf = bool(raw & LARGE) or not self._is_table(raw)
+                    what[word, n] = 1 if leaf else 2
+                    if not leaf:
+                        child[word, n] = spte_pfn(raw)
+        for vcpu in range(setting.vcpus):
+            word = self.spte_words + vcpu
+            child[word, : len(self.values[word])] = self.values[word]
+        t.what, t.child, t.entry = packed(what.ravel()), packed(child.ravel()), packed(entry.ravel())
+
+        places = tables * prefixes * entries
+        bit = np.full((places, len(self.sptes)), -1, np.int64)
+        lead = np.zeros((tables * prefixes, tables), np.int64)
+        into, under = np.zeros(tables, np.int64), np.zeros(tables, np.int64)
+        maps: dict[int, int] = {}
+        ranges = [0] * max(1, len(setting.promises))
+        for n, (place, raw) in enumerate(self.held):
+            bit[place, self.sptes[raw]] = n
+            mask = 1 << n
+            tag, first, pages = self.span(place)
+            under[tag] |= mask
+            if self._is_table(raw):
+                at = place // entries
+                below = (at % prefixes) * entries + place % entries + 1
+                if below < prefixes:
+                    lead[at - at % prefixes + below, spte_pfn(raw)] |= mask
+                into[spte_pfn(raw)] |= mask
+                continue
+            for pfn in range(spte_pfn(raw), spte_pfn(raw) + pages):
+                maps[pfn] = maps.get(pfn, 0) | mask
+            for promise, (start, end) in enumerate(setting.promises):
+                if first < end and start < first + pages:
+                    ranges[promise] |= mask
+        t.bit, t.lead, t.into, t.under = packed(bit.ravel()), packed(lead.ravel()), packed(into), packed(under)
+        t.maps = packed(np.array([maps.get(pfn, 0) for pfn in self.revoked], np.int64))
+        t.ranges = packed(np.array(ranges, np.int64))
+
+        most = max(len(nodes) for nodes in self.by_program)
+        nodes = np.zeros((len(self.by_program), most), np.int64)
+        for program, mine in enumerate(self.by_program):
+            nodes[program, : len(mine)] = mine
+        t.nodes = packed(nodes.ravel())
+        owners = [self.owner(name) for name in self.words[self.spte_words :]]
+        t.word_table = packed(np.array(owners, np.int64))
+        self._geometry()
+        for name, value in (
+            (core.WORDS, count), (core.TABLES, tables), (core.ENTRIES, entries), (core.VCPUS, setting.vcpus),
+            (core.PROGRAMS, len(setting.programs)), (core.LEVELS, setting.levels), (core.PREFIXES, prefixes),
+            (core.VALUES, values), (core.SPTES, len(self.sptes)), (core.NODES_MAX, most),
+            (core.ROOT_WORDS, self.spte_words), (core.WORD_FIRST, self.spte_words),
+            (core.TABLE_WORDS, len(owners)), (core.MOVERS, int(self.movers)),
+        ):  # fmt: skip
+            p[name] = value
+
+    def _is_table(self, raw: int) -> bool:
+        return self.setting.is_table(raw)
+
+    def span(self, place: int) -> tuple[int, int, int]:
+        """Of a place: the root's table, the first gfn that an entry there covers, and how many."""
+        at, index = divmod(place, self.entries)
+        tag, prefix = divmod(at, self.prefixes)
+        indices = [index]
+        while prefix:
+            prefix, last = divmod(prefix - 1, self.entries)
+            indices.insert(0, last)
+        pages = self.entries ** (self.setting.levels - len(indices))
+        gfn = 0
+        for number in indices:
+            gfn = gfn * self.entries + number
+        return tag, gfn * pages, pages
+
+    def _geometry(self) -> None:
+        setting, t = self.setting, self.t
+        most = max((len(program.gfns) for program in setting.programs), default=0) + 1
+        gfns = np.zeros((len(setting.programs), most), np.int64)
+        for n, program in enumerate(setting.programs):
+            gfns[n, 0] = len(program.gfns)
+            gfns[n, 1 : 1 + len(program.gfns)] = program.gfns
+        t.gfns = packed(gfns.ravel())
+        t.p[core.GFNS_MAX] = most
+        paths = np.zeros((self.entries**setting.levels, setting.levels + 1), np.int64)
+        for gfn in range(len(paths)):
+            for level in range(1, setting.levels + 1):
+                paths[gfn, level] = gfn >> (setting.bits * (level - 1)) & (self.entries - 1)
+        t.path = packed(paths.ravel())
+
+    def _lay_out(self) -> None:
+        """Give every field its place in a row."""
+        setting, p = self.setting, self.t.p
+        programs, tables, vcpus = len(setting.programs), setting.tables, setting.vcpus
+        widths = [(len(values) - 1).bit_length() for values in self.values]
+
+        def add(name: int, *sizes: int) -> None:
+            p[name] = len(widths)
+            widths.extend(sizes)
+
+        add(core.F_READERS, programs)
+        add(core.F_WRITER, programs)
+        add(core.F_WAITING, programs)
+        add(core.F_PAGES, programs)
+        add(core.F_RCU, programs)
+        add(core.F_FREE, tables)
+        add(core.F_REVOKED, len(self.revoked))
+        add(core.F_PENDING, *[programs + 1] * tables)
+        add(core.F_FLAGS, *[4] * vcpus)
+        add(core.F_TLB, *[len(self.held)] * vcpus)
+        add(core.F_NODE, *[max(1, (len(nodes) - 1).bit_length()) for nodes in self.by_program])
+        word, shift = [0] * len(widths), [0] * len(widths)
+        filled: list[int] = []
+        for f in sorted(range(len(widths)), key=lambda f: (-widths[f], f)):
+            for n, used in enumerate(filled):
+                if used + widths[f] <= ROW_BITS:
+                    break
+            else:
+                n = len(filled)
+                filled.append(0)
+            word[f], shift[f] = n, filled[n]
+            filled[n] += widths[f]
+        self.width = len(filled)
+        self.bits = sum(widths)
+        self.fields = np.array([word, shift, [(1 << size) - 1 for size in widths]], np.int64)
+        t = self.t
+        t.fw, t.fs, t.fm = (packed(row) for row in self.fields)
+        t.row = packed(np.zeros(self.width, np.int64))
+        p[core.WIDTH] = self.width
+
+    def _new_index(self, size: int) -> None:
+        self.t.index = packed(np.zeros(size, np.int64))
+        self.t.p[core.INDEX_MASK] = size - 1
+
+    def _first_state(self) -> None:
+        setting, t, p = self.setting, self.t, self.t.p
+        for k in range(self.width):
+            t.row[k] = 0
+        for name, raw in setting.words.items():
+            number = self.word_numbers.get(name)
+            if number is not None:
+                core.put(t.row, number, self.value_ids[number][raw], t.fw, t.fs, t.fm)
+        free = sum(1 << table for table in range(setting.tables) if table not in setting.used)
+        core.put(t.row, p[core.F_FREE], free, t.fw, t.fs, t.fm)
+        for n, local in enumerate(self.starts):
+            core.put(t.row, p[core.F_NODE] + n, local, t.fw, t.fs, t.fm)
+        core.insert(t, 0, 0)
+
+    # Searching
+
+    def _grow(self) -> None:
+        """Room for twice the states."""
+        t, p = self.t, self.t.p
+        capacity = int(p[core.CAPACITY]) * 2
+        for name, each in (("rows", self.width), ("parents", 1)):
+            larger = np.zeros(capacity * each, np.int64)
+            old = unpacked(getattr(t, name))
+            larger[: len(old)] = old
+            setattr(t, name, packed(larger))
+        p[core.CAPACITY] = capacity
+        if len(t.index) < 2 * capacity:
+            self._new_index(len(t.index) * 2)
+            core.rebuild_index(t)
+
+    def _repack(self) -> None:
+        """Tabulate and lay out again, and bring all states into the new form."""
+        t, p = self.t, self.t.p
+        count, old_width, old = int(p[core.STATES]), self.width, self.fields
+        names = self._fields()
+        rows = unpacked(t.rows).reshape(-1, old_width)[:count].copy()
+        self._tabulate()
+        self._lay_out()
+        if self.width == old_width and np.array_equal(old, self.fields):
+            return
+        fresh = np.zeros((int(p[core.CAPACITY]), self.width), np.int64)
+        for before, after in zip(names, self._fields_of(names), strict=True):
+            word, shift, mask = old[:, before]
+            value = (rows[:, word] >> shift) & mask
+            fresh[:count, self.fields[0, after]] |= value << self.fields[1, after]
+        t.rows = packed(fresh.ravel())
+        self._new_index(len(t.index))
+        core.rebuild_index(t)
+
+    def _fields(self) -> list[int]:
+        self._before = {name: int(self.t.p[name]) for name in _GROUPS}
+        self._before_words = int(self.t.p[core.WORDS])
+        return list(range(self.fields.shape[1]))
+
+    def _fields_of(self, before: list[int]) -> list[int]:
+        """Where fields of the layout before are now: words were added, which moves the others."""
+        moved = int(self.t.p[core.F_READERS]) - self._before[core.F_READERS]
+        return [f if f < self._before[core.F_READERS] else f + moved for f in before]
+
+    def search(
+        self,
+        states_max: int = 1 << 31,
+        seconds_max: float = 1e9,
+        progress: Callable[[int, int, float], None] | None = None,
+    ) -> Result:
+        """Explore until something breaks, all is explored, or a budget runs out."""
+        t, p = self.t, self.t.p
+        p[core.STOP], p[core.ONLY_PROGRAM] = 1, -1
+        begun = time.process_time()
+        stopped = ""
+        broken, state, program = 0, 0, -1
+        while True:
+            try:
+                if self.changed:
+                    self._repack()
+                    self.changed = False
+                found = core.explore(t)
+                if found == core.MISSING_EDGE:
+                    self._edge(int(t.out[1]), int(t.out[2]))
+                elif found == core.MISSING_ENTRY:
+                    self._bit(int(t.out[1]), int(t.out[2]))
+                elif found == core.FULL:
+                    taken = time.process_time() - begun
+                    if p[core.STATES] >= states_max or taken > seconds_max:
+                        limit = f"{states_max} states" if p[core.STATES] >= states_max else f"{seconds_max:g} s"
+                        stopped = f"more than {limit}"
+                        break
+                    if progress:
+                        progress(int(p[core.STATES]), int(p[core.STATES] - p[core.NEXT]), taken)
+                    self._grow()
+                elif found == core.VIOLATION:
+                    broken, state, program = int(t.out[1]), int(t.out[2]), int(t.out[3])
+                    break
+                else:
+                    break
+            except Restart:
+                self._begin()
+                p = self.t.p
+                t = self.t
+                p[core.STOP], p[core.ONLY_PROGRAM] = 1, -1
+            except TooLarge as error:
+                stopped = str(error)
+                break
+        last = state if broken else int(p[core.STATES]) - 1
+        return Result(
+            broken, state, program, int(p[core.STATES]), int(p[core.TRANSITIONS]), self.depth(last),
+            time.process_time() - begun, stopped,
+        )  # fmt: skip
+
+    def depth(self, state: int) -> int:
+        """Steps from the start to a state."""
+        return len(self.path(state))
+
+    def path(self, state: int) -> list[tuple[int, int, int]]:
+        """(program, choice, state reached) of each step from the start to a state."""
+        found = []
+        while state:
+            parent, action = divmod(int(self.t.parents[state]), core.ACTIONS)
+            found.append((action // core.CHOICES, action % core.CHOICES, state))
+            state = parent
+        return found[::-1]
+
+    def field(self, state: int, number: int) -> int:
+        """A field of a state."""
+        word, shift, mask = (int(x) for x in self.fields[:, number])
+        return (int(self.t.rows[state * self.width + word]) >> shift) & mask
+
+    def node_of(self, state: int, program: int) -> int:
+        """The node where a program stands in a state."""
+        return self.by_program[program][self.field(state, int(self.t.p[core.F_NODE]) + program)]
+
+
+class Restart(Exception):  # noqa: N818 - never leaves this module
+    """What was explored so far left something out."""
+
+
+_GROUPS = (core.F_READERS,)

@@ -1,0 +1,68 @@
+"""The kinds of steps that a program can take on the checked machine, as the explorer knows them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+END: Final = 0
+"""The program is over."""
+UPDATE: Final = 1
+"""Read a word, and perhaps write one value that depends on what was read."""
+STORE: Final = 2
+"""Write a word, whatever was there."""
+READ_LOCK: Final = 3
+READ_UNLOCK: Final = 4
+WRITE_WAIT: Final = 5
+"""Queue for mmu_lock: from here on no new reader gets it."""
+WRITE_LOCK: Final = 6
+WRITE_UNLOCK: Final = 7
+PAGES_LOCK: Final = 8
+PAGES_UNLOCK: Final = 9
+RCU_LOCK: Final = 10
+RCU_UNLOCK: Final = 11
+CALL_RCU: Final = 12
+ALLOC: Final = 13
+FREE: Final = 14
+GUEST: Final = 15
+"""In guest mode; the step leaves it, by an interrupt (choice 0) or a fault (choice n: the n-th gfn)."""
+SEND_IPI: Final = 16
+WAIT_IPI: Final = 17
+IRQ_DISABLE: Final = 18
+IRQ_ENABLE: Final = 19
+FLUSH: Final = 20
+"""The vCPU's CPU drops all that it cached."""
+CHOOSE: Final = 21
+"""Any of n results."""
+REVOKE: Final = 22
+"""Promise: from here on no vCPU reaches a pfn, for the host gives it to somebody else."""
+FORGET: Final = 23
+"""Promise: no vCPU holds a translation of a range that memory does not give."""
+SKIP: Final = 24
+"""An access that no other can see or disturb."""
+BUG: Final = 25
+"""An assertion failed."""
+
+NAMES: Final = (
+    "end update store read_lock read_unlock write_wait write_lock write_unlock pages_lock pages_unlock rcu_lock "
+    "rcu_unlock call_rcu alloc free guest send_ipi wait_ipi irq_disable irq_enable flush choose revoke forget skip bug"
+).split()
+
+LEFT: Final = frozenset({READ_UNLOCK, WRITE_UNLOCK, PAGES_UNLOCK, RCU_UNLOCK, IRQ_ENABLE, FREE, SKIP, REVOKE, FORGET})
+"""Movers that can be glued to the step before: done earlier, they only let others do more (Lipton 1975)."""
+RIGHT: Final = frozenset({READ_LOCK, PAGES_LOCK, RCU_LOCK, IRQ_DISABLE, SKIP})
+"""Movers that can be glued to the step after."""
+
+# What breaks.
+USE_AFTER_FREE: Final = 1
+FREED_IN_REACH: Final = 2
+REVOKED_IN_REACH: Final = 3
+ASSERTION: Final = 4
+DOUBLE_FREE: Final = 5
+STALE: Final = 6
+DEADLOCK: Final = 7
+
+# Flags of a vCPU.
+IRQ_OFF: Final = 1
+IPI: Final = 2
+HOLDS_FREED: Final = 4
+HOLDS_STALE: Final = 8

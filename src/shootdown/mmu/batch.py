@@ -1,0 +1,19 @@
+"""``Batch``: what one operation still owes while it runs."""
+
+from __future__ import annotations
+
+from mypy_extensions import i64
+
+
+class Batch:
+    """Local to one operation.
+
+    flush    a remote flush is owed: something was unmapped since the last one
+    collect  the operation ends with a flush, so removed tables may wait for it
+    tables   removed tables that were not handed to RCU yet
+    """
+
+    def __init__(self, collect: bool = False) -> None:
+        self.flush = False
+        self.collect = collect
+        self.tables: list[i64] = []

@@ -1,0 +1,190 @@
+"""Changing an SPTE, and what follows from the change: statistics, dirty pages, and the table below if it was cut off.
+
+Source: arch/x86/kvm/mmu/tdp_mmu.c, 6.1 and 6.12.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mypy_extensions import i64
+
+from ..machine.interface import Bug
+from ..machine.words import ACCESSED_PFNS, DIRTY_PFNS, NX_SPLITS, NX_TABLES, PAGES, SP_NX, TABLES
+from .batch import Batch
+from .requests import flush_remote_tlbs_range
+from .spte import PFN, PRESENT, WRITABLE, is_last, spte_pfn
+
+if TYPE_CHECKING:
+    from .iter import TdpIter
+    from .kvm import Kvm
+
+
+def handle_changed_spte(kvm: Kvm, batch: Batch, gfn: i64, old: i64, new: i64, level: i64, shared: bool) -> None:
+    """Account for a change that was made. Raises Bug where the kernel has BUG or WARN.
+
+    Locks: mmu_lock, for read if ``shared``; RCU if a table may be cut off. TLB: none of its own.
+    Source: ``handle_changed_spte``.
+    """
+    if old == new:
+        return
+    was_present = old & PRESENT != 0
+    is_present = new & PRESENT != 0
+    was_leaf = was_present and is_last(old, level)
+    is_leaf = is_present and is_last(new, level)
+    pfn_changed = (old ^ new) & PFN != 0
+    if was_leaf and is_leaf and pfn_changed:
+        raise Bug("a present leaf changed its pfn")
+    if not was_present and not is_present:
+        if new != kvm.frozen and old != kvm.frozen:
+            raise Bug("an entry changed from one non-present value to another")
+        return
+    if was_leaf != is_leaf:
+        kvm.m.count(PAGES, level, 1 if is_leaf else -1)
+    if was_leaf:
+        dirty = kvm.fmt.dirty
+        if old & dirty != 0 and (not is_present or new & dirty == 0 or pfn_changed):
+            kvm.m.count(DIRTY_PFNS, 0, 1)
+    elif was_present and (is_leaf or not is_present or pfn_changed):
+        handle_removed_pt(kvm, batch, spte_pfn(old), gfn, level - 1, shared)
+    if was_leaf:
+        accessed = kvm.fmt.accessed
+        if old & accessed != 0 and (not is_present or new & accessed == 0 or pfn_changed):
+            kvm.m.count(ACCESSED_PFNS, 0, 1)
+
+
+def handle_removed_pt(kvm: Kvm, batch: Batch, table: i64, gfn: i64, level: i64, shared: bool) -> None:
+    """Mark all entries of a table that was cut off, remove the tables below it, and let the policy have it.
+
+    A task that still walks in it must not take an entry for a mapping, and nobody may link anything below it; a CPU
+    may even set dirty bits in it through what it cached, which the exchange collects.
+
+    Locks: as ``handle_changed_spte``. TLB: as the policy says. Source: ``handle_removed_pt``.
+    """
+    m = kvm.m
+    m.count(TABLES, 0, -1)
+    untrack(kvm, table, shared)
+    sptep = table << kvm.bits
+    end = sptep + kvm.pages(2)
+    first, pages = gfn, kvm.pages(level)
+    while sptep < end:
+        if shared:
+            old = take_over(kvm, sptep)
+            handle_changed_spte(kvm, batch, gfn, old, kvm.frozen, level, shared)
+        else:
+            old = m.read(sptep)
+            if old & PRESENT != 0:
+                old = write_spte(kvm, sptep, old, kvm.frozen, level)
+                handle_changed_spte(kvm, batch, gfn, old, kvm.frozen, level, shared)
+        sptep += 1
+        gfn += pages
+    kvm.policy.table_removed(kvm, batch, table, first, level, shared)
+
+
+def take_over(kvm: Kvm, sptep: i64) -> i64:
+    """Freeze an entry of a removed table, waiting for whoever has frozen it before; what was there.
+
+    Source: the loop around ``xchg`` in ``handle_removed_pt``.
+    """
+    while True:
+        old = kvm.m.xchg(sptep, kvm.frozen)
+        if old != kvm.frozen:
+            return old
+
+
+def is_volatile(kvm: Kvm, spte: i64) -> bool:
+    """May a CPU or a lock-free fault change a present leaf behind our back? Source: ``spte_has_volatile_bits``."""
+    fmt = kvm.fmt
+    if spte & WRITABLE == 0:
+        return spte & fmt.mmu_writable != 0 or spte & fmt.accessed == 0
+    return spte & fmt.accessed == 0 or spte & fmt.dirty == 0
+
+
+def write_spte(kvm: Kvm, sptep: i64, old: i64, new: i64, level: i64) -> i64:
+    """Write an entry that nobody else changes, bits aside that hardware sets; what was there.
+
+    Locks: mmu_lock for write. TLB: none. Source: ``kvm_tdp_mmu_write_spte``.
+    """
+    if old & PRESENT != 0 and is_last(old, level) and is_volatile(kvm, old):
+        return kvm.m.xchg(sptep, new)
+    kvm.m.write(sptep, new)
+    return old
+
+
+def set_spte(kvm: Kvm, batch: Batch, sptep: i64, gfn: i64, level: i64, old: i64, new: i64) -> None:
+    """Change an entry and account for it.
+
+    Locks: mmu_lock for write; RCU if ``old`` is a table. TLB: none of its own. Source: ``tdp_mmu_set_spte``.
+    """
+    if old == kvm.frozen or new == kvm.frozen:
+        raise Bug("an entry is frozen under mmu_lock held for write")
+    old = write_spte(kvm, sptep, old, new, level)
+    handle_changed_spte(kvm, batch, gfn, old, new, level, False)
+
+
+def set_spte_atomic(kvm: Kvm, batch: Batch, it: TdpIter, new: i64) -> bool:
+    """Change the walk's entry if it still is ``it.old_spte``, and account for it; else re-read it and return False.
+
+    Locks: mmu_lock for read; RCU if the old entry is a table. TLB: none of its own.
+    Source: ``tdp_mmu_set_spte_atomic``.
+    """
+    if it.yielded:
+        raise Bug("a walk that yielded changes an entry before it began again")
+    if it.old_spte == kvm.frozen:
+        raise Bug("a frozen entry is changed by one who does not own it")
+    found = kvm.m.cmpxchg(it.sptep, it.old_spte, new)
+    if found != it.old_spte:
+        it.old_spte = found
+        return False
+    handle_changed_spte(kvm, batch, it.gfn, it.old_spte, new, it.level, True)
+    return True
+
+
+def zap_spte_atomic(kvm: Kvm, it: TdpIter) -> bool:
+    """Zap the walk's entry for good: nobody can map anything there before every vCPU dropped the old translation.
+
+    Locks: mmu_lock for read, RCU. TLB: flushes the entry's range, between freezing and releasing it.
+    Source: ``tdp_mmu_zap_spte_atomic``; the order of 6.10 is aca48556c592.
+    """
+    m = kvm.m
+    batch = Batch(True)
+    if kvm.behaviour.flush_then_remove:
+        old = it.old_spte
+        found = m.cmpxchg(it.sptep, old, kvm.frozen)
+        if found != old:
+            it.old_spte = found
+            return False
+        flush_remote_tlbs_range(kvm, it.gfn, kvm.pages(it.level))
+        m.write(it.sptep, kvm.empty)
+        handle_changed_spte(kvm, batch, it.gfn, old, kvm.empty, it.level, True)
+    else:
+        if not set_spte_atomic(kvm, batch, it, kvm.frozen):
+            return False
+        flush_remote_tlbs_range(kvm, it.gfn, kvm.pages(it.level))
+        m.write(it.sptep, kvm.empty)
+    kvm.policy.entry_flushed(kvm, batch)
+    return True
+
+
+def untrack(kvm: Kvm, table: i64, shared: bool) -> None:
+    """Take a table off the list for NX recovery, if it is there.
+
+    Locks: takes the pages lock if ``shared``. TLB: none. Source: ``tdp_mmu_unlink_sp``.
+    """
+    if not kvm.nx_huge_pages:
+        return
+    m = kvm.m
+    if shared:
+        m.pages_lock()
+    untrack_locked(kvm, table)
+    if shared:
+        m.pages_unlock()
+
+
+def untrack_locked(kvm: Kvm, table: i64) -> None:
+    """The same with the lock held. Source: ``untrack_possible_nx_huge_page``."""
+    tracked = kvm.m.load(SP_NX, table)
+    if tracked != 0:
+        kvm.m.store(SP_NX, table, 0)
+        kvm.m.list_del(NX_TABLES, table)
+        kvm.m.count(NX_SPLITS, 0, -1)

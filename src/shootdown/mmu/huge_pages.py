@@ -1,0 +1,143 @@
+"""Huge pages rebuilt: after dirty logging (by zapping, or in place), and where the NX mitigation had split them.
+
+Source: arch/x86/kvm/mmu/tdp_mmu.c and mmu.c.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mypy_extensions import i64
+
+from ..machine.words import HOST_LEVEL, NO_TABLE, NX_TABLES, SP_GFN, SP_LEVEL, SP_PARENT
+from .batch import Batch
+from .change import set_spte, set_spte_atomic, untrack_locked, zap_spte_atomic
+from .iter import TdpIter
+from .make_spte import make_huge, make_nonleaf
+from .resched import cond_resched
+from .roots import next_root
+from .spte import PRESENT, is_table, spte_pfn
+
+if TYPE_CHECKING:
+    from .kvm import Kvm
+
+
+def disable_dirty_logging(kvm: Kvm, as_id: i64, start: i64, end: i64) -> None:
+    """Make huge mappings possible again in a slot that is no longer logged.
+
+    Locks: slots_lock; takes mmu_lock for read. TLB: as the two forms below. Source: ``kvm_mmu_zap_collapsible_sptes``,
+    ``kvm_mmu_recover_huge_pages`` (6.13).
+    """
+    kvm.m.read_lock()
+    root = next_root(kvm, NO_TABLE, as_id, True)
+    while root != NO_TABLE:
+        if kvm.behaviour.promote:
+            recover_huge_pages(kvm, root, start, end)
+        else:
+            zap_collapsible(kvm, root, start, end)
+        root = next_root(kvm, root, as_id, True)
+    kvm.m.read_unlock()
+
+
+def is_collapsible(kvm: Kvm, it: TdpIter, start: i64, end: i64) -> bool:
+    """Is the walk's entry a table inside the range that the host maps by a page as large?"""
+    if not is_table(it.old_spte, it.level):
+        return False
+    if it.gfn < start or it.gfn + kvm.pages(it.level) > end:
+        return False
+    return kvm.m.load(HOST_LEVEL, it.gfn) >= it.level
+
+
+def zap_collapsible(kvm: Kvm, root: i64, start: i64, end: i64) -> None:
+    """Zap every table that a huge page could stand for; the next fault maps it.
+
+    Locks: mmu_lock for read; enters RCU. TLB: flushes each. Source: ``zap_collapsible_spte_range``.
+    """
+    batch = Batch()
+    kvm.m.rcu_read_lock()
+    it = TdpIter(kvm, root, kvm.root_level, 2, start)
+    while it.valid and it.gfn < end:
+        if not cond_resched(kvm, it, batch, True):
+            while is_collapsible(kvm, it, start, end):
+                if zap_spte_atomic(kvm, it):
+                    break
+        it.next()
+    kvm.m.rcu_read_unlock()
+
+
+def recover_huge_pages(kvm: Kvm, root: i64, start: i64, end: i64) -> None:
+    """Replace every table that a huge page could stand for by that page.
+
+    Locks: mmu_lock for read; enters RCU. TLB: the policy's; nothing to freeze, since what is cached of the old
+    translation agrees with the new one. Source: ``recover_huge_pages_range`` (6.13).
+    """
+    batch = Batch()
+    kvm.m.rcu_read_lock()
+    it = TdpIter(kvm, root, kvm.root_level, 2, start)
+    while it.valid and it.gfn < end:
+        if not cond_resched(kvm, it, batch, True):
+            while is_collapsible(kvm, it, start, end):
+                small = first_leaf(kvm, spte_pfn(it.old_spte))
+                if small == 0:
+                    break
+                if set_spte_atomic(kvm, batch, it, make_huge(kvm, small, it.level)):
+                    batch.flush = True
+                    break
+        it.next()
+    kvm.policy.end_promotion(kvm, batch)
+
+
+def first_leaf(kvm: Kvm, table: i64) -> i64:
+    """The first present 4K leaf of a table, 0 if there is none. Source: ``tdp_mmu_make_huge_spte``."""
+    sptep = table << kvm.bits
+    end = sptep + kvm.pages(2)
+    while sptep < end:
+        spte = kvm.m.read(sptep)
+        if spte & PRESENT != 0:
+            return spte
+        sptep += 1
+    return 0
+
+
+def recover_nx_huge_pages(kvm: Kvm, tables: i64) -> None:
+    """Zap up to ``tables`` tables that stand where only the NX mitigation forbade a huge page, the oldest first.
+
+    Locks: takes mmu_lock for write; enters RCU. TLB: as the policy says. Source: ``kvm_recover_nx_huge_pages``.
+    """
+    m = kvm.m
+    batch = Batch()
+    m.write_lock()
+    m.rcu_read_lock()
+    while tables > 0:
+        table = m.list_next(NX_TABLES, NO_TABLE)
+        if table == NO_TABLE:
+            break
+        zap_sp(kvm, batch, table)
+        tables -= 1
+        if tables > 0 and m.need_resched():
+            kvm.policy.leave_to_yield(kvm, batch)
+            batch.flush = False
+            m.write_unlock()
+            m.write_lock()
+            m.rcu_read_lock()
+    kvm.policy.end_recovery(kvm, batch)
+    m.write_unlock()
+
+
+def zap_sp(kvm: Kvm, batch: Batch, table: i64) -> None:
+    """Zap one table, found by itself and not by a walk.
+
+    Locks: mmu_lock for write, RCU. TLB: the caller flushes before it leaves its RCU section.
+    Source: ``kvm_tdp_mmu_zap_sp``.
+    """
+    m = kvm.m
+    untrack_locked(kvm, table)
+    sptep = m.load(SP_PARENT, table)
+    level = m.load(SP_LEVEL, table) + 1
+    gfn = m.load(SP_GFN, table)
+    entry = make_nonleaf(kvm, table)
+    old = m.read(sptep)
+    if old != entry:
+        return
+    set_spte(kvm, batch, sptep, gfn, level, old, kvm.empty)
+    batch.flush = True

@@ -1,0 +1,65 @@
+"""``Kvm``: what the MMU's functions are told about their VM. It never changes; what changes lives in the machine."""
+
+from __future__ import annotations
+
+from mypy_extensions import i64
+
+from ..machine.interface import Machine
+from .behaviour import Behaviour
+from .policies.policy import Policy
+from .spte import SpteFormat
+
+
+class Kvm:
+    """One VM.
+
+    m              the machine that it runs on
+    fmt            bits of its SPTEs: NPT or EPT
+    behaviour      version of the kernel that it behaves as
+    policy         how the removal of tables and translations is made visible to vCPUs
+    root_level     level of the entries in a root, 1 to 5
+    vcpus          how many it has
+    nx_huge_pages  no huge page may be executable (the mitigation of CVE-2018-12207); every fault then executes
+    """
+
+    def __init__(
+        self,
+        m: Machine,
+        fmt: SpteFormat,
+        behaviour: Behaviour,
+        policy: Policy,
+        root_level: i64,
+        vcpus: i64,
+        nx_huge_pages: bool = False,
+    ) -> None:
+        self.m = m
+        self.fmt = fmt
+        self.behaviour = behaviour
+        self.policy = policy
+        self.root_level = root_level
+        self.vcpus = vcpus
+        self.nx_huge_pages = nx_huge_pages
+        self.bits = m.bits
+        self.empty = behaviour.empty
+        self.frozen = behaviour.frozen
+
+    def pages(self, level: i64) -> i64:
+        """4 KiB pages that an entry of ``level`` covers."""
+        count: i64 = 1
+        while level > 1:
+            count <<= self.bits
+            level -= 1
+        return count
+
+    def round(self, gfn: i64, level: i64) -> i64:
+        """First gfn of the entry of ``level`` that covers ``gfn``."""
+        shift = self.bits * (level - 1)
+        return gfn >> shift << shift
+
+    def index(self, gfn: i64, level: i64) -> i64:
+        """Index of the entry for ``gfn`` in a table whose entries are of ``level``."""
+        return (gfn >> (self.bits * (level - 1))) - (gfn >> (self.bits * level) << self.bits)
+
+    def end_gfn(self) -> i64:
+        """First gfn that a root does not cover."""
+        return self.pages(self.root_level + 1)

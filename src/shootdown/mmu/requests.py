@@ -1,0 +1,71 @@
+"""Requests to vCPUs, the remote TLB flush above all.
+
+Source: virt/kvm/kvm_main.c, ``kvm_flush_remote_tlbs`` and ``kvm_make_all_cpus_request``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mypy_extensions import i64
+
+from ..machine.words import (
+    EXITING_GUEST_MODE,
+    FLUSH_REQUESTS,
+    FLUSHES,
+    IN_GUEST_MODE,
+    OUTSIDE_GUEST_MODE,
+    TLB_FLUSH,
+    VCPU_MODE,
+    VCPU_REQUESTS,
+)
+
+if TYPE_CHECKING:
+    from .kvm import Kvm
+
+
+def make_all_cpus_request(kvm: Kvm, request: i64) -> bool:
+    """Ask all vCPUs for something before they run guest code again, and wait until those who run it stop.
+
+    When it returns, every vCPU either has the request pending or has served it; was one interrupted?
+    TLB: none. Source: ``kvm_make_all_cpus_request`` for requests that wait.
+    """
+    m = kvm.m
+    kicked: list[i64] = []
+    vcpu: i64 = 0
+    while vcpu < kvm.vcpus:
+        m.fetch_or(VCPU_REQUESTS, vcpu, request)
+        mode = m.exchange(VCPU_MODE, vcpu, IN_GUEST_MODE, EXITING_GUEST_MODE)
+        if mode != OUTSIDE_GUEST_MODE:
+            kicked.append(vcpu)
+        vcpu += 1
+    if not kicked:
+        return False
+    i = 0
+    while i < len(kicked):
+        m.send_ipi(kicked[i])
+        i += 1
+    i = 0
+    while i < len(kicked):
+        m.wait_ipi(kicked[i])
+        i += 1
+    return True
+
+
+def flush_remote_tlbs(kvm: Kvm) -> None:
+    """Have every vCPU drop all that it cached before it runs guest code again.
+
+    TLB: whole, done on return. Source: ``kvm_flush_remote_tlbs``.
+    """
+    kvm.m.count(FLUSH_REQUESTS, 0, 1)
+    interrupted = make_all_cpus_request(kvm, TLB_FLUSH)
+    if interrupted:
+        kvm.m.count(FLUSHES, 0, 1)
+
+
+def flush_remote_tlbs_range(kvm: Kvm, gfn: i64, pages: i64) -> None:
+    """Flush a range: without Hyper-V's hypercall, the whole.
+
+    TLB: whole, done on return. Source: ``kvm_flush_remote_tlbs_range`` (6.12), ``.._with_address`` (6.1).
+    """
+    flush_remote_tlbs(kvm)

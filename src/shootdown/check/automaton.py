@@ -37,10 +37,6 @@ class Node:
     bug: str = ""
 
 
-class Divergence(Exception):  # noqa: N818 - tells of a defect of the checker, not of its user
-    """Two runs with equal keys go on differently: a variable or a stack hides something."""
-
-
 class Automata:
     """The automata of all programs of a setting. ``merge``: key nodes by frames; else by their whole histories."""
 
@@ -88,8 +84,6 @@ class Automata:
         key = self._key(number, record, access, bug)
         found = self.numbers.get(key)
         if found is not None:
-            if self.nodes[found].access != access:
-                raise Divergence(f"{program.name}: {self.nodes[found].access} or {access}")
             return found
         held = machine.held.key()
         self.numbers[key] = len(self.nodes)
@@ -107,7 +101,7 @@ class Automata:
             except Unkeyed as error:
                 self.histories[str(error)] += 1
             else:
-                return (number, machine.held.key(), frames)
+                return (number, access, machine.held.key(), frames)
         return (number, "history", tuple(record))
 
 

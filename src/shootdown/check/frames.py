@@ -1,7 +1,8 @@
 """Where a program stands, as a value: its frames, by what of them still matters.
 
 A program that stopped at an access is told from another one by its stack of frames: code, instruction, and the local
-variables that may still be read. Two runs that stopped with equal keys go on alike, whatever led there.
+variables that may still be read after it. Two runs that stopped before equal accesses with equal keys go on alike,
+whatever led there.
 
 What waits on a frame's evaluation stack is in no variable, so a frame may stand for itself only where that stack is
 empty below the call; the key of any other is its whole history of results, which is always sound.

@@ -1,0 +1,81 @@
+"""Checking a test: the search, and what its end means in the words that users get."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .build import build
+from .litmus import Geometry, Litmus
+from .model import Model, Result
+from .source import Source
+
+HOLDS, REFUTED, UNDETERMINED, NOT_EXERCISED = "holds", "refuted", "undetermined", "not exercised"
+
+Progress = Callable[[int, int, float], None]
+
+
+@dataclass
+class Budget:
+    """When to give up: states, and seconds of CPU time."""
+
+    states: int = 50_000_000
+    seconds: float = 600.0
+
+
+@dataclass
+class Verdict:
+    """What a test gave for a policy and a behaviour.
+
+    word    one of the four above
+    reason  for the two last, why; for ``refuted``, nothing
+    result  figures of the search
+    model   the search itself, for its schedule
+    """
+
+    test: Litmus
+    policy: str
+    behaviour: str
+    geometry: Geometry
+    word: str
+    reason: str
+    result: Result
+    model: Model
+
+    @property
+    def expected(self) -> str:
+        """What the test says that it must be."""
+        return self.test.expected(self.policy)
+
+
+def check(
+    test: Litmus,
+    policy: str,
+    behaviour: str,
+    geometry: Geometry,
+    source: Source,
+    budget: Budget,
+    progress: Progress | None = None,
+    movers: bool = True,
+) -> Verdict:
+    """Explore a test."""
+    model = Model(build(test, geometry, policy, behaviour, source), movers)
+    result = model.search(budget.states, budget.seconds, progress)
+    word, reason = HOLDS, ""
+    if result.broken:
+        word = REFUTED
+    elif result.stopped:
+        word, reason = UNDETERMINED, result.stopped
+    else:
+        ran = {function for node in model.automata.nodes for _, function, _ in node.stack}
+        missing = [name for name in test.exercises if name not in ran]
+        if missing:
+            word, reason = NOT_EXERCISED, f"{', '.join(missing)} never ran"
+    return Verdict(test, policy, behaviour, geometry, word, reason, result, model)
+
+
+def implied_behaviour(test: Litmus, policy: str, asked: str | None) -> str | None:
+    """The behaviour to check a test with: the one that was asked for, if the test is for it; else None."""
+    if asked is None:
+        return test.behaviours[0]
+    return asked if asked in test.behaviours else None

@@ -81,7 +81,7 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
     start = Start(kvm, module("mmu.make_spte"), geometry.levels)
     vcpus = test.vcpus[: geometry.vcpus]
     span = 2**geometry.levels
-    levels = {gfn: 1 for gfn in range(span)}
+    levels = dict.fromkeys(range(span), 1)
     for gfn, level in test.host_levels:
         levels.update(dict.fromkeys(range(gfn, gfn + 2 ** (level - 1)), level))
     for gfn in range(span):

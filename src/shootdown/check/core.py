@@ -37,9 +37,9 @@ class Tables:
     Fields of a row: word ``fw``, shift ``fs``, mask ``fm``, by the number of the field.
 
     Of a node: its ``kind`` (steps.py), ``a`` (word, table, vCPU or number), ``b`` (identifier of a value), its local
-    number in its program, its flags (1: left mover, 2: right mover, 4: no step of its own, ever), and ``edge``, the first of a chain through
-    ``link``: ``seen`` (result), ``to`` (next node), ``put`` (identifier of the value that is written, -1 for none).
-    ``nodes``: by program and local number, the node.
+    number in its program, its flags (1: left mover, 2: right mover, 4: no step of its own, ever), and ``edge``, the
+    first of a chain through ``link``: ``seen`` (result), ``to`` (next node), ``put`` (identifier of the value that is
+    written, -1 for none). ``nodes``: by program and local number, the node.
 
     Of a value, by word and identifier (``word * values + id``): ``what`` (0 not present, 1 leaf, 2 table), ``child``
     (the table it points to) and ``entry`` (number of the SPTE); for a vCPU's root ``child`` is the table.
@@ -127,6 +127,8 @@ TABLE_WORDS: Final = 34
 """How many words belong to tables besides SPTEs (``word_table`` says to which, -1 to none)."""
 STOP: Final = 35
 """1: report violations; 0: go on."""
+LAST: Final = 36
+"""Expand states below this number only."""
 
 
 def get(row: vec[i64], base: i64, f: i64, fw: vec[i64], fs: vec[i64], fm: vec[i64]) -> i64:
@@ -294,8 +296,8 @@ def insert(t: Tables, parent: i64, action: i64) -> i64:
 def explore(t: Tables) -> i64:
     """Expand states in the order in which they were found, from ``p[NEXT]`` on.
 
-    Returns DONE, MISSING_EDGE (out: node, result), MISSING_ENTRY (out: place, value), VIOLATION (out: what, state) or
-    FULL. A state that was cut short is expanded again from its beginning, which changes nothing.
+    ``out[4]``: the state that the last step led to. Returns DONE, MISSING_EDGE (out: node, result), MISSING_ENTRY (out:
+    place, value), VIOLATION (out: what, state) or FULL. A state that was cut short is expanded again from its beginning, which changes nothing.
     """
     p = t.p
     fw, fs, fm = t.fw, t.fs, t.fm
@@ -313,7 +315,7 @@ def explore(t: Tables) -> i64:
     left: i64 = 5 if movers != 0 else 4
     right: i64 = 6 if movers != 0 else 4
     current = p[NEXT]
-    while current < p[STATES]:
+    while current < p[STATES] and current < p[LAST]:
         base = current * width
         before = p[TRANSITIONS]
         moved = 0
@@ -523,6 +525,7 @@ def explore(t: Tables) -> i64:
                     p[NEXT] = current
                     p[TRANSITIONS] = before
                     return FULL
+                out[4] = found if found >= 0 else -1 - found
                 if found >= 0 and bad != 0 and p[STOP] != 0:
                     out[0] = VIOLATION
                     out[1] = bad

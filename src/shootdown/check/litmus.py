@@ -46,7 +46,7 @@ SUITE = Path(__file__).resolve().parent / "suite"
 DEFAULT_POLICIES = ("eager", "list", "list-as-posted", "rcu", "rcu-literal", "promote")
 LEVELS_MAX, TABLES_MAX, VCPUS_MAX, HOST_MAX = 3, 10, 3, 3
 
-KEYS = {
+KEYS: dict[str, dict[str, type]] = {
     "": {
         "promise": str, "guards": list, "behaviours": list, "exercises": list, "policies": list, "refuted": list,
         "geometry": dict, "tiny": dict, "start": dict, "vcpu": list, "host": list,

@@ -80,7 +80,7 @@ def _after(tables: tuple[int, ...], table: int) -> int:
 
 @dataclass
 class Held:
-    """What a program holds at a moment of its run: mmu_lock ("", "read", "waiting", "write"), the pages lock, RCU (depth), own tables."""
+    """What a program holds: mmu_lock ("", "read", "waiting", "write"), the pages lock, RCU (depth), own tables."""
 
     mmu: str = ""
     pages: bool = False

@@ -6,9 +6,7 @@ numbers that it must hold. When one outgrows its field, all states found so far 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -31,24 +29,8 @@ class TooLarge(Exception):  # noqa: N818 - becomes a verdict
     """A budget ran out; the text says which."""
 
 
-@dataclass
-class Result:
-    """How a search ended.
-
-    broken       what broke (steps.py), 0 for nothing
-    state        where it broke
-    states, transitions, depth, seconds
-    stopped      why the search did not finish, "" if it did
-    """
-
-    broken: int
-    state: int
-    program: int
-    states: int
-    transitions: int
-    depth: int
-    seconds: float
-    stopped: str = ""
+class Restart(Exception):  # noqa: N818 - never leaves the checker
+    """What was explored so far left something out."""
 
 
 def packed(array: Ints) -> vec[i64]:
@@ -85,7 +67,7 @@ class Model:
         self.by_program: list[list[int]] = [[] for _ in setting.programs]
         self.revoked: list[int] = []
         """Pfns that programs promise to keep from vCPUs, by bit."""
-        self._begin()
+        self.begin()
 
     # Words and values
 
@@ -122,7 +104,7 @@ class Model:
 
     # Building the tables
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """Begin with the first state only; automata, words and values stay."""
         while True:
             try:
@@ -198,7 +180,7 @@ class Model:
             self.read_kinds.add(kind)
             raise Restart
 
-    def _edge(self, node: int, result: int) -> None:
+    def edge(self, node: int, result: int) -> None:
         """Find out where a program goes from a node with a result that is new there."""
         at = self.automata.nodes[node]
         access, t = at.access, self.t
@@ -221,13 +203,13 @@ class Model:
         t.link = append(t.link, t.edge[node])
         t.edge[node] = len(t.to) - 1
 
-    def _bit(self, place: int, value: int) -> None:
+    def bit(self, place: int, value: int) -> None:
         """Give a bit to an entry that hardware may hold."""
         spte = int(self.t.entry[value])
         bit = len(self.held)
         if bit >= HELD_BITS:
             raise TooLarge(f"a vCPU may hold more than {HELD_BITS} translations")
-        raw = [raw for raw, number in self.sptes.items() if number == spte][0]
+        raw = next(raw for raw, number in self.sptes.items() if number == spte)
         self.held.append((place, raw))
         self.held_bits[(place, raw)] = bit
         self.changed = True
@@ -241,8 +223,6 @@ class Model:
         what = np.zeros((count, values), np.int64)
         child = np.full((count, values), -1, np.int64)
         entry = np.zeros((count, values), np.int64)
-        self.revoked: list[int] = []
-        """Pfns that programs promise to keep from vCPUs, by bit."""
         for word, raws in enumerate(self.values[: self.spte_words]):
             for n, raw in enumerate(raws):
                 entry[word, n] = self.sptes.setdefault(raw, len(self.sptes))
@@ -357,11 +337,8 @@ class Model:
         word, shift = [0] * len(widths), [0] * len(widths)
         filled: list[int] = []
         for f in sorted(range(len(widths)), key=lambda f: (-widths[f], f)):
-            for n, used in enumerate(filled):
-                if used + widths[f] <= ROW_BITS:
-                    break
-            else:
-                n = len(filled)
+            n = next((n for n, used in enumerate(filled) if used + widths[f] <= ROW_BITS), len(filled))
+            if n == len(filled):
                 filled.append(0)
             word[f], shift[f] = n, filled[n]
             filled[n] += widths[f]
@@ -391,12 +368,10 @@ class Model:
             core.put(t.row, p[core.F_NODE] + n, local, t.fw, t.fs, t.fm)
         core.insert(t, 0, 0)
 
-    # Searching
-
-    def _grow(self) -> None:
-        """Room for twice the states."""
+    def grow(self, most: int) -> None:
+        """Room for twice the states, but not for more than ``most``."""
         t, p = self.t, self.t.p
-        capacity = int(p[core.CAPACITY]) * 2
+        capacity = min(int(p[core.CAPACITY]) * 2, most)
         for name, each in (("rows", self.width), ("parents", 1)):
             larger = np.zeros(capacity * each, np.int64)
             old = unpacked(getattr(t, name))
@@ -407,18 +382,22 @@ class Model:
             self._new_index(len(t.index) * 2)
             core.rebuild_index(t)
 
-    def _repack(self) -> None:
+    def repack(self) -> None:
         """Tabulate and lay out again, and bring all states into the new form."""
         t, p = self.t, self.t.p
+        self.changed = False
         count, old_width, old = int(p[core.STATES]), self.width, self.fields
-        names = self._fields()
+        first = int(p[core.F_READERS])
         rows = unpacked(t.rows).reshape(-1, old_width)[:count].copy()
         self._tabulate()
         self._lay_out()
         if self.width == old_width and np.array_equal(old, self.fields):
             return
         fresh = np.zeros((int(p[core.CAPACITY]), self.width), np.int64)
-        for before, after in zip(names, self._fields_of(names), strict=True):
+        # Words may have been added, which moves the fields behind them.
+        moved = int(p[core.F_READERS]) - first
+        for before in range(old.shape[1]):
+            after = before if before < first else before + moved
             word, shift, mask = old[:, before]
             value = (rows[:, word] >> shift) & mask
             fresh[:count, self.fields[0, after]] |= value << self.fields[1, after]
@@ -426,78 +405,7 @@ class Model:
         self._new_index(len(t.index))
         core.rebuild_index(t)
 
-    def _fields(self) -> list[int]:
-        self._before = {name: int(self.t.p[name]) for name in _GROUPS}
-        self._before_words = int(self.t.p[core.WORDS])
-        return list(range(self.fields.shape[1]))
-
-    def _fields_of(self, before: list[int]) -> list[int]:
-        """Where fields of the layout before are now: words were added, which moves the others."""
-        moved = int(self.t.p[core.F_READERS]) - self._before[core.F_READERS]
-        return [f if f < self._before[core.F_READERS] else f + moved for f in before]
-
-    def search(
-        self,
-        states_max: int = 1 << 31,
-        seconds_max: float = 1e9,
-        progress: Callable[[int, int, float], None] | None = None,
-    ) -> Result:
-        """Explore until something breaks, all is explored, or a budget runs out."""
-        t, p = self.t, self.t.p
-        p[core.STOP], p[core.ONLY_PROGRAM] = 1, -1
-        begun = time.process_time()
-        stopped = ""
-        broken, state, program = 0, 0, -1
-        while True:
-            try:
-                if self.changed:
-                    self._repack()
-                    self.changed = False
-                found = core.explore(t)
-                if found == core.MISSING_EDGE:
-                    self._edge(int(t.out[1]), int(t.out[2]))
-                elif found == core.MISSING_ENTRY:
-                    self._bit(int(t.out[1]), int(t.out[2]))
-                elif found == core.FULL:
-                    taken = time.process_time() - begun
-                    if p[core.STATES] >= states_max or taken > seconds_max:
-                        limit = f"{states_max} states" if p[core.STATES] >= states_max else f"{seconds_max:g} s"
-                        stopped = f"more than {limit}"
-                        break
-                    if progress:
-                        progress(int(p[core.STATES]), int(p[core.STATES] - p[core.NEXT]), taken)
-                    self._grow()
-                elif found == core.VIOLATION:
-                    broken, state, program = int(t.out[1]), int(t.out[2]), int(t.out[3])
-                    break
-                else:
-                    break
-            except Restart:
-                self._begin()
-                p = self.t.p
-                t = self.t
-                p[core.STOP], p[core.ONLY_PROGRAM] = 1, -1
-            except TooLarge as error:
-                stopped = str(error)
-                break
-        last = state if broken else int(p[core.STATES]) - 1
-        return Result(
-            broken, state, program, int(p[core.STATES]), int(p[core.TRANSITIONS]), self.depth(last),
-            time.process_time() - begun, stopped,
-        )  # fmt: skip
-
-    def depth(self, state: int) -> int:
-        """Steps from the start to a state."""
-        return len(self.path(state))
-
-    def path(self, state: int) -> list[tuple[int, int, int]]:
-        """(program, choice, state reached) of each step from the start to a state."""
-        found = []
-        while state:
-            parent, action = divmod(int(self.t.parents[state]), core.ACTIONS)
-            found.append((action // core.CHOICES, action % core.CHOICES, state))
-            state = parent
-        return found[::-1]
+    # Reading states
 
     def field(self, state: int, number: int) -> int:
         """A field of a state."""
@@ -507,10 +415,3 @@ class Model:
     def node_of(self, state: int, program: int) -> int:
         """The node where a program stands in a state."""
         return self.by_program[program][self.field(state, int(self.t.p[core.F_NODE]) + program)]
-
-
-class Restart(Exception):  # noqa: N818 - never leaves this module
-    """What was explored so far left something out."""
-
-
-_GROUPS = (core.F_READERS,)

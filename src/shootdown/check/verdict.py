@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..mmu.behaviour import BEHAVIOURS
+from ..mmu.policies.registry import POLICIES
 from .build import build
 from .litmus import Geometry, Litmus
-from .model import Model, Result
+from .model import Model
+from .search import Progress, Result, search
 from .source import Source
 
 HOLDS, REFUTED, UNDETERMINED, NOT_EXERCISED = "holds", "refuted", "undetermined", "not exercised"
-
-Progress = Callable[[int, int, float], None]
 
 
 @dataclass
@@ -60,7 +60,7 @@ def check(
 ) -> Verdict:
     """Explore a test."""
     model = Model(build(test, geometry, policy, behaviour, source), movers)
-    result = model.search(budget.states, budget.seconds, progress)
+    result = search(model, budget.states, budget.seconds, progress)
     word, reason = HOLDS, ""
     if result.broken:
         word = REFUTED
@@ -74,8 +74,13 @@ def check(
     return Verdict(test, policy, behaviour, geometry, word, reason, result, model)
 
 
-def implied_behaviour(test: Litmus, policy: str, asked: str | None) -> str | None:
-    """The behaviour to check a test with: the one that was asked for, if the test is for it; else None."""
-    if asked is None:
-        return test.behaviours[0]
-    return asked if asked in test.behaviours else None
+def behaviour_of(test: Litmus, policy: str, asked: str | None) -> str | None:
+    """The behaviour to check a test with: the one that was asked for, or the test's default; None if it is not for it.
+
+    A policy that promotes huge pages implies one that can, where the test has it.
+    """
+    if asked is not None:
+        return asked if asked in test.behaviours else None
+    if POLICIES[policy].promotes:
+        return next((name for name in test.behaviours if BEHAVIOURS[name].promote), test.behaviours[0])
+    return test.behaviours[0]

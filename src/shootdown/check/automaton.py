@@ -6,9 +6,11 @@ microseconds and happens once a node and result; from then on the explorer only 
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 from . import steps
@@ -38,11 +40,17 @@ class Node:
 
 
 class Automata:
-    """The automata of all programs of a setting. ``merge``: key nodes by frames; else by their whole histories."""
+    """The automata of all programs of a setting.
 
-    def __init__(self, setting: Setting, merge: bool = True) -> None:
+    ``merge``: key nodes by frames; else by their whole histories. ``watch``: files whose executed lines are noted.
+    """
+
+    def __init__(self, setting: Setting, merge: bool = True, watch: frozenset[str] = frozenset()) -> None:
         self.setting = setting
         self.merge = merge
+        self.watch = watch
+        self.lines: set[tuple[str, int]] = set()
+        """(file, line) that ran, in the files that are watched."""
         self.nodes: list[Node] = []
         self.numbers: dict[Hashable, int] = {}
         self.histories: Counter[str] = Counter()
@@ -64,6 +72,8 @@ class Automata:
         while True:
             self.runs += 1
             machine.start(record)
+            if self.watch:
+                sys.settrace(self._trace)
             try:
                 _enter(program)
             except Stop:
@@ -76,6 +86,9 @@ class Automata:
             except RecursionError:
                 access, bug = Access(steps.BUG), "endless recursion"
                 break
+            finally:
+                if self.watch:
+                    sys.settrace(None)
             if not program.again:
                 access = Access(steps.END)
                 machine.frame = None
@@ -90,6 +103,12 @@ class Automata:
         self.nodes.append(Node(number, tuple(record), access, held, _stack(machine.frame), bug))
         machine.frame = None
         return len(self.nodes) - 1
+
+    def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
+        if frame.f_code.co_filename not in self.watch:
+            return None
+        self.lines.add((frame.f_code.co_filename, frame.f_lineno))
+        return self._trace
 
     def _key(self, number: int, record: list[Any], access: Access, bug: str) -> Hashable:
         machine = self.setting.machine

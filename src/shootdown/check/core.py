@@ -264,7 +264,7 @@ def rebuild_index(t: Tables) -> None:
 
 
 def insert(t: Tables, parent: i64, action: i64) -> i64:
-    """Number of the state ``row``, entered if it is new; -1 - number for one that was known, -(1 << 62) if full."""
+    """Number of the state ``row``, entered if it is new; -1 - number for one that was known, -MASK if full."""
     p = t.p
     width, mask = p[WIDTH], p[INDEX_MASK]
     row, rows, index = t.row, t.rows, t.index
@@ -280,15 +280,23 @@ def insert(t: Tables, parent: i64, action: i64) -> i64:
             if k == width:
                 return -1 - j
         q = (q + 1) & mask
-    n = p[STATES]
+    n = add_state(t, parent, action)
+    if n >= 0:
+        index[q] = (tag << 32) | (n + 1)
+    return n
+
+
+def add_state(t: Tables, parent: i64, action: i64) -> i64:
+    """Number of a state made of ``row``, whether or not there was an equal one; -MASK if there is no room."""
+    p = t.p
+    width, n = p[WIDTH], p[STATES]
     if n >= p[CAPACITY]:
         return -MASK
-    k = 0
+    k: i64 = 0
     while k < width:
-        rows[n * width + k] = row[k]
+        t.rows[n * width + k] = t.row[k]
         k += 1
     t.parents[n] = parent * ACTIONS + action
-    index[q] = (tag << 32) | (n + 1)
     p[STATES] = n + 1
     return n
 
@@ -296,8 +304,9 @@ def insert(t: Tables, parent: i64, action: i64) -> i64:
 def explore(t: Tables) -> i64:
     """Expand states in the order in which they were found, from ``p[NEXT]`` on.
 
-    ``out[4]``: the state that the last step led to. Returns DONE, MISSING_EDGE (out: node, result), MISSING_ENTRY (out:
-    place, value), VIOLATION (out: what, state) or FULL. A state that was cut short is expanded again from its beginning, which changes nothing.
+    ``out[4]`` is the state that the last step led to. Returns DONE, MISSING_EDGE (out: node, result), MISSING_ENTRY
+    (out: place, value), VIOLATION (out: what, state, program) or FULL. A state that was cut short is expanded again
+    from its beginning, which changes nothing.
     """
     p = t.p
     fw, fs, fm = t.fw, t.fs, t.fm
@@ -520,13 +529,17 @@ def explore(t: Tables) -> i64:
                     v += 1
                 p[TRANSITIONS] += 1
                 moved += 1
-                found = insert(t, current, c * CHOICES + choice)
+                # What breaks something is a state of its own, even if an equal one was reached without breaking it.
+                if bad != 0 and p[STOP] != 0:
+                    found = add_state(t, current, c * CHOICES + choice)
+                else:
+                    found = insert(t, current, c * CHOICES + choice)
                 if found == -MASK:
                     p[NEXT] = current
                     p[TRANSITIONS] = before
                     return FULL
                 out[4] = found if found >= 0 else -1 - found
-                if found >= 0 and bad != 0 and p[STOP] != 0:
+                if bad != 0 and p[STOP] != 0:
                     out[0] = VIOLATION
                     out[1] = bad
                     out[2] = found

@@ -44,12 +44,14 @@ def unpacked(values: vec[i64]) -> Ints:
 
 
 class Model:
-    """The tables for one setting. ``movers``: glue steps that commute; ``merge``: see ``Automata``."""
+    """The tables for one setting. ``movers``: glue steps that commute; ``merge``, ``watch``: see ``Automata``."""
 
-    def __init__(self, setting: Setting, movers: bool = True, merge: bool = True) -> None:
+    def __init__(
+        self, setting: Setting, movers: bool = True, merge: bool = True, watch: frozenset[str] = frozenset()
+    ) -> None:
         self.setting = setting
         self.movers = movers
-        self.automata = Automata(setting, merge)
+        self.automata = Automata(setting, merge, watch)
         self.entries = 1 << setting.bits
         self.prefixes = sum(self.entries**n for n in range(setting.levels))
         self.spte_words = setting.tables * self.entries

@@ -56,10 +56,10 @@ def check(
     source: Source,
     budget: Budget,
     progress: Progress | None = None,
-    movers: bool = True,
+    watch: frozenset[str] = frozenset(),
 ) -> Verdict:
-    """Explore a test."""
-    model = Model(build(test, geometry, policy, behaviour, source), movers)
+    """Explore a test; ``watch`` names files whose executed lines are noted."""
+    model = Model(build(test, geometry, policy, behaviour, source), watch=watch)
     result = search(model, budget.states, budget.seconds, progress)
     word, reason = HOLDS, ""
     if result.broken:

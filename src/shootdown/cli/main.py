@@ -10,7 +10,7 @@ import click
 from .. import __version__
 from ..build_info import compiled, describe
 from ..errors import InputError
-from . import compare, record, show
+from . import check, compare, record, show
 
 BAD_INPUT, INTERRUPTED = 1, 130
 
@@ -18,14 +18,15 @@ BAD_INPUT, INTERRUPTED = 1, 130
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
 @click.version_option(__version__, message=f"shootdown {__version__}, {describe()}")
 def cli() -> None:
-    """What KVM's TLB flushes cost, and what other flush policies would cost.
+    """KVM's remote TLB flushes: which are needed, and what they cost.
 
     \b
-    Exit codes: 0 fine, 1 bad input or usage, 130 interrupted.
+    Exit codes: 0 fine or holds, 1 bad input or usage, 2 refuted,
+    3 undetermined or not exercised, 130 interrupted.
     """
 
 
-for command in (compare.command, show.command, record.command):
+for command in (check.command, compare.command, show.command, record.command):
     cli.add_command(command)
 
 

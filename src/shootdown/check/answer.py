@@ -1,0 +1,52 @@
+"""The question of November 2021, answered from the verdicts of the suite."""
+
+from __future__ import annotations
+
+from .verdict import HOLDS, REFUTED, Verdict
+
+QUESTION = (
+    "Removed page tables are freed by RCU, and the CPU that zaps is an RCU reader itself: is one flush before it "
+    "leaves its read section enough, so that a flush for each table, or a list of removed tables, can go?"
+)
+LACKS = {
+    "zap_gfn_range": "the flush of zap_gfn_range before it leaves its RCU section",
+    "recover_nx_huge_pages": "NX recovery's flush inside its RCU section",
+}
+"""What ``rcu-literal`` lacks, by the function in which the tests that refute it get stuck."""
+
+
+def answer(verdicts: list[Verdict]) -> list[str]:
+    """Sentences; none if the verdicts are not about ``rcu`` and the mail read literally."""
+    by_policy: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        by_policy.setdefault(verdict.policy, []).append(verdict)
+    if "rcu" not in by_policy or "rcu-literal" not in by_policy:
+        return []
+    found = [QUESTION]
+    rcu = by_policy["rcu"]
+    if all(verdict.word == HOLDS for verdict in rcu):
+        found.append(f"Yes: rcu keeps every promise, in all {len(rcu)} tests and under every interleaving.")
+    else:
+        found.append(f"No: rcu is not shown to keep {_names([v for v in rcu if v.word != HOLDS])}.")
+    literal = [verdict for verdict in by_policy["rcu-literal"] if verdict.word == REFUTED]
+    if literal:
+        lacks = [text for function, text in LACKS.items() if any(_runs(verdict, function) for verdict in literal)]
+        found.append(f"The mail's four hunks alone are not enough: refuted in {_names(literal)}.")
+        found.append(f"They lack {' and '.join(lacks)}.")
+    for policy, mine in by_policy.items():
+        if policy in ("rcu", "rcu-literal"):
+            continue
+        broken = [verdict for verdict in mine if verdict.word == REFUTED]
+        if broken:
+            found.append(f"{policy} is refuted in {_names(broken)}.")
+        elif all(verdict.word == HOLDS for verdict in mine):
+            found.append(f"{policy} keeps every promise.")
+    return found
+
+
+def _names(verdicts: list[Verdict]) -> str:
+    return ", ".join(verdict.test.name for verdict in verdicts)
+
+
+def _runs(verdict: Verdict, function: str) -> bool:
+    return any(function == name for node in verdict.model.automata.nodes for _, name, _ in node.stack)

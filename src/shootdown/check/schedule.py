@@ -1,0 +1,185 @@
+"""Schedules: the shortest way to a broken promise as a table with a column for each task.
+
+The table is plain ASCII of at most 72 columns, so that a mail client leaves it alone.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import core, steps
+from .build import build
+from .litmus import Geometry, Litmus
+from .model import Model
+from .replay import Event, events_of
+from .search import path, search
+from .source import Source
+from .verdict import Verdict
+from .wording import access, broken, held, legend
+
+WIDTH = 72
+FINE_STATES = 5_000_000
+"""States that the search for the schedule with the fewest accesses may take."""
+
+
+@dataclass
+class Schedule:
+    """A way to a broken promise.
+
+    steps    (program, choice) of each step
+    broken   what broke (steps.py), and ``state`` where, in ``model``
+    """
+
+    test: Litmus
+    policy: str
+    behaviour: str
+    geometry: Geometry
+    model: Model
+    path: list[tuple[int, int, int, int]]
+    broken: int
+    state: int
+    program: int
+
+
+def schedule_of(verdict: Verdict, source: Source) -> Schedule:
+    """The schedule with the fewest accesses of a refuted test.
+
+    The search glues accesses, which keeps the verdict but not the least number of accesses, so it is done again
+    without; where that takes too many states, the glued schedule stands.
+    """
+    model, result = verdict.model, verdict.result
+    setting = build(verdict.test, verdict.geometry, verdict.policy, verdict.behaviour, source)
+    fine = Model(setting, movers=False)
+    found = search(fine, FINE_STATES)
+    if found.broken:
+        model, result = fine, found
+    return Schedule(
+        verdict.test, verdict.policy, verdict.behaviour, verdict.geometry, model, path(model, result.state),
+        result.broken, result.state, result.program,
+    )  # fmt: skip
+
+
+def table(schedule: Schedule) -> list[str]:
+    """The schedule in lines of at most 72 columns, and under it what broke, with its proof."""
+    model = schedule.model
+    events = list(events_of(model, schedule.path))
+    shown = sorted({event.program for event in events})
+    names = [model.setting.programs[n].name for n in shown]
+    location = max([len(_where(event)) for event in events], default=0)
+    location = min(location, 18)
+    each = (WIDTH - 4 - location - 2 * len(shown)) // max(1, len(shown))
+    rule = " ".join(["---", *["-" * each] * len(shown), "-" * location])
+    lines = [_row("#", names, "where", each, location)[0], rule]
+    places = places_at_start(model)
+    before = {v: held(model, 0, v) for v in range(model.setting.vcpus)}
+    raws: list[int] = []
+    freed = model.field(0, int(model.t.p[core.F_FREE]))
+    for number, event in enumerate(events, 1):
+        cells = [""] * len(shown)
+        cells[shown.index(event.program)] = access(event, model, places)
+        lines += _row(str(number), cells, _where(event), each, location)
+        if isinstance(event.node.access.word, int):
+            raws += [event.before, event.after]
+            link(model, event, places)
+        if event.last:
+            lines += _notes(model, event.state, before, freed)
+            freed = model.field(event.state, int(model.t.p[core.F_FREE]))
+    bug = model.automata.nodes[model.node_of(schedule.state, max(0, schedule.program))].bug
+    lines.append("")
+    for text in broken(model, schedule.broken, schedule.state, schedule.program, bug):
+        lines += textwrap.wrap(text, WIDTH, initial_indent="BROKEN: " if lines[-1] == "" else "        ",
+                               subsequent_indent="        ")  # fmt: skip
+    lines += ["", *_state(model, schedule.state)]
+    return lines + [line for text in legend(model, raws) for line in textwrap.wrap(text, WIDTH, subsequent_indent="  ")]
+
+
+def _row(number: str, cells: list[str], where: str, each: int, location: int) -> list[str]:
+    """A row, over several lines if a cell needs them."""
+    parts = [textwrap.wrap(cell, each) or [""] for cell in cells]
+    places = textwrap.wrap(where, location) or [""] if location else [""]
+    height = max(len(places), *(len(part) for part in parts))
+    lines = []
+    for n in range(height):
+        texts = [(part[n] if n < len(part) else "").ljust(each) for part in parts]
+        texts.append(places[n] if n < len(places) else "")
+        lines.append(" ".join([number.rjust(3) if n == 0 else "   ", *texts]).rstrip())
+    return lines
+
+
+def _where(event: Event) -> str:
+    """File and line of an access."""
+    if not event.node.stack:
+        return ""
+    file, _, line = event.node.stack[0]
+    return f"{Path(file).name}:{line}"
+
+
+def _notes(model: Model, state: int, before: dict[int, list[str]], freed: int) -> list[str]:
+    """Lines under a step: tables that were freed by it, and what a vCPU may newly have cached or has dropped."""
+    lines = []
+    free = model.field(state, int(model.t.p[core.F_FREE]))
+    gone = [f"T{n}" for n in range(model.setting.tables) if free >> n & 1 and not freed >> n & 1]
+    if gone:
+        lines.append(f"    * {', '.join(gone)} freed")
+    for v, known in before.items():
+        now = held(model, state, v)
+        if now == known:
+            continue
+        name = model.setting.programs[v].name
+        fresh = [text for text in now if text not in known]
+        text = f"    * {name} may cache {'; '.join(fresh)}" if fresh else f"    * {name} holds nothing cached"
+        lines += textwrap.wrap(text, WIDTH, initial_indent="", subsequent_indent="      ")
+        before[v] = now
+    return [line if line.startswith("    ") else "    " + line.strip() for line in lines]
+
+
+def _state(model: Model, state: int) -> list[str]:
+    """Who holds what at the end."""
+    p, lines = model.t.p, []
+    for n, program in enumerate(model.setting.programs):
+        bit = 1 << n
+        parts = []
+        for text, f in (
+            ("mmu_lock for read", core.F_READERS), ("mmu_lock for write", core.F_WRITER),
+            ("a place in the queue for mmu_lock", core.F_WAITING), ("the pages lock", core.F_PAGES),
+            ("an RCU section", core.F_RCU),
+        ):  # fmt: skip
+            if model.field(state, int(p[f])) & bit:
+                parts.append(text)
+        at = model.automata.nodes[model.node_of(state, n)]
+        where = "in the guest" if at.access.step == steps.GUEST else "at its end" if at.access.step == steps.END else ""
+        where = where or (f"at {Path(at.stack[0][0]).name}:{at.stack[0][2]}" if at.stack else "at an assertion")
+        lines += textwrap.wrap(
+            f"{program.name}: {where}, holds {', '.join(parts) or 'no lock'}", WIDTH, subsequent_indent="  "
+        )
+    return lines
+
+
+def places_at_start(model: Model) -> dict[int, tuple[int, int]]:
+    """First gfn and level of each table that is linked at the start."""
+    found: dict[int, tuple[int, int]] = {}
+    roots = model.setting.words.get(("list", 0), ())
+    todo = [(root, 0, model.setting.levels) for root in roots]
+    while todo:
+        table_, gfn, level = todo.pop()
+        found[table_] = (gfn, level)
+        for index in range(model.entries):
+            raw = model.setting.words.get(table_ * model.entries + index)
+            if isinstance(raw, int) and model.setting.is_table(raw):
+                todo.append(
+                    ((raw & 0x000F_FFFF_FFFF_F000) >> 12, gfn + index * model.entries ** (level - 1), level - 1)
+                )
+    return found
+
+
+def link(model: Model, event: Event, places: dict[int, tuple[int, int]]) -> None:
+    """Remember where a table is when it is linked."""
+    at = event.node.access.word
+    if isinstance(at, int) and isinstance(event.after, int) and model.setting.is_table(event.after):
+        place = places.get(at // model.entries)
+        if place is not None:
+            gfn, level = place
+            below = (event.after & 0x000F_FFFF_FFFF_F000) >> 12
+            places[below] = (gfn + at % model.entries * model.entries ** (level - 1), level - 1)

@@ -1,0 +1,140 @@
+"""Schedule files: a way to a broken promise, saved with all that it takes to follow it again."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..mmu.behaviour import BEHAVIOURS
+from ..mmu.policies.registry import POLICIES
+from .build import build
+from .litmus import Geometry, read_litmus
+from .model import Model, Restart
+from .replay import events_of
+from .schedule import Schedule, link, places_at_start
+from .search import step
+from .source import Source
+from .wording import access
+
+FORMAT = "shootdown schedule 1"
+OTHER = "the sources are not those of the schedule"
+
+Taken = tuple[str, int, list[str]]
+"""Task, choice and the texts of the accesses of a step."""
+
+
+def document(schedule: Schedule, patch: str) -> dict[str, Any]:
+    """What a schedule file holds: all that is needed to follow it again, and the texts that must come out."""
+    model = schedule.model
+    texts = _texts(schedule)
+    return {
+        "format": FORMAT,
+        "test": schedule.test.name,
+        "text": Path(schedule.test.path).read_text(encoding="utf-8"),
+        "policy": schedule.policy,
+        "behaviour": schedule.behaviour,
+        "geometry": vars(schedule.geometry),
+        "movers": model.movers,
+        "patch": patch,
+        "steps": [
+            {"task": model.setting.programs[program].name, "choice": choice, "accesses": found}
+            for (_, program, choice, _), found in zip(schedule.path, texts, strict=True)
+        ],
+        "broken": schedule.broken,
+    }
+
+
+def _texts(schedule: Schedule) -> list[list[str]]:
+    places = places_at_start(schedule.model)
+    found = []
+    for one in schedule.path:
+        texts = []
+        for event in events_of(schedule.model, [one]):
+            texts.append(access(event, schedule.model, places))
+            link(schedule.model, event, places)
+        found.append(texts)
+    return found
+
+
+def save(schedule: Schedule, path_: Path, patch: str = "") -> None:
+    """Write a schedule file. Raises InputError where that is impossible."""
+    try:
+        path_.write_text(json.dumps(document(schedule, patch), indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path_}: cannot write: {(error.strerror or str(error)).lower()}") from None
+
+
+def read(path_: Path) -> dict[str, Any]:
+    """Read a schedule file. Raises InputError if it is none."""
+    try:
+        data = json.loads(path_.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path_}: {(error.strerror or str(error)).lower()}") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{path_}: not a schedule: no JSON; give a file that check --save wrote") from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise InputError(f"{path_}: not a schedule of the form '{FORMAT}'; give a file that check --save wrote")
+    kinds = {"test": str, "text": str, "policy": str, "behaviour": str, "geometry": dict, "movers": bool, "patch": str,
+             "steps": list, "broken": int}  # fmt: skip
+    for key, kind in kinds.items():
+        if not isinstance(data.get(key), kind):
+            raise InputError(f"{path_}: damaged: '{key}' is missing or no {kind.__name__}")
+    return data
+
+
+def follow(data: dict[str, Any], name: str, source: Source) -> Schedule:
+    """Take the steps of a schedule again. Raises InputError where the code goes another way than it did."""
+    if data["policy"] not in POLICIES or data["behaviour"] not in BEHAVIOURS:
+        raise InputError(f"{name}: damaged: no such policy or behaviour")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, f"{Path(data['test']).name or 'test'}.toml")
+        file.write_text(data["text"], encoding="utf-8")
+        test = read_litmus(file)
+    try:
+        geometry = Geometry(**data["geometry"])
+        taken = [(str(each["task"]), int(each["choice"]), list(each["accesses"])) for each in data["steps"]]
+    except (TypeError, KeyError, ValueError):
+        raise InputError(f"{name}: damaged: its geometry or steps are not as --save writes them") from None
+    model = Model(build(test, geometry, data["policy"], data["behaviour"], source), movers=data["movers"])
+    while True:
+        try:
+            return _follow(model, test, geometry, data, taken, name)
+        except Restart:
+            continue  # the model knows better now which words matter
+
+
+def _follow(
+    model: Model,
+    test: Any,
+    geometry: Geometry,
+    data: dict[str, Any],
+    taken: list[tuple[str, int, list[str]]],
+    name: str,
+) -> Schedule:
+    names = [program.name for program in model.setting.programs]
+    places = places_at_start(model)
+    state, broken, found, program = 0, 0, [], -1
+    for number, (task, choice, texts) in enumerate(taken, 1):
+        if task not in names or not 0 <= choice < 32:
+            raise InputError(f"{name}: step {number}: the test has no task '{task}' or no choice {choice}")
+        program = names.index(task)
+        after, broken = step(model, state, program, choice)
+        if after < 0:
+            raise InputError(
+                f"{name}: step {number}: {task} cannot go on here; the sources are not those of the schedule"
+            )
+        found.append((state, program, choice, after))
+        now = []
+        for event in events_of(model, found[-1:]):
+            now.append(access(event, model, places))
+            link(model, event, places)
+        if now != texts:
+            raise InputError(
+                f"{name}: step {number}: the schedule says '{'; '.join(texts)}', the code does '{'; '.join(now)}'; "
+                f"{OTHER}"
+            )
+        state = after
+    return Schedule(test, data["policy"], data["behaviour"], geometry, model, found, broken, state, program)

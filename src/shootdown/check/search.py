@@ -1,0 +1,126 @@
+"""Searching a model: to the first violation, which is the shortest, or to the end; and single steps of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import core
+from .model import Model, Restart, TooLarge
+
+SLICE = 50_000
+"""States that are expanded before budgets are looked at."""
+
+Progress = Callable[[int, int, float], None]
+"""Called with states, states that wait to be expanded, and seconds."""
+
+
+@dataclass
+class Result:
+    """How a search ended.
+
+    broken       what broke (steps.py), 0 for nothing
+    state        where it broke
+    states, transitions, depth, seconds
+    stopped      why the search did not finish, "" if it did
+    """
+
+    broken: int
+    state: int
+    program: int
+    states: int
+    transitions: int
+    depth: int
+    seconds: float
+    stopped: str = ""
+
+
+def supply(model: Model, missing: int) -> None:
+    """Add to the tables what the loop missed."""
+    out = model.t.out
+    if missing == core.MISSING_EDGE:
+        model.edge(int(out[1]), int(out[2]))
+    elif missing == core.MISSING_ENTRY:
+        model.bit(int(out[1]), int(out[2]))
+
+
+def search(
+    model: Model, states_max: int = 1 << 31, seconds_max: float = 1e9, progress: Progress | None = None
+) -> Result:
+    """Explore until something breaks, all is explored, or a budget runs out."""
+    begun = time.process_time()
+    stopped = ""
+    broken, state, program = 0, 0, -1
+    while True:
+        p = model.t.p
+        p[core.STOP], p[core.ONLY_PROGRAM] = 1, -1
+        p[core.LAST] = p[core.NEXT] + SLICE
+        try:
+            if model.changed:
+                model.repack()
+            found = core.explore(model.t)
+            if found == core.VIOLATION:
+                broken, state, program = (int(model.t.out[n]) for n in (1, 2, 3))
+                break
+            if found == core.DONE and p[core.NEXT] >= p[core.STATES]:
+                break
+            taken = time.process_time() - begun
+            if taken > seconds_max:
+                stopped = f"{seconds_max:g} s are over"
+                break
+            if found == core.FULL:
+                if p[core.STATES] >= states_max:
+                    stopped = f"more than {states_max:,} states"
+                    break
+                model.grow(states_max)
+            elif found == core.DONE:
+                if progress:
+                    progress(int(p[core.STATES]), int(p[core.STATES] - p[core.NEXT]), taken)
+            else:
+                supply(model, found)
+        except Restart:
+            model.begin()
+        except TooLarge as error:
+            stopped = str(error)
+            break
+    p = model.t.p
+    last = state if broken else int(p[core.STATES]) - 1
+    return Result(
+        broken, state, program, int(p[core.STATES]), int(p[core.TRANSITIONS]), len(path(model, last)),
+        time.process_time() - begun, stopped,
+    )  # fmt: skip
+
+
+def path(model: Model, state: int) -> list[tuple[int, int, int, int]]:
+    """(state before, program, choice, state after) of each step from the start to a state."""
+    found = []
+    while state:
+        parent, action = divmod(int(model.t.parents[state]), core.ACTIONS)
+        found.append((parent, action // core.CHOICES, action % core.CHOICES, state))
+        state = parent
+    return found[::-1]
+
+
+def step(model: Model, state: int, program: int, choice: int) -> tuple[int, int]:
+    """Let one program take one step: the state after it (-1: it cannot), and what broke (0: nothing)."""
+    while True:
+        p = model.t.p
+        p[core.STOP], p[core.ONLY_PROGRAM], p[core.ONLY_CHOICE] = 1, program, choice
+        p[core.NEXT], p[core.LAST] = state, state + 1
+        model.t.out[4] = -1
+        try:
+            if model.changed:
+                model.repack()
+            found = core.explore(model.t)
+            if found == core.VIOLATION:
+                return int(model.t.out[2]), int(model.t.out[1])
+            if found == core.DONE:
+                return int(model.t.out[4]), 0
+            if found == core.FULL:
+                model.grow(1 << 31)
+            else:
+                supply(model, found)
+        except Restart:
+            model.begin()
+            raise

@@ -1,7 +1,7 @@
 """The words of shared memory besides SPTEs: what each is, who owns one, and what protects it.
 
 A word is named by its kind and the number of its owner (a table, a vCPU, a gfn, or 0 where the VM owns it). The checker
-trusts these declarations and tests them on every access; the native machine only stores values.
+trusts these declarations and tests them on every access; the native machine tests the locks.
 """
 
 from __future__ import annotations
@@ -68,6 +68,15 @@ ACCESSED_PFNS: Final = 23
 """Pages handed to the host as accessed (``kvm_set_pfn_accessed``)."""
 
 KINDS: Final = 24
+KIND_NAMES: Final = (
+    *("SP_GFN", "SP_LEVEL", "SP_AS", "SP_PARENT", "SP_NX"),
+    *("ROOT_COUNT", "ROOT_INVALID", "ROOT_SCHEDULED"),
+    *("INVALIDATE_SEQ", "INVALIDATE_IN_PROGRESS", "INVALIDATE_START", "INVALIDATE_END"),
+    *("HOST_PFN", "HOST_LEVEL"),
+    *("VCPU_MODE", "VCPU_REQUESTS", "VCPU_ROOT"),
+    *("PAGES", "NX_SPLITS", "TABLES", "FLUSH_REQUESTS", "FLUSHES", "DIRTY_PFNS", "ACCESSED_PFNS"),
+)
+"""The names above, by number, for messages."""
 
 # Lists of tables.
 ROOTS: Final = 0
@@ -75,6 +84,7 @@ ROOTS: Final = 0
 NX_TABLES: Final = 1
 """Tables whose NX recovery could rebuild a huge page (``possible_nx_huge_pages``), oldest first."""
 LISTS: Final = 2
+LIST_NAMES: Final = ("ROOTS", "NX_TABLES")
 
 # How a word is protected, which decides whether an access is a step of its own in a schedule.
 SHARED: Final = "shared"

@@ -1,0 +1,406 @@
+"""``NativeMachine``: the machine at speed, on one host CPU.
+
+Memory is packed 64-bit words in chunks of fixed size: growing adds a chunk and copies no SPTE. What one CPU would wait
+for for ever (a lock that somebody holds, an IPI that cannot be taken) is a ``Bug``, as are a word touched without its
+lock and a table that is used after it was freed. The SPTEs of a freed table are the exception: testing that on each
+access would cost a third of it, so only addresses where no table ever was are refused.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NoReturn, final
+
+from librt.vecs import append, vec
+from mypy_extensions import i64
+
+from .interface import Bug, Machine
+from .tables import CHUNK_BITS, CHUNK_MASK, TABLE_KINDS, Tables, new_chunk
+from .vcpus import Vcpus
+from .words import (
+    HOST_LEVEL,
+    HOST_PFN,
+    KIND_NAMES,
+    KINDS,
+    LIST_NAMES,
+    LISTS,
+    NO_TABLE,
+    OUTSIDE_GUEST_MODE,
+    PROTECTION,
+    STATISTIC,
+    UNDER_MMU_LOCK,
+    UNDER_PAGES_LOCK,
+    VCPU_MODE,
+    VCPU_REQUESTS,
+    VCPU_ROOT,
+    WRITTEN_UNDER_MMU_LOCK,
+)
+
+TABLES_MAX: Final[i64] = 0xFF_FFFF_FFFF
+"""The highest page frame that fits into the 40 bits of an SPTE: the limit on tables, unless a lower one is given."""
+
+OWNERS: Final = 8
+"""Owners of a word of the VM: 0, or a level."""
+
+# How a kind of word is protected, as numbers: below GUARDED everybody may read it.
+UNGUARDED: Final = 0
+COUNTED: Final = 1
+WRITTEN_BY_MMU_LOCK: Final = 2
+GUARDED: Final = 3
+BY_MMU_LOCK: Final = 3
+BY_PAGES_LOCK: Final = 4
+
+WRITER: Final = -1
+"""mmu_lock is held for write; a positive number counts its readers."""
+
+
+GUARDS: Final = {
+    UNDER_MMU_LOCK: BY_MMU_LOCK,
+    UNDER_PAGES_LOCK: BY_PAGES_LOCK,
+    WRITTEN_UNDER_MMU_LOCK: WRITTEN_BY_MMU_LOCK,
+    STATISTIC: COUNTED,
+}
+
+
+@final
+class NativeMachine(Machine):
+    """Flat memory, locks that are only checked, RCU without waiting, vCPUs that fault where they are told to.
+
+    The host maps gfn n to pfn n in 4K pages where HOST_PFN and HOST_LEVEL are not stored.
+    ``tables`` tells how many tables are in use and how many wait for RCU, ``vcpus`` who was flushed and interrupted.
+    """
+
+    def __init__(self, vcpus: i64 = 1, bits: i64 = 9, tables_max: i64 = TABLES_MAX, resched_every: i64 = 0) -> None:
+        """At most ``tables_max`` tables; ``need_resched`` says yes at every ``resched_every``-th call (0: never)."""
+        super().__init__(bits)
+        if bits < 1 or bits > CHUNK_BITS:
+            raise ValueError(f"tables of 2**{bits} entries: use 1 to {CHUNK_BITS} bits")
+        if vcpus < 0 or tables_max < 0 or tables_max > TABLES_MAX or resched_every < 0:
+            raise ValueError(
+                f"{vcpus} vCPUs, {tables_max} tables, a reschedule every {resched_every} calls: "
+                f"no number may be negative, and no more than {TABLES_MAX} tables have a number"
+            )
+        self.vcpus: Final = Vcpus(vcpus)
+        self.tables: Final = Tables(tables_max)
+
+        # SPTEs are valid from _sptep_first up to _sptep_end.
+        self._chunks: vec[vec[i64]] = append(vec[vec[i64]](), new_chunk())
+        self._sptep_first = self.tables.top << bits
+        self._sptep_end = self._sptep_first
+
+        # Words that belong to no table, by kind and owner: of each kind, how it is guarded and how many owners it has.
+        self._stride: Final[i64] = max(vcpus, OWNERS)
+        rules = vec[i64]()
+        for kind in range(KINDS):
+            owners: i64 = OWNERS
+            if kind < TABLE_KINDS or kind == HOST_PFN or kind == HOST_LEVEL:
+                owners = 0
+            elif kind == VCPU_MODE or kind == VCPU_REQUESTS or kind == VCPU_ROOT:
+                owners = vcpus
+            rules = append(append(rules, GUARDS.get(PROTECTION[kind], UNGUARDED)), owners)
+        self._rules: Final = rules
+        self._words: Final = vec[i64]([0] * (KINDS * self._stride))
+        for vcpu in range(vcpus):
+            self._words[VCPU_ROOT * self._stride + vcpu] = NO_TABLE
+        self._host_pfn: dict[int, int] = {}
+        self._host_level: dict[int, int] = {}
+
+        self._mmu_lock: i64 = 0
+        self._pages_lock = False
+        self._rcu_depth: i64 = 0
+        self._resched_every = resched_every
+        self._resched_calls: i64 = 0
+
+    # SPTEs
+
+    def read(self, sptep: i64) -> i64:
+        """What the SPTE holds."""
+        if sptep < self._sptep_first or sptep >= self._sptep_end:
+            self._no_spte(sptep)
+        return self._chunks[sptep >> CHUNK_BITS][sptep & CHUNK_MASK]
+
+    def write(self, sptep: i64, value: i64) -> None:
+        """Set an SPTE."""
+        if sptep < self._sptep_first or sptep >= self._sptep_end:
+            self._no_spte(sptep)
+        self._chunks[sptep >> CHUNK_BITS][sptep & CHUNK_MASK] = value
+
+    def xchg(self, sptep: i64, value: i64) -> i64:
+        """Set an SPTE; what was there before."""
+        if sptep < self._sptep_first or sptep >= self._sptep_end:
+            self._no_spte(sptep)
+        chunk = self._chunks[sptep >> CHUNK_BITS]
+        index = sptep & CHUNK_MASK
+        before = chunk[index]
+        chunk[index] = value
+        return before
+
+    def cmpxchg(self, sptep: i64, old: i64, value: i64) -> i64:
+        """Set an SPTE if it holds ``old``; what was there before."""
+        if sptep < self._sptep_first or sptep >= self._sptep_end:
+            self._no_spte(sptep)
+        chunk = self._chunks[sptep >> CHUNK_BITS]
+        index = sptep & CHUNK_MASK
+        before = chunk[index]
+        if before == old:
+            chunk[index] = value
+        return before
+
+    def fetch_and(self, sptep: i64, mask: i64) -> i64:
+        """Keep only the bits in ``mask`` of an SPTE; what was there before."""
+        if sptep < self._sptep_first or sptep >= self._sptep_end:
+            self._no_spte(sptep)
+        chunk = self._chunks[sptep >> CHUNK_BITS]
+        index = sptep & CHUNK_MASK
+        before = chunk[index]
+        chunk[index] = before & mask
+        return before
+
+    def _no_spte(self, sptep: i64) -> NoReturn:
+        raise Bug(f"no SPTE is at {sptep}: table {sptep >> self.bits} was never allocated")
+
+    # Tables
+
+    def alloc_table(self, empty: i64) -> i64:
+        """The table that was freed last, or a new one; -1 at the limit and where the host has no memory."""
+        table = self.tables.next_number()
+        if table == NO_TABLE:
+            return NO_TABLE
+        at = table << self.bits
+        try:
+            if (at >> CHUNK_BITS) >= len(self._chunks):
+                self._chunks = append(self._chunks, new_chunk())
+            self.tables.take()
+        except MemoryError:
+            return NO_TABLE
+        end = (table + 1) << self.bits
+        self._sptep_end = max(self._sptep_end, end)
+        chunk = self._chunks[at >> CHUNK_BITS]
+        index = at & CHUNK_MASK
+        end += index - at
+        while index < end:
+            chunk[index] = empty
+            index += 1
+        return table
+
+    def free_table(self, table: i64) -> None:
+        """Free a table at once."""
+        self.tables.free(table)
+
+    def call_rcu(self, table: i64) -> None:
+        """Free a table when the read section ends; at once if there is none."""
+        if self._rcu_depth > 0:
+            self.tables.queue(table)
+        else:
+            self.tables.free(table)
+
+    # Other words
+
+    def load(self, kind: i64, owner: i64) -> i64:
+        """The value of a word, be it a statistic: 0 before it is stored, except for VCPU_ROOT (-1) and the host's."""
+        if kind < 0 or kind >= KINDS:
+            self._no_kind(kind)
+        if self._rules[kind + kind] >= GUARDED:
+            self._check_read(kind)
+        return self._get(kind, owner)
+
+    def store(self, kind: i64, owner: i64, value: i64) -> None:
+        """Set a word."""
+        self._check_write(kind)
+        self._set(kind, owner, value)
+
+    def fetch_add(self, kind: i64, owner: i64, number: i64) -> i64:
+        """Add to a word; what was there before."""
+        self._check_write(kind)
+        before = self._get(kind, owner)
+        self._set(kind, owner, before + number)
+        return before
+
+    def fetch_or(self, kind: i64, owner: i64, bits: i64) -> i64:
+        """Set bits of a word; what was there before."""
+        self._check_write(kind)
+        before = self._get(kind, owner)
+        self._set(kind, owner, before | bits)
+        return before
+
+    def fetch_clear(self, kind: i64, owner: i64, bits: i64) -> i64:
+        """Clear bits of a word; what was there before."""
+        self._check_write(kind)
+        before = self._get(kind, owner)
+        self._set(kind, owner, before & ~bits)
+        return before
+
+    def exchange(self, kind: i64, owner: i64, old: i64, value: i64) -> i64:
+        """Set a word if it is ``old``; what was there before."""
+        self._check_write(kind)
+        before = self._get(kind, owner)
+        if before == old:
+            self._set(kind, owner, value)
+        return before
+
+    def count(self, kind: i64, owner: i64, number: i64) -> None:
+        """Add to a statistic; ``load`` tells it."""
+        if kind < 0 or kind >= KINDS:
+            self._no_kind(kind)
+        if self._rules[kind + kind] != COUNTED:
+            raise Bug(f"{KIND_NAMES[kind]} is counted, but is no statistic")
+        self._words[self._place(kind, owner)] += number
+
+    def _get(self, kind: i64, owner: i64) -> i64:
+        if kind < TABLE_KINDS:
+            return self.tables.load(owner, kind)
+        if kind == HOST_PFN:
+            return self._host_pfn.get(owner, owner)
+        if kind == HOST_LEVEL:
+            return self._host_level.get(owner, 1)
+        return self._words[self._place(kind, owner)]
+
+    def _set(self, kind: i64, owner: i64, value: i64) -> None:
+        if kind < TABLE_KINDS:
+            self.tables.store(owner, kind, value)
+        elif kind == HOST_PFN:
+            self._host_pfn[owner] = value
+        elif kind == HOST_LEVEL:
+            self._host_level[owner] = value
+        else:
+            self._words[self._place(kind, owner)] = value
+
+    def _place(self, kind: i64, owner: i64) -> i64:
+        owners = self._rules[kind + kind + 1]
+        if owner < 0 or owner >= owners:
+            raise Bug(f"{KIND_NAMES[kind]} has {owners} owners from 0 on, {owner} is none")
+        return kind * self._stride + owner
+
+    def _check_read(self, kind: i64) -> None:
+        if self._rules[kind + kind] == BY_PAGES_LOCK:
+            if not self._pages_lock and self._mmu_lock != WRITER:
+                self._no_pages_lock(KIND_NAMES[kind], "read")
+        elif self._mmu_lock == 0:
+            raise Bug(f"{KIND_NAMES[kind]} is read without mmu_lock")
+
+    def _check_write(self, kind: i64) -> None:
+        if kind < 0 or kind >= KINDS:
+            self._no_kind(kind)
+        guard = self._rules[kind + kind]
+        if guard == BY_PAGES_LOCK:
+            if not self._pages_lock and self._mmu_lock != WRITER:
+                self._no_pages_lock(KIND_NAMES[kind], "written")
+        elif guard == BY_MMU_LOCK or guard == WRITTEN_BY_MMU_LOCK:
+            if self._mmu_lock != WRITER:
+                raise Bug(f"{KIND_NAMES[kind]} is written without mmu_lock held for write")
+
+    def _no_pages_lock(self, what: str, how: str) -> NoReturn:
+        raise Bug(f"{what} is {how} without the pages lock or mmu_lock held for write")
+
+    def _no_kind(self, kind: i64) -> NoReturn:
+        raise Bug(f"no kind of word has the number {kind}")
+
+    # Lists of tables
+
+    def list_add(self, which: i64, table: i64) -> None:
+        """Append a table to a list."""
+        self._check_list(which)
+        self.tables.list_add(which, table)
+
+    def list_del(self, which: i64, table: i64) -> None:
+        """Take a table off a list; until it is freed it leads to what came after it."""
+        self._check_list(which)
+        self.tables.list_del(which, table)
+
+    def list_next(self, which: i64, table: i64) -> i64:
+        """The table after ``table`` in a list (the first, if that is -1), or -1."""
+        return self.tables.list_next(which, table)
+
+    def _check_list(self, which: i64) -> None:
+        if not self._pages_lock and self._mmu_lock != WRITER and 0 <= which < LISTS:
+            self._no_pages_lock(LIST_NAMES[which], "changed")
+
+    # Locks and RCU
+
+    def read_lock(self) -> None:
+        """Take mmu_lock for read, be it once more."""
+        if self._mmu_lock == WRITER:
+            raise Bug("mmu_lock is taken for read while it is held for write")
+        self._mmu_lock += 1
+
+    def read_unlock(self) -> None:
+        """Drop mmu_lock held for read."""
+        if self._mmu_lock <= 0:
+            raise Bug("mmu_lock is dropped for read, but is not held for read")
+        self._mmu_lock -= 1
+
+    def write_lock(self) -> None:
+        """Take mmu_lock for write."""
+        if self._mmu_lock != 0:
+            raise Bug(f"mmu_lock is taken for write while it is held for {'write' if self._mmu_lock < 0 else 'read'}")
+        self._mmu_lock = WRITER
+
+    def write_unlock(self) -> None:
+        """Drop mmu_lock held for write."""
+        if self._mmu_lock != WRITER:
+            raise Bug("mmu_lock is dropped for write, but is not held for write")
+        self._mmu_lock = 0
+
+    def need_resched(self) -> bool:
+        """Yes at every ``resched_every``-th call."""
+        if self._resched_every == 0:
+            return False
+        self._resched_calls += 1
+        if self._resched_calls < self._resched_every:
+            return False
+        self._resched_calls = 0
+        return True
+
+    def pages_lock(self) -> None:
+        """Take the pages lock."""
+        if self._pages_lock:
+            raise Bug("the pages lock is taken while it is held")
+        self._pages_lock = True
+
+    def pages_unlock(self) -> None:
+        """Drop the pages lock."""
+        if not self._pages_lock:
+            raise Bug("the pages lock is dropped, but is not held")
+        self._pages_lock = False
+
+    def rcu_read_lock(self) -> None:
+        """Enter an RCU read section, be it inside another."""
+        self._rcu_depth += 1
+
+    def rcu_read_unlock(self) -> None:
+        """Leave an RCU read section; after the outermost, all tables that wait for that are freed."""
+        if self._rcu_depth == 0:
+            raise Bug("an RCU read section is left, but none was entered")
+        self._rcu_depth -= 1
+        if self._rcu_depth == 0 and self.tables.pending != 0:
+            self.tables.free_pending()
+
+    # vCPUs
+
+    def send_ipi(self, vcpu: i64) -> None:
+        """Interrupt a vCPU's CPU: a guest that runs there leaves, else the IPI waits while interrupts are off."""
+        mode = self._place(VCPU_MODE, vcpu)
+        in_guest = self._words[mode] != OUTSIDE_GUEST_MODE
+        self._words[mode] = OUTSIDE_GUEST_MODE
+        self.vcpus.interrupt(vcpu, in_guest)
+
+    def wait_ipi(self, vcpu: i64) -> None:
+        """Nothing to wait for, unless the IPI can never be taken."""
+        self.vcpus.wait(vcpu)
+
+    def irq_disable(self, vcpu: i64) -> None:
+        """Switch interrupts off on a vCPU's CPU."""
+        self.vcpus.irqs(vcpu, False)
+
+    def irq_enable(self, vcpu: i64) -> None:
+        """Switch interrupts on again; an IPI that waits is taken."""
+        self.vcpus.irqs(vcpu, True)
+
+    def flush_tlb(self, vcpu: i64) -> None:
+        """Count a flush of a vCPU's TLB: nothing is cached here."""
+        self.vcpus.flush(vcpu)
+
+    def enter_guest(self, vcpu: i64) -> i64:
+        """The gfn at which the guest was told to fault next; -1 if there is none left, or if an IPI waits."""
+        if self._mmu_lock != 0 or self._pages_lock or self._rcu_depth != 0:
+            raise Bug(f"vCPU {vcpu} enters the guest with a lock held or inside an RCU read section")
+        return self.vcpus.enter(vcpu)

@@ -90,8 +90,8 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
     roots: dict[int, int] = {}
     for as_id in sorted({entry.get("as_id", 0) for entry in vcpus}):
         roots[as_id] = start.add_root(as_id, sum(entry.get("as_id", 0) == as_id for entry in vcpus))
-    for root in roots.values():
-        for gfn, level in test.mapped:
+    for as_id, root in roots.items():
+        for gfn, level in (*test.mapped, *(test.mapped_as0 if as_id == 0 else ())):
             start.map(root, gfn, level, levels[gfn])
     if test.nx:
         start.words[("list", words.NX_TABLES)] = start.nx

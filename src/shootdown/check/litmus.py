@@ -53,7 +53,7 @@ KEYS: dict[str, dict[str, type]] = {
     },
     "geometry": {"levels": int, "tables": int, "vcpus": int},
     "tiny": {"levels": int, "tables": int, "vcpus": int},
-    "start": {"map": list, "host": list, "nx": bool},
+    "start": {"map": list, "map_as0": list, "host": list, "nx": bool},
     "vcpu": {"gfns": list, "as_id": int, "execute": bool},
     "host": {
         "name": str, "run": str, "start": int, "end": int, "refill": int, "may_block": bool, "tables": int,
@@ -87,6 +87,7 @@ class Litmus:
     full: Geometry
     tiny: Geometry
     mapped: tuple[tuple[int, int], ...]
+    mapped_as0: tuple[tuple[int, int], ...]
     host_levels: tuple[tuple[int, int], ...]
     nx: bool
     vcpus: tuple[dict[str, Any], ...] = field(hash=False)
@@ -183,6 +184,7 @@ def read_litmus(path: Path) -> Litmus:
         full=full,
         tiny=tiny,
         mapped=_pairs(file, "map", start.get("map", []), span, full.levels),
+        mapped_as0=_pairs(file, "map_as0", start.get("map_as0", []), span, full.levels),
         host_levels=_pairs(file, "host", start.get("host", []), span, full.levels),
         nx=start.get("nx", False),
         vcpus=_vcpus(file, data["vcpu"], full, span),

@@ -17,6 +17,8 @@ class Behaviour:
                           5.17; else it zaps leaves only (cf3e26427c08 and f47e5bbbc92f, in 5.18)
     flush_then_remove     the atomic zap flushes and releases the entry before it tears the table down (aca48556c592,
                           in 6.10); else it tears down first
+    flush_invalid_roots   a zap of leaves in an invalid root owes a flush as well (6.1); else it does not, since no vCPU
+                          can use that root any more (6.12)
     split_in_fault        a fault splits a huge page that is in its way (read in 6.12), else it zaps it (read in 6.1)
     promote               huge pages are rebuilt in place (13e2e4f62a4b, in 6.13); else the table is zapped and a fault
                           maps the huge page
@@ -29,6 +31,7 @@ class Behaviour:
         *,
         range_zap_tables: bool,
         flush_then_remove: bool,
+        flush_invalid_roots: bool,
         split_in_fault: bool,
         promote: bool,
         passes: tuple[int, ...],
@@ -38,6 +41,7 @@ class Behaviour:
         self.name = name
         self.range_zap_tables = range_zap_tables
         self.flush_then_remove = flush_then_remove
+        self.flush_invalid_roots = flush_invalid_roots
         self.split_in_fault = split_in_fault
         self.promote = promote
         self.passes = passes
@@ -51,6 +55,7 @@ def _behaviour(name: str) -> Behaviour:
         name,
         range_zap_tables=name == "5.17",
         flush_then_remove=late,
+        flush_invalid_roots=not late,
         split_in_fault=late,
         promote=name == "6.13",
         passes=(1, 2, 3, 0) if late else (3, 0),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
-from ..machine.words import FREE_OBSOLETE_ROOTS, NO_TABLE, ROOT_SCHEDULED
+from ..machine.words import FREE_OBSOLETE_ROOTS, NO_TABLE, ROOT_INVALID, ROOT_SCHEDULED
 from .batch import Batch
 from .change import set_spte, set_spte_atomic
 from .iter import TdpIter
@@ -35,7 +35,8 @@ def zap_leafs(kvm: Kvm, batch: Batch, root: i64, start: i64, end: i64, may_yield
         if not (may_yield and cond_resched(kvm, it, batch, False)):
             if it.old_spte & PRESENT != 0 and is_last(it.old_spte, it.level):
                 set_spte(kvm, batch, it.sptep, it.gfn, it.level, it.old_spte, kvm.empty)
-                batch.flush = True
+                if kvm.behaviour.flush_invalid_roots or m.load(ROOT_INVALID, root) == 0:
+                    batch.flush = True
         it.next()
     m.rcu_read_unlock()
 

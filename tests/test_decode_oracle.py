@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shootdown.trace.decode import BATCH_MIN
+from shootdown.trace.decode import read_trace_dat
+from shootdown.trace.windows import WINDOW_MIN
 
 from . import corpus, oracle
 from .datfile import Recording, absolute, discarded, event, event_format, extend, page, record, write
@@ -295,10 +296,37 @@ def test_a_clock_that_steps_back_between_batches_does_not_reorder_its_cpu(tmp_pa
     other = [page(time, event(0, record(1000, 0))) for time in (5050, 6099, 7000)]
     systems = [("kvm", [event_format("e", 1000, [])])]
     write(path, Recording(systems=systems, cpus={0: pages, 1: other}))
-    assert len(pages) * 4096 > BATCH_MIN
+    assert len(pages) * 4096 > WINDOW_MIN
     events = oracle.decode(path).events["kvm:e"]
     printed = re.findall(rb"-(\d+) +\[(\d+)\]", oracle.report(path))
     assert [(int(cpu), int(pid)) for pid, cpu in printed] == list(
         zip(events.cpu.tolist(), events.pid.tolist(), strict=True)
     )
     assert events.time[events.cpu == 0].tolist() == [*range(5000, 6100), *[6099] * 10]
+
+
+@oracle.needs_trace_cmd
+def test_cpus_that_are_read_in_turns_are_merged_as_trace_cmd_says(tmp_path: Path) -> None:
+    """Bursts, pauses and equal times on CPUs with far more than a window of pages: the order is trace-cmd's."""
+    path, chance = tmp_path / "trace.dat", random.Random(1)
+    cpus = {}
+    for cpu, count in enumerate((1500, 40, 700)):
+        times = np.cumsum([chance.choice([0, 0, 1, 30, 2000 * (cpu == 1)]) for _ in range(count)]).tolist()
+        cpus[cpu] = [page(time, event(0, record(1000, k)) + event(1, record(1000, k))) for k, time in enumerate(times)]
+    write(path, Recording(systems=[("kvm", [event_format("e", 1000, [])])], cpus=cpus))
+    events = oracle.decode(path).events["kvm:e"]
+    printed = re.findall(rb"-(\d+) +\[(\d+)\]", oracle.report(path))
+    assert [(int(cpu), int(pid)) for pid, cpu in printed] == list(
+        zip(events.cpu.tolist(), events.pid.tolist(), strict=True)
+    )
+
+
+def test_times_do_not_depend_on_what_else_is_asked_for(tmp_path: Path) -> None:
+    """An event held up by another kind's time is so even if that kind is not wanted."""
+    path = tmp_path / "trace.dat"
+    pages = [page(time, event(0, record(1000 + k % 2, k))) for k, time in enumerate([10, 90, 40, 95])]
+    systems = [("kvm", [event_format("e0", 1000, []), event_format("e1", 1001, [])])]
+    write(path, Recording(systems=systems, cpus={0: pages}))
+    assert oracle.decode(path).events["kvm:e0"].time.tolist() == [10, 90]
+    with path.open("rb") as file:
+        assert read_trace_dat(str(path), file.fileno(), ["kvm:e0"]).events["kvm:e0"].time.tolist() == [10, 90]

@@ -55,6 +55,7 @@ class Container:
     formats   (system, text of the event's format file), "ftrace" for ftrace's own events
     places    offsets of the sections that were read, by name
     data      pages by CPU, of all buffers
+    read_of_data  bytes of them that were read so far
     """
 
     path: str
@@ -72,6 +73,7 @@ class Container:
     cpus: int = 0
     data: list[CpuData] = field(default_factory=list)
     sections_left: int = SECTIONS_MAX
+    read_of_data: int = 0
     warned: dict[str, list[str]] = field(default_factory=dict)
     more: Counter[str] = field(default_factory=Counter)
 
@@ -91,6 +93,11 @@ class Container:
             if self.more[cause]:
                 found.append(f"{self.path}: and {self.more[cause]} more like the last")
         return found
+
+    @property
+    def share_read(self) -> float:
+        """Which part of the pages was read so far, from 0 to 1."""
+        return min(1.0, self.read_of_data / max(1, sum(data.size for data in self.data)))
 
     def option(self, name: str) -> list[bytes]:
         """Data of every option of that name."""
@@ -129,6 +136,7 @@ class Container:
     def _plain(self, data: CpuData, piece: int) -> Iterator[bytes]:
         end = min(data.offset + data.size, self.size)
         for at in range(data.offset, end, piece):
+            self.read_of_data += min(piece, end - at)
             yield self.read(at, min(piece, end - at))
         if end < data.offset + data.size:
             raise InputError(f"the data of CPU {data.cpu} is cut short", path=self.path, offset=self.size)
@@ -141,6 +149,7 @@ class Container:
             if at >= end:
                 raise InputError(f"{chunks} chunks do not fit into CPU {data.cpu}'s data", path=self.path, offset=at)
             packed, size = struct.unpack("<II", self.read(at, 8))
+            self.read_of_data += 8 + packed
             yield decompress(self.compression, self.read(at + 8, packed), size, self.path, at)
             at += 8 + packed
 

@@ -62,18 +62,17 @@ def walk(pages: NDArray[np.uint8], layout: PageLayout) -> Records:
     at, counts, broken = _follow(words, base + (layout.data >> 2), base + ((layout.data + used) >> 2))
     broken[commit & COMMIT_MASK > room] = True
 
-    word, following = words.take(at), words.take(at + 1, mode="clip")
+    word = words.take(at)
     kind, delta = word & np.uint32(31), word >> np.uint32(5)
     page = np.repeat(np.arange(count), counts)
-    time = _times(delta, kind, following, counts, stamp)
+    time = _times(delta, kind, words, at, counts, stamp)
     data = np.flatnonzero(kind <= DATA_MAX)
     if data.size < at.size:
-        at, page, time = at.take(data), page.take(data), time.take(data)
-        kind, following = kind.take(data), following.take(data)
+        at, page, time, kind = at.take(data), page.take(data), time.take(data), kind.take(data)
     offset, length = (at + 1) << 2, kind.astype(np.int64) << 2
     long = np.flatnonzero(kind == 0)
     offset[long] += 4
-    length[long] = following[long].astype(np.int64) - 4
+    length[long] = _following(words, at[long]) - 4
     missed = _missed(pages, commit, used, stamp, layout)
     return Records(offset, length, time, page, np.flatnonzero(broken).tolist(), missed)
 
@@ -121,20 +120,25 @@ def _in_order(steps: list[tuple[Ints, Ints]], counts: Ints) -> Ints:
     return found
 
 
+def _following(words: Words, at: Ints) -> Ints:
+    """The words after these; behind the last word comes the last again."""
+    return words.take(at + 1, mode="clip").astype(np.int64)
+
+
 def _told(words: Words, at: Ints) -> Ints:
     """Words taken by long data and by padding: the word after the header tells the bytes, itself included."""
-    header, told = words[at], words.take(at + 1, mode="clip").astype(np.int64)
+    header, told = words[at], _following(words, at)
     taken = 1 + ((told + 3) >> 2)
     taken[told < 4] = NOT_FIXED
     taken[header == PADDING] = PAGE_ENDS
     return taken
 
 
-def _times(delta: Words, kind: Words, following: Words, counts: Ints, stamp: Ints) -> Ints:
+def _times(delta: Words, kind: Words, words: Words, at: Ints, counts: Ints, stamp: Ints) -> Ints:
     """When each event happened: its page's time and all deltas since, or since an absolute time in between."""
     step = delta.astype(np.int64)
     extended = np.flatnonzero(kind >= TIME_EXTEND)
-    step[extended] += following[extended].astype(np.int64) << 27
+    step[extended] += _following(words, at[extended]) << 27
     total = np.cumsum(step)
     used = np.flatnonzero(counts)
     begins = (np.cumsum(counts) - counts)[used]
@@ -147,8 +151,8 @@ def _times(delta: Words, kind: Words, following: Words, counts: Ints, stamp: Int
         begins, moved = np.concatenate([begins, absolute]), np.concatenate([moved, known - total[absolute]])
         order = np.argsort(begins, kind="stable")
         begins, moved = begins[order], moved[order]
-    all_moved: Ints = np.repeat(moved, np.diff(begins, append=total.size))
-    return total + all_moved
+    total += np.repeat(moved, np.diff(begins, append=total.size))
+    return total
 
 
 def _missed(

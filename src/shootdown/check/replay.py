@@ -73,9 +73,10 @@ def _step(model: Model, before: int, program: int, choice: int) -> Iterator[Even
             new = at.access.written(old)
             if int(t.put[edge]) >= 0:
                 written[word] = int(t.put[edge])
-        elif step == steps.STORE:
+        elif at.access.step == steps.STORE:
             new = at.access.operands[0]
-            written[word] = int(t.b[node])
+            if step == steps.STORE:
+                written[word] = int(t.b[node])
         yield Event(program, at, given, old, new, before, False)
         past = past or not int(t.flags[node]) & right
         if edge < 0:

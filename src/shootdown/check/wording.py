@@ -59,7 +59,9 @@ def legend(model: Model, raws: list[int]) -> list[str]:
 
 
 def value(name: Any, raw: Any, model: Model) -> str:
-    """A word's value."""
+    """A word's value; "?" of one that nobody reads, so that nobody kept it."""
+    if raw is None:
+        return "?"
     if isinstance(name, int):
         return entry(model, raw)
     kind = name[0]

@@ -1,0 +1,94 @@
+"""The litmus suite gives the expected verdicts, and each planted bug is refuted by the test that guards against it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from shootdown.check.litmus import Litmus, suite
+from shootdown.check.schedule import schedule_of, table
+from shootdown.check.source import PACKAGE, PARTS, Source
+from shootdown.check.verdict import Budget, Verdict, behaviour_of, check
+
+from .mutations import MUTATIONS, Mutation
+
+TESTS = {test.name: test for test in suite()}
+BUDGET = Budget(states=2_000_000, seconds=120)
+
+
+@contextmanager
+def mutated(mutation: Mutation, folder: Path) -> Iterator[Source]:
+    """The MMU's sources with a planted bug."""
+    for part in PARTS:
+        shutil.copytree(PACKAGE / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    for name, old, new in mutation.changes:
+        text = (folder / name).read_text()
+        assert text.count(old) == 1, f"{mutation.site}: {name} does not hold the text once"
+        (folder / name).write_text(text.replace(old, new))
+    source = Source(folder)
+    try:
+        yield source
+    finally:
+        source.close()
+
+
+def run(mutation: Mutation, source: Source) -> Verdict:
+    """The verdict of the mutation's test."""
+    test = TESTS[mutation.test]
+    geometry = test.full if mutation.full else test.tiny
+    return check(test, mutation.policy, mutation.behaviour or test.behaviours[0], geometry, source, BUDGET)
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.site)
+def test_planted_bugs_are_refuted(mutation: Mutation, tmp_path: Path) -> None:
+    """Without the flush, order or check that a site names, its test is refuted; harmless changes hold."""
+    with mutated(mutation, tmp_path) as source:
+        verdict = run(mutation, source)
+        assert (verdict.word, verdict.result.broken) == ("refuted" if mutation.breaks else "holds", mutation.breaks)
+        if mutation.breaks:
+            lines = table(schedule_of(verdict, source))
+            assert any(line.startswith("BROKEN: ") for line in lines)
+            assert max(len(line) for line in lines) <= 72
+            assert all(line.isascii() for line in lines)
+
+
+@pytest.mark.parametrize("mutation", [m for m in MUTATIONS if m.breaks], ids=lambda mutation: mutation.site)
+def test_the_same_test_holds_without_the_bug(mutation: Mutation) -> None:
+    """A refutation is the bug's: the unchanged sources pass the very test."""
+    source = Source()
+    try:
+        assert run(mutation, source).word == "holds"
+    finally:
+        source.close()
+
+
+CASES = [
+    (test, policy, behaviour) for test in TESTS.values() for policy in test.policies for behaviour in test.behaviours
+]
+
+
+@pytest.mark.parametrize(
+    ("test", "policy", "behaviour"), CASES, ids=lambda value: value.name if isinstance(value, Litmus) else str(value)
+)
+def test_verdicts_are_as_expected(test: Litmus, policy: str, behaviour: str) -> None:
+    """Every test gives its verdict under every policy and behaviour that it names, in its tiny geometry."""
+    source = Source()
+    try:
+        verdict = check(test, policy, behaviour, test.tiny, source, BUDGET)
+        assert (verdict.word, verdict.reason) == (test.expected(policy), "")
+        assert not verdict.model.automata.histories, "a program fell back to its history"
+    finally:
+        source.close()
+
+
+def test_promotion_is_checked_where_it_exists() -> None:
+    """The policy that promotes huge pages is checked with the behaviour that can, where the test has it."""
+    test = TESTS["fault-replaces-table"]
+    assert behaviour_of(test, "promote", None) == "6.13"
+    assert behaviour_of(test, "rcu", None) == "6.12"
+    assert behaviour_of(test, "rcu", "5.17") == "5.17"
+    assert behaviour_of(TESTS["unmap-tables"], "rcu", "6.12") is None

@@ -76,6 +76,7 @@ class Automata:
                 sys.settrace(self._trace)
             try:
                 _enter(program)
+                machine.end()
             except Stop:
                 access = machine.next
                 break

@@ -41,6 +41,8 @@ class Tables:
     first of a chain through ``link``: ``seen`` (result), ``to`` (next node), ``put`` (identifier of the value that is
     written, -1 for none). ``nodes``: by program and local number, the node.
 
+    ``touch`` is the table in whose memory (entries, fields, list links) the access is made, -1 for none.
+
     Of a value, by word and identifier (``word * values + id``): ``what`` (0 not present, 1 leaf, 2 table), ``child``
     (the table it points to) and ``entry`` (number of the SPTE); for a vCPU's root ``child`` is the table.
 
@@ -57,6 +59,7 @@ class Tables:
         self.kind = empty
         self.a = empty
         self.b = empty
+        self.touch = empty
         self.local = empty
         self.flags = empty
         self.edge = empty
@@ -216,10 +219,39 @@ def free_table(t: Tables, table: i64) -> None:
     clear_table(t, table)
     vcpu: i64 = 0
     while vcpu < p[VCPUS]:
-        if get(row, 0, p[F_TLB] + vcpu, fw, fs, fm) & t.into[table] != 0:
+        word = p[ROOT_WORDS] + vcpu
+        root = t.child[word * p[VALUES] + get(row, 0, word, fw, fs, fm)]
+        if root == table or get(row, 0, p[F_TLB] + vcpu, fw, fs, fm) & t.into[table] != 0:
             f = p[F_FLAGS] + vcpu
             put(row, f, get(row, 0, f, fw, fs, fm) | 4, fw, fs, fm)
         vcpu += 1
+
+
+def leads_to_freed(t: Tables, held: i64, root: i64) -> bool:
+    """May a CPU that runs on ``root`` and holds ``held`` walk into a table that is free?"""
+    free = get(t.row, 0, t.p[F_FREE], t.fw, t.fs, t.fm)
+    table: i64 = 0
+    while free != 0:
+        if free & 1 != 0 and (table == root or held & t.into[table] != 0):
+            return True
+        free >>= 1
+        table += 1
+    return False
+
+
+def run_callbacks(t: Tables, queued: i64) -> None:
+    """Free the tables whose grace period is over; at once, for a later callback could break no more.
+
+    What is glued behind the end of a section must find them free, so this cannot wait for the end of the step.
+    """
+    p = t.p
+    fw, fs, fm, row = t.fw, t.fs, t.fm, t.row
+    k: i64 = 0
+    while k < p[TABLES]:
+        if get(row, 0, p[F_PENDING] + k, fw, fs, fm) == queued:
+            put(row, p[F_PENDING] + k, 0, fw, fs, fm)
+            free_table(t, k)
+        k += 1
 
 
 def clear_table(t: Tables, table: i64) -> None:
@@ -311,6 +343,7 @@ def explore(t: Tables) -> i64:
     p = t.p
     fw, fs, fm = t.fw, t.fs, t.fm
     kinds, na, nb, flags, edge, link = t.kind, t.a, t.b, t.flags, t.edge, t.link
+    touch = t.touch
     seen, to, puts, nodes, local = t.seen, t.to, t.put, t.nodes, t.local
     row, rows, out = t.row, t.rows, t.out
     width, tables, entries, vcpus, programs = p[WIDTH], p[TABLES], p[ENTRIES], p[VCPUS], p[PROGRAMS]
@@ -361,14 +394,14 @@ def explore(t: Tables) -> i64:
                     r: i64 = 0
                     enabled = True
                     write: i64 = -1
+                    x = touch[node]
+                    if x >= 0 and get(row, 0, f_free, fw, fs, fm) & bit_of(x) != 0:
+                        bad = 1
                     if kind == 1:
-                        if a < spte_words and get(row, 0, f_free, fw, fs, fm) & bit_of(a // entries) != 0:
-                            bad = 1
                         r = get(row, 0, a, fw, fs, fm)
                     elif kind == 2:
-                        if a < spte_words:
-                            if get(row, 0, f_free, fw, fs, fm) & bit_of(a // entries) != 0:
-                                bad = 1
+                        # Hidden writes go to tables that no vCPU reaches.
+                        if a < spte_words and flags[node] & 4 == 0:
                             written = a // entries
                         put(row, a, nb[node], fw, fs, fm)
                     elif kind == 3:
@@ -405,6 +438,7 @@ def explore(t: Tables) -> i64:
                             if x != 0:
                                 put(row, f_pending + k, x & ~me, fw, fs, fm)
                             k += 1
+                        run_callbacks(t, queued)
                     elif kind == 12:
                         if (
                             get(row, 0, f_pending + a, fw, fs, fm) != 0
@@ -412,6 +446,7 @@ def explore(t: Tables) -> i64:
                         ):
                             bad = 5
                         put(row, f_pending + a, queued | get(row, 0, f_rcu, fw, fs, fm), fw, fs, fm)
+                        run_callbacks(t, queued)
                     elif kind == 13:
                         x = get(row, 0, f_free, fw, fs, fm)
                         r = -1
@@ -423,7 +458,10 @@ def explore(t: Tables) -> i64:
                                 break
                             k += 1
                     elif kind == 14:
-                        if get(row, 0, f_free, fw, fs, fm) & bit_of(a) != 0:
+                        if (
+                            get(row, 0, f_pending + a, fw, fs, fm) != 0
+                            or get(row, 0, f_free, fw, fs, fm) & bit_of(a) != 0
+                        ):
                             bad = 5
                         free_table(t, a)
                     elif kind == 15:
@@ -472,7 +510,7 @@ def explore(t: Tables) -> i64:
                     write = puts[e]
                     if write >= 0:
                         put(row, a, write, fw, fs, fm)
-                        if a < spte_words:
+                        if a < spte_words and flags[node] & 4 == 0:
                             written = a // entries
                     # Right movers, one other step, left movers: together one step of the schedule.
                     if flags[node] & right == 0:
@@ -491,13 +529,6 @@ def explore(t: Tables) -> i64:
                     choice += 1
                     continue
                 put(row, f_node + c, local[node], fw, fs, fm)
-                # Callbacks whose grace period is over run at once: later ones could break no more.
-                k = 0
-                while k < tables:
-                    if get(row, 0, f_pending + k, fw, fs, fm) == queued:
-                        put(row, f_pending + k, 0, fw, fs, fm)
-                        free_table(t, k)
-                    k += 1
                 # Hardware fills what it may hold.
                 v: i64 = 0
                 while v < vcpus:
@@ -513,6 +544,8 @@ def explore(t: Tables) -> i64:
                                     p[TRANSITIONS] = before
                                     return MISSING_ENTRY
                                 put(row, f_tlb + v, held, fw, fs, fm)
+                                if bad == 0 and leads_to_freed(t, held, root):
+                                    bad = 2
                         if bad == 0:
                             if x & 4 != 0:
                                 bad = 2

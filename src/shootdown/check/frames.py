@@ -11,6 +11,7 @@ empty below the call; the key of any other is its whole history of results, whic
 from __future__ import annotations
 
 import dis
+import inspect
 from collections.abc import Hashable, Mapping
 from functools import cache
 from types import CodeType, FrameType
@@ -18,6 +19,9 @@ from typing import Any
 
 ENDS = ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE")
 JUMPS_ALWAYS = ("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT", "JUMP_ABSOLUTE")
+
+
+GENERATORS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 class Unkeyed(Exception):  # noqa: N818 - not an error: the caller falls back
@@ -100,10 +104,11 @@ class Shape:
             lasti -= 2  # an inline cache of the call
         n = self.at[lasti]
         effect = dis.stack_effect(self.instructions[n].opcode, self._argument(n), jump=False)
-        # The call takes its operands and leaves one result.
-        clean = self.depth[n] + effect - 1 == 0 and not self.code.co_exceptiontable
+        # The call takes its operands and leaves one result. Handlers of exceptions have no depth here.
+        clean = n in self.depth and self.depth[n] + effect - 1 == 0 and not self.code.co_exceptiontable
         clean = clean and not self.code.co_cellvars and not self.code.co_freevars
-        return clean, self.live[n]
+        # CPython 3.11 counts one too few on a generator's stack, and who runs a generator may be C code.
+        return clean and not self.code.co_flags & GENERATORS, self.live[n]
 
 
 @cache

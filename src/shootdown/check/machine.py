@@ -143,8 +143,14 @@ class CheckedMachine:
                 held.pages = False
             case steps.ALLOC if result >= 0:
                 held.private.add(result)
-            case steps.FREE:
+            case steps.FREE | steps.CALL_RCU:
                 held.private.discard(access.number)
+
+    def end(self) -> None:
+        """The program returned: it must hold nothing, for nobody would ever drop it."""
+        held = self.held
+        if held.mmu or held.pages or held.rcu:
+            self._wrong("a task is over with a lock or an RCU section held")
 
     def _wrong(self, text: str) -> None:
         if not self.dead:
@@ -209,7 +215,8 @@ class CheckedMachine:
             case words.CONSTANT:
                 if writes and owner not in held.private:
                     self._wrong(f"constant word {kind} of table {owner} is written after it was published")
-                hidden = True
+                # Constant while the table lives: for one who holds nothing, that may end at any time.
+                hidden = bool(held.mmu or held.pages or held.rcu)
             case words.OWN:
                 hidden = True
             case words.UNDER_MMU_LOCK:
@@ -223,7 +230,7 @@ class CheckedMachine:
             case words.UNDER_PAGES_LOCK:
                 if not held.pages and held.mmu != "write":
                     self._wrong(f"word {kind} is accessed without the pages lock")
-                hidden = True
+                hidden = held.mmu in ("read", "write")  # the pages lock alone does not keep out who holds mmu_lock
         hidden = hidden or (kind <= words.ROOT_SCHEDULED and owner in held.private)
         step = steps.STORE if verb == "put" else steps.UPDATE
         return self._take(Access(step, (kind, owner), verb, operands, hidden=hidden))
@@ -262,11 +269,15 @@ class CheckedMachine:
     # Lists
 
     def _list(self, which: int, verb: str, table: int) -> Any:
-        writes = verb != "next"
-        if writes and not self.held.pages and self.held.mmu != "write":
-            self._wrong(f"list {which} is changed without the pages lock")
-        self.held.private.discard(table)
-        hidden = which == words.NX_TABLES or (self.held.pages and not writes)
+        held, writes = self.held, verb != "next"
+        if which == words.ROOTS:
+            allowed, hidden = held.pages or not writes, held.pages and not writes
+        else:
+            allowed = held.pages or held.mmu == "write"
+            hidden = held.mmu in ("read", "write")
+        if not allowed:
+            self._wrong(f"list {which} is {'changed' if writes else 'read'} without the pages lock")
+        held.private.discard(table)
         return self._take(Access(steps.UPDATE, ("list", which), verb, (table,), hidden=hidden))
 
     def list_add(self, which: int, table: int) -> None:

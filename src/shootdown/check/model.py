@@ -18,6 +18,7 @@ from ..machine import words
 from ..mmu.spte import LARGE, PRESENT, spte_pfn
 from . import core, steps
 from .automaton import Automata
+from .machine import Access
 from .setting import Setting
 
 Ints = NDArray[np.int64]
@@ -167,14 +168,26 @@ class Model:
                     a = self.word(access.word)
                     if step == steps.STORE:
                         b = self.value(a, access.operands[0])
+            touch = self._touched(access)
             flags = (1 if step in steps.LEFT else 0) | (2 if step in steps.RIGHT else 0)
-            if access.hidden or step == steps.SKIP:
+            # A promise is made at the moment of the access before it: else what another task has in hand would be
+            # held against this one.
+            if access.hidden or step in (steps.SKIP, steps.FORGET):
                 flags = 7
             t.kind = append(t.kind, step)
-            t.a, t.b = append(t.a, a), append(t.b, b)
+            t.a, t.b, t.touch = append(t.a, a), append(t.b, b), append(t.touch, touch)
             t.local, t.flags, t.edge = append(t.local, self.local[n]), append(t.flags, flags), append(t.edge, -1)
             self.changed = True
         return self.local[node]
+
+    def _touched(self, access: Access) -> int:
+        """The table in whose memory an access is made, -1 for none: links of lists are in the tables too."""
+        word = access.word
+        if isinstance(word, int):
+            return word // self.entries
+        if isinstance(word, tuple) and word[0] == "list":
+            return int(access.operands[0])
+        return self.owner(word)
 
     def _reads(self, kind: int) -> None:
         if kind not in self.read_kinds and kind >= 0:

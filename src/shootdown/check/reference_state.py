@@ -1,0 +1,78 @@
+"""What the reference explorer takes for a state, as a value and while it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+Entry = tuple[int, tuple[int, ...], int]
+"""What hardware caches of an SPTE: the root's table, the indices from there to the entry, and its value."""
+
+
+EFFECTS: dict[str, Callable[..., Any]] = {
+    "get": lambda old: old,
+    "put": lambda old, new: new,
+    "xchg": lambda old, new: new,
+    "cmpxchg": lambda old, wanted, new: new if old == wanted else old,
+    "exchange": lambda old, wanted, new: new if old == wanted else old,
+    "and": lambda old, mask: old & mask,
+    "or": lambda old, bits: old | bits,
+    "clear": lambda old, bits: old & ~bits,
+    "add": lambda old, number: old + number,
+    "inc": lambda old: old + 1 if old else old,
+    "append": lambda old, table: (*old, table),
+    "remove": lambda old, table: tuple(other for other in old if other != table),
+}
+"""What a word holds after each verb."""
+
+
+class State(NamedTuple):
+    """All there is at one moment; who holds a lock or is in a section by the number of the program."""
+
+    words: frozenset[tuple[Any, Any]]
+    places: tuple[int, ...]
+    readers: frozenset[int]
+    writer: frozenset[int]
+    waiting: frozenset[int]
+    pages: frozenset[int]
+    rcu: frozenset[int]
+    pending: frozenset[tuple[int, frozenset[int]]]
+    free: frozenset[int]
+    revoked: frozenset[int]
+    irq_off: frozenset[int]
+    ipi: frozenset[int]
+    caches: tuple[frozenset[Entry], ...]
+    marked: frozenset[tuple[int, Entry, int]]
+    """(vCPU, entry that it holds, FREED_IN_REACH or STALE)."""
+
+    def without_caches(self) -> tuple[Any, ...]:
+        """What programs can see."""
+        return self[:12]
+
+
+class World:
+    """A state while it changes; the fields are those of ``State``."""
+
+    def __init__(self, state: State) -> None:
+        self.words = dict(state.words)
+        self.places = list(state.places)
+        self.readers, self.writer, self.waiting = set(state.readers), set(state.writer), set(state.waiting)
+        self.pages, self.rcu, self.pending = set(state.pages), set(state.rcu), dict(state.pending)
+        self.free, self.revoked = set(state.free), set(state.revoked)
+        self.irq_off, self.ipi = set(state.irq_off), set(state.ipi)
+        self.caches = [set(cache) for cache in state.caches]
+        self.marked = set(state.marked)
+        self.broken = 0
+
+    def frozen(self) -> State:
+        """As a value."""
+        return State(
+            frozenset(self.words.items()), tuple(self.places), frozenset(self.readers), frozenset(self.writer),
+            frozenset(self.waiting), frozenset(self.pages), frozenset(self.rcu), frozenset(self.pending.items()),
+            frozenset(self.free), frozenset(self.revoked), frozenset(self.irq_off), frozenset(self.ipi),
+            tuple(frozenset(cache) for cache in self.caches), frozenset(self.marked),
+        )  # fmt: skip
+
+    def breaks(self, what: int) -> None:
+        """Note the first thing that broke."""
+        self.broken = self.broken or what

@@ -66,8 +66,13 @@ def test_the_same_test_holds_without_the_bug(mutation: Mutation) -> None:
         source.close()
 
 
+LARGE = ("two-roots-tables", "two-roots-leafs", "notifier-and-fast-zap", "collapse-and-fast-zap")
+"""Tests whose tiny geometry takes over a second interpreted."""
 CASES = [
-    (test, policy, behaviour) for test in TESTS.values() for policy in test.policies for behaviour in test.behaviours
+    pytest.param(test, policy, behaviour, marks=[pytest.mark.slow] * (test.name in LARGE))
+    for test in TESTS.values()
+    for policy in test.policies
+    for behaviour in test.behaviours
 ]
 
 

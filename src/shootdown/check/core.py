@@ -347,11 +347,15 @@ def explore(t: Tables) -> i64:
                 past = False
                 bad: i64 = 0
                 written: i64 = -1
+                # Can the step end a grace period, or concern a vCPU that took no part in it?
+                marks = False
                 while True:
                     a = na[node]
                     r: i64 = 0
                     enabled = True
                     write: i64 = -1
+                    if kind == 11 or kind == 12 or kind == 14 or kind == 22 or kind == 23:
+                        marks = True
                     if kind == 1:
                         if a < spte_words and get(row, 0, f_free, fw, fs, fm) & bit_of(a // entries) != 0:
                             bad = 1
@@ -483,7 +487,7 @@ def explore(t: Tables) -> i64:
                     continue
                 put(row, f_node + c, local[node], fw, fs, fm)
                 # Callbacks whose grace period is over run at once: later ones could break no more.
-                k = 0
+                k = 0 if marks else tables
                 while k < tables:
                     if get(row, 0, f_pending + k, fw, fs, fm) == queued:
                         put(row, f_pending + k, 0, fw, fs, fm)
@@ -492,7 +496,9 @@ def explore(t: Tables) -> i64:
                 # Hardware fills what it may hold.
                 v: i64 = 0
                 while v < vcpus:
-                    if kinds[nodes[v * nodes_max + get(row, 0, f_node + v, fw, fs, fm)]] == 15:
+                    if (v == c or marks or written >= 0) and kinds[
+                        nodes[v * nodes_max + get(row, 0, f_node + v, fw, fs, fm)]
+                    ] == 15:
                         x = get(row, 0, f_flags + v, fw, fs, fm)
                         held = get(row, 0, f_tlb + v, fw, fs, fm)
                         if v == c or written >= 0:

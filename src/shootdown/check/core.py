@@ -389,6 +389,8 @@ def explore(t: Tables) -> i64:
                 past = False
                 bad: i64 = 0
                 written: i64 = -1
+                # Can the step end a grace period, or concern a vCPU that took no part in it?
+                marks = False
                 while True:
                     a = na[node]
                     r: i64 = 0
@@ -397,6 +399,8 @@ def explore(t: Tables) -> i64:
                     x = touch[node]
                     if x >= 0 and get(row, 0, f_free, fw, fs, fm) & bit_of(x) != 0:
                         bad = 1
+                    if kind == 11 or kind == 12 or kind == 14 or kind == 22 or kind == 23:
+                        marks = True
                     if kind == 1:
                         r = get(row, 0, a, fw, fs, fm)
                     elif kind == 2:
@@ -532,7 +536,9 @@ def explore(t: Tables) -> i64:
                 # Hardware fills what it may hold.
                 v: i64 = 0
                 while v < vcpus:
-                    if kinds[nodes[v * nodes_max + get(row, 0, f_node + v, fw, fs, fm)]] == 15:
+                    if (v == c or marks or written >= 0) and kinds[
+                        nodes[v * nodes_max + get(row, 0, f_node + v, fw, fs, fm)]
+                    ] == 15:
                         x = get(row, 0, f_flags + v, fw, fs, fm)
                         held = get(row, 0, f_tlb + v, fw, fs, fm)
                         if v == c or written >= 0:

@@ -68,6 +68,8 @@ class Model:
         self.edges: dict[tuple[int, int], int] = {}
         self.local: list[int] = []
         self.by_program: list[list[int]] = [[] for _ in setting.programs]
+        self.node_room: list[int] = []
+        """By program, how many nodes its field of a state can tell apart."""
         self.revoked: list[int] = []
         """Pfns that programs promise to keep from vCPUs, by bit."""
         self.begin()
@@ -86,6 +88,7 @@ class Model:
             self.word_numbers[name] = number
             self.values.append([first])
             self.value_ids.append({first: 0})
+            self.changed = True
         return number
 
     @staticmethod
@@ -114,6 +117,7 @@ class Model:
                 self.t = core.Tables()
                 self.local.clear()
                 self.by_program = [[] for _ in self.setting.programs]
+                self.node_room = [0] * len(self.by_program)
                 self._reset()
                 return
             except Restart:
@@ -157,6 +161,7 @@ class Model:
             if step == steps.REVOKE:
                 if a not in self.revoked:
                     self.revoked.append(a)
+                    self.changed = True
                 a = self.revoked.index(a)
             if access.word is not None:
                 if step == steps.UPDATE and not isinstance(access.word, int):
@@ -177,7 +182,10 @@ class Model:
             t.kind = append(t.kind, step)
             t.a, t.b, t.touch = append(t.a, a), append(t.b, b), append(t.touch, touch)
             t.local, t.flags, t.edge = append(t.local, self.local[n]), append(t.flags, flags), append(t.edge, -1)
-            self.changed = True
+            if len(mine) <= self.node_room[at.program]:
+                t.nodes[at.program * int(t.p[core.NODES_MAX]) + len(mine) - 1] = n
+            else:
+                self.changed = True
         return self.local[node]
 
     def _touched(self, access: Access) -> int:
@@ -279,7 +287,8 @@ class Model:
         t.maps = packed(np.array([maps.get(pfn, 0) for pfn in self.revoked], np.int64))
         t.ranges = packed(np.array(ranges, np.int64))
 
-        most = max(len(nodes) for nodes in self.by_program)
+        self.node_room = [1 << self._node_bits(program) for program in range(len(self.by_program))]
+        most = max(self.node_room)
         nodes = np.zeros((len(self.by_program), most), np.int64)
         for program, mine in enumerate(self.by_program):
             nodes[program, : len(mine)] = mine
@@ -328,6 +337,9 @@ class Model:
                 paths[gfn, level] = gfn >> (setting.bits * (level - 1)) & (self.entries - 1)
         t.path = packed(paths.ravel())
 
+    def _node_bits(self, program: int) -> int:
+        return max(1, (len(self.by_program[program]) - 1).bit_length())
+
     def _lay_out(self) -> None:
         """Give every field its place in a row."""
         setting, p = self.setting, self.t.p
@@ -348,7 +360,7 @@ class Model:
         add(core.F_PENDING, *[programs + 1] * tables)
         add(core.F_FLAGS, *[4] * vcpus)
         add(core.F_TLB, *[len(self.held)] * vcpus)
-        add(core.F_NODE, *[max(1, (len(nodes) - 1).bit_length()) for nodes in self.by_program])
+        add(core.F_NODE, *[self._node_bits(program) for program in range(programs)])
         word, shift = [0] * len(widths), [0] * len(widths)
         filled: list[int] = []
         for f in sorted(range(len(widths)), key=lambda f: (-widths[f], f)):
@@ -403,11 +415,11 @@ class Model:
         self.changed = False
         count, old_width, old = int(p[core.STATES]), self.width, self.fields
         first = int(p[core.F_READERS])
-        rows = unpacked(t.rows).reshape(-1, old_width)[:count].copy()
         self._tabulate()
         self._lay_out()
         if self.width == old_width and np.array_equal(old, self.fields):
             return
+        rows = unpacked(t.rows).reshape(-1, old_width)[:count]
         fresh = np.zeros((int(p[core.CAPACITY]), self.width), np.int64)
         # Words may have been added, which moves the fields behind them.
         moved = int(p[core.F_READERS]) - first

@@ -1,0 +1,1 @@
+"""One protocol for Spin and for this checker, and both timed on it."""

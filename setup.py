@@ -15,6 +15,10 @@ from setuptools.command.build_ext import build_ext
 COMPILED = [
     "src/shootdown/build_info.py",
     "src/shootdown/check/core.py",
+    "src/shootdown/check/hardware.py",
+    "src/shootdown/check/layout.py",
+    "src/shootdown/check/states.py",
+    "src/shootdown/check/steps.py",
     "src/shootdown/machine/interface.py",
     "src/shootdown/machine/native.py",
     "src/shootdown/machine/tables.py",

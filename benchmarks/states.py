@@ -34,7 +34,7 @@ from librt.vecs import vec
 from mypy_extensions import i64
 
 from shootdown.build_info import describe
-from shootdown.check import core
+from shootdown.check import core, layout
 from shootdown.check.build import build
 from shootdown.check.litmus import Litmus, suite
 from shootdown.check.model import Model, TooLarge
@@ -58,7 +58,7 @@ class Watch:
     limit: float = 1e9
     begun: float = field(default_factory=time.process_time)
 
-    def explore(self, t: core.Tables) -> int:
+    def explore(self, t: layout.Tables) -> int:
         """``core.explore``, timed."""
         begun = time.process_time()
         if begun - self.begun > self.limit:
@@ -134,7 +134,7 @@ def line(test: Litmus, policy: str, tiny: bool, budget: int, source: Source, tot
     first, result, model = runs[0], runs[0].result, runs[0].model
     t, states = model.t, result.states
     histories = sum(isinstance(key, tuple) and key[1] == "history" for key in model.automata.numbers)
-    used = (bytes_of(t.rows, t.parents) // int(t.p[core.CAPACITY]) + 8) * states
+    used = (bytes_of(t.rows, t.parents) // int(t.p[layout.CAPACITY]) + 8) * states
     got = bytes_of(t.rows, t.parents, t.index)
     nodes = len(model.automata.nodes)
     total.nodes, total.histories = total.nodes + nodes, total.histories + histories

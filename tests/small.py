@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from shootdown.check import core, steps
+from shootdown.check import layout, steps
 from shootdown.check.machine import CheckedMachine
 from shootdown.check.model import Model
 from shootdown.check.reference import Reference
@@ -82,13 +82,13 @@ def core_states(model: Model, count: int) -> set[Any]:
         held = []
         marks = []
         for vcpu in range(setting.vcpus):
-            mask = model.field(state, int(p[core.F_TLB]) + vcpu)
+            mask = model.field(state, int(p[layout.F_TLB]) + vcpu)
             held.append(frozenset(entry(model, n) for n in range(len(model.held)) if mask >> n & 1))
-            flags = model.field(state, int(p[core.F_FLAGS]) + vcpu)
+            flags = model.field(state, int(p[layout.F_FLAGS]) + vcpu)
             marks.append(flags)
         pending = set()
         for table in range(setting.tables):
-            mask = model.field(state, int(p[core.F_PENDING]) + table)
+            mask = model.field(state, int(p[layout.F_PENDING]) + table)
             waits = frozenset(n for n in range(len(setting.programs)) if mask >> n & 1)
             if mask >> len(setting.programs):
                 pending.add((table, waits))
@@ -99,9 +99,9 @@ def core_states(model: Model, count: int) -> set[Any]:
             (
                 frozenset((name, raw) for name, raw in values.items() if raw != first(setting, name)),
                 tuple(model.node_of(state, n) for n in range(len(setting.programs))),
-                members(state, core.F_READERS), members(state, core.F_WRITER), members(state, core.F_WAITING),
-                members(state, core.F_PAGES), members(state, core.F_RCU), frozenset(pending),
-                members(state, core.F_FREE), frozenset(model.revoked[n] for n in members(state, core.F_REVOKED)),
+                members(state, layout.F_READERS), members(state, layout.F_WRITER), members(state, layout.F_WAITING),
+                members(state, layout.F_PAGES), members(state, layout.F_RCU), frozenset(pending),
+                members(state, layout.F_FREE), frozenset(model.revoked[n] for n in members(state, layout.F_REVOKED)),
                 tuple(marks), tuple(held),
             )
         )  # fmt: skip

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..machine import words
 from ..mmu.spte import LARGE, PRESENT, spte_pfn
-from . import core, steps
+from . import layout, states, steps
 from .automaton import Automata
 from .machine import Access
 from .setting import Setting
@@ -114,7 +114,7 @@ class Model:
         """Begin with the first state only; automata, words and values stay."""
         while True:
             try:
-                self.t = core.Tables()
+                self.t = layout.Tables()
                 self.local.clear()
                 self.by_program = [[] for _ in self.setting.programs]
                 self.node_room = [0] * len(self.by_program)
@@ -137,8 +137,8 @@ class Model:
         t = self.t
         t.rows = packed(np.zeros(self.width * 1024, np.int64))
         t.parents = packed(np.zeros(1024, np.int64))
-        t.p[core.CAPACITY] = 1024
-        t.p[core.STATES] = t.p[core.NEXT] = t.p[core.TRANSITIONS] = 0
+        t.p[layout.CAPACITY] = 1024
+        t.p[layout.STATES] = t.p[layout.NEXT] = t.p[layout.TRANSITIONS] = 0
         self._new_index(4096)
         self._first_state()
 
@@ -183,7 +183,7 @@ class Model:
             t.a, t.b, t.touch = append(t.a, a), append(t.b, b), append(t.touch, touch)
             t.local, t.flags, t.edge = append(t.local, self.local[n]), append(t.flags, flags), append(t.edge, -1)
             if len(mine) <= self.node_room[at.program]:
-                t.nodes[at.program * int(t.p[core.NODES_MAX]) + len(mine) - 1] = n
+                t.nodes[at.program * int(t.p[layout.NODES_MAX]) + len(mine) - 1] = n
             else:
                 self.changed = True
         return self.local[node]
@@ -258,6 +258,10 @@ class Model:
         for vcpu in range(setting.vcpus):
             word = self.spte_words + vcpu
             child[word, : len(self.values[word])] = self.values[word]
+        roots = self.word_numbers.get(("list", words.ROOTS), -1)
+        if roots >= 0:
+            child[roots, : len(self.values[roots])] = [sum(1 << t for t in raw) for raw in self.values[roots]]
+        p[layout.ROOTS_WORD] = roots
         t.what, t.child, t.entry = packed(what.ravel()), packed(child.ravel()), packed(entry.ravel())
 
         places = tables * prefixes * entries
@@ -297,11 +301,11 @@ class Model:
         t.word_table = packed(np.array(owners, np.int64))
         self._geometry()
         for name, value in (
-            (core.WORDS, count), (core.TABLES, tables), (core.ENTRIES, entries), (core.VCPUS, setting.vcpus),
-            (core.PROGRAMS, len(setting.programs)), (core.LEVELS, setting.levels), (core.PREFIXES, prefixes),
-            (core.VALUES, values), (core.SPTES, len(self.sptes)), (core.NODES_MAX, most),
-            (core.ROOT_WORDS, self.spte_words), (core.WORD_FIRST, self.spte_words),
-            (core.TABLE_WORDS, len(owners)), (core.MOVERS, int(self.movers)),
+            (layout.WORDS, count), (layout.TABLES, tables), (layout.ENTRIES, entries), (layout.VCPUS, setting.vcpus),
+            (layout.PROGRAMS, len(setting.programs)), (layout.LEVELS, setting.levels), (layout.PREFIXES, prefixes),
+            (layout.VALUES, values), (layout.SPTES, len(self.sptes)), (layout.NODES_MAX, most),
+            (layout.ROOT_WORDS, self.spte_words), (layout.WORD_FIRST, self.spte_words),
+            (layout.TABLE_WORDS, len(owners)), (layout.MOVERS, int(self.movers)),
         ):  # fmt: skip
             p[name] = value
 
@@ -330,7 +334,7 @@ class Model:
             gfns[n, 0] = len(program.gfns)
             gfns[n, 1 : 1 + len(program.gfns)] = program.gfns
         t.gfns = packed(gfns.ravel())
-        t.p[core.GFNS_MAX] = most
+        t.p[layout.GFNS_MAX] = most
         paths = np.zeros((self.entries**setting.levels, setting.levels + 1), np.int64)
         for gfn in range(len(paths)):
             for level in range(1, setting.levels + 1):
@@ -350,17 +354,17 @@ class Model:
             p[name] = len(widths)
             widths.extend(sizes)
 
-        add(core.F_READERS, programs)
-        add(core.F_WRITER, programs)
-        add(core.F_WAITING, programs)
-        add(core.F_PAGES, programs)
-        add(core.F_RCU, programs)
-        add(core.F_FREE, tables)
-        add(core.F_REVOKED, len(self.revoked))
-        add(core.F_PENDING, *[programs + 1] * tables)
-        add(core.F_FLAGS, *[4] * vcpus)
-        add(core.F_TLB, *[len(self.held)] * vcpus)
-        add(core.F_NODE, *[self._node_bits(program) for program in range(programs)])
+        add(layout.F_READERS, programs)
+        add(layout.F_WRITER, programs)
+        add(layout.F_WAITING, programs)
+        add(layout.F_PAGES, programs)
+        add(layout.F_RCU, programs)
+        add(layout.F_FREE, tables)
+        add(layout.F_REVOKED, len(self.revoked))
+        add(layout.F_PENDING, *[programs + 1] * tables)
+        add(layout.F_FLAGS, *[4] * vcpus)
+        add(layout.F_TLB, *[len(self.held)] * vcpus)
+        add(layout.F_NODE, *[self._node_bits(program) for program in range(programs)])
         word, shift = [0] * len(widths), [0] * len(widths)
         filled: list[int] = []
         for f in sorted(range(len(widths)), key=lambda f: (-widths[f], f)):
@@ -375,11 +379,11 @@ class Model:
         t = self.t
         t.fw, t.fs, t.fm = (packed(row) for row in self.fields)
         t.row = packed(np.zeros(self.width, np.int64))
-        p[core.WIDTH] = self.width
+        p[layout.WIDTH] = self.width
 
     def _new_index(self, size: int) -> None:
         self.t.index = packed(np.zeros(size, np.int64))
-        self.t.p[core.INDEX_MASK] = size - 1
+        self.t.p[layout.INDEX_MASK] = size - 1
 
     def _first_state(self) -> None:
         setting, t, p = self.setting, self.t, self.t.p
@@ -388,41 +392,41 @@ class Model:
         for name, raw in setting.words.items():
             number = self.word_numbers.get(name)
             if number is not None:
-                core.put(t.row, number, self.value_ids[number][raw], t.fw, t.fs, t.fm)
+                layout.put(t.row, number, self.value_ids[number][raw], t.fw, t.fs, t.fm)
         free = sum(1 << table for table in range(setting.tables) if table not in setting.used)
-        core.put(t.row, p[core.F_FREE], free, t.fw, t.fs, t.fm)
+        layout.put(t.row, p[layout.F_FREE], free, t.fw, t.fs, t.fm)
         for n, local in enumerate(self.starts):
-            core.put(t.row, p[core.F_NODE] + n, local, t.fw, t.fs, t.fm)
-        core.insert(t, 0, 0)
+            layout.put(t.row, p[layout.F_NODE] + n, local, t.fw, t.fs, t.fm)
+        states.insert(t, 0, 0)
 
     def grow(self, most: int) -> None:
         """Room for twice the states, but not for more than ``most``."""
         t, p = self.t, self.t.p
-        capacity = min(int(p[core.CAPACITY]) * 2, most)
+        capacity = min(int(p[layout.CAPACITY]) * 2, most)
         for name, each in (("rows", self.width), ("parents", 1)):
             larger = np.zeros(capacity * each, np.int64)
             old = unpacked(getattr(t, name))
             larger[: len(old)] = old
             setattr(t, name, packed(larger))
-        p[core.CAPACITY] = capacity
+        p[layout.CAPACITY] = capacity
         if len(t.index) < 2 * capacity:
             self._new_index(len(t.index) * 2)
-            core.rebuild_index(t)
+            states.rebuild_index(t)
 
     def repack(self) -> None:
         """Tabulate and lay out again, and bring all states into the new form."""
         t, p = self.t, self.t.p
         self.changed = False
-        count, old_width, old = int(p[core.STATES]), self.width, self.fields
-        first = int(p[core.F_READERS])
+        count, old_width, old = int(p[layout.STATES]), self.width, self.fields
+        first = int(p[layout.F_READERS])
         self._tabulate()
         self._lay_out()
         if self.width == old_width and np.array_equal(old, self.fields):
             return
         rows = unpacked(t.rows).reshape(-1, old_width)[:count]
-        fresh = np.zeros((int(p[core.CAPACITY]), self.width), np.int64)
+        fresh = np.zeros((int(p[layout.CAPACITY]), self.width), np.int64)
         # Words may have been added, which moves the fields behind them.
-        moved = int(p[core.F_READERS]) - first
+        moved = int(p[layout.F_READERS]) - first
         for before in range(old.shape[1]):
             after = before if before < first else before + moved
             word, shift, mask = old[:, before]
@@ -430,7 +434,7 @@ class Model:
             fresh[:count, self.fields[0, after]] |= value << self.fields[1, after]
         t.rows = packed(fresh.ravel())
         self._new_index(len(t.index))
-        core.rebuild_index(t)
+        states.rebuild_index(t)
 
     # Reading states
 
@@ -441,4 +445,4 @@ class Model:
 
     def node_of(self, state: int, program: int) -> int:
         """The node where a program stands in a state."""
-        return self.by_program[program][self.field(state, int(self.t.p[core.F_NODE]) + program)]
+        return self.by_program[program][self.field(state, int(self.t.p[layout.F_NODE]) + program)]

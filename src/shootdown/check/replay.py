@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from . import core, steps
+from . import layout, steps
 from .automaton import Node
 from .model import Model
 
@@ -45,7 +45,7 @@ def events_of(model: Model, path: list[tuple[int, int, int, int]]) -> Iterator[E
 def _step(model: Model, before: int, program: int, choice: int) -> Iterator[Event]:
     """The accesses that one step is made of, followed through the tables as ``core.explore`` does."""
     t = model.t
-    node = model.by_program[program][model.field(before, int(t.p[core.F_NODE]) + program)]
+    node = model.by_program[program][model.field(before, int(t.p[layout.F_NODE]) + program)]
     left, right = (5, 6) if model.movers else (4, 4)
     written: dict[int, int] = {}
     past = False
@@ -61,7 +61,7 @@ def _step(model: Model, before: int, program: int, choice: int) -> Iterator[Even
         elif step in (steps.GUEST, steps.CHOOSE):
             result = choice
         elif step == steps.ALLOC:
-            free = model.field(before, int(t.p[core.F_FREE]))
+            free = model.field(before, int(t.p[layout.F_FREE]))
             result = next((n for n in range(model.setting.tables) if free >> n & 1), -1)
         edge = int(t.edge[node])
         while edge >= 0 and int(t.seen[edge]) != result:

@@ -9,7 +9,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import core, steps
+from . import layout, steps
 from .build import build
 from .litmus import Geometry, Litmus
 from .model import Model
@@ -75,7 +75,7 @@ def table(schedule: Schedule) -> list[str]:
     places = places_at_start(model)
     before = {v: held(model, 0, v) for v in range(model.setting.vcpus)}
     raws: list[int] = []
-    freed = model.field(0, int(model.t.p[core.F_FREE]))
+    freed = model.field(0, int(model.t.p[layout.F_FREE]))
     for number, event in enumerate(events, 1):
         cells = [""] * len(shown)
         cells[shown.index(event.program)] = access(event, model, places)
@@ -85,7 +85,7 @@ def table(schedule: Schedule) -> list[str]:
             link(model, event, places)
         if event.last:
             lines += _notes(model, event.state, before, freed)
-            freed = model.field(event.state, int(model.t.p[core.F_FREE]))
+            freed = model.field(event.state, int(model.t.p[layout.F_FREE]))
     bug = model.automata.nodes[model.node_of(schedule.state, max(0, schedule.program))].bug
     lines.append("")
     for text in broken(model, schedule.broken, schedule.state, schedule.program, bug):
@@ -119,7 +119,7 @@ def _where(event: Event) -> str:
 def _notes(model: Model, state: int, before: dict[int, list[str]], freed: int) -> list[str]:
     """Lines under a step: tables that were freed by it, and what a vCPU may newly have cached or has dropped."""
     lines = []
-    free = model.field(state, int(model.t.p[core.F_FREE]))
+    free = model.field(state, int(model.t.p[layout.F_FREE]))
     gone = [f"T{n}" for n in range(model.setting.tables) if free >> n & 1 and not freed >> n & 1]
     if gone:
         lines.append(f"    * {', '.join(gone)} freed")
@@ -142,9 +142,9 @@ def _state(model: Model, state: int) -> list[str]:
         bit = 1 << n
         parts = []
         for text, f in (
-            ("mmu_lock for read", core.F_READERS), ("mmu_lock for write", core.F_WRITER),
-            ("a place in the queue for mmu_lock", core.F_WAITING), ("the pages lock", core.F_PAGES),
-            ("an RCU section", core.F_RCU),
+            ("mmu_lock for read", layout.F_READERS), ("mmu_lock for write", layout.F_WRITER),
+            ("a place in the queue for mmu_lock", layout.F_WAITING), ("the pages lock", layout.F_PAGES),
+            ("an RCU section", layout.F_RCU),
         ):  # fmt: skip
             if model.field(state, int(p[f])) & bit:
                 parts.append(text)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import core
+from . import core, layout
 from .model import Model, Restart, TooLarge
 
 SLICE = 50_000
@@ -39,9 +39,9 @@ class Result:
 def supply(model: Model, missing: int) -> None:
     """Add to the tables what the loop missed."""
     out = model.t.out
-    if missing == core.MISSING_EDGE:
+    if missing == layout.MISSING_EDGE:
         model.edge(int(out[1]), int(out[2]))
-    elif missing == core.MISSING_ENTRY:
+    elif missing == layout.MISSING_ENTRY:
         model.bit(int(out[1]), int(out[2]))
 
 
@@ -54,29 +54,29 @@ def search(
     broken, state, program = 0, 0, -1
     while True:
         p = model.t.p
-        p[core.STOP], p[core.ONLY_PROGRAM] = 1, -1
-        p[core.LAST] = p[core.NEXT] + SLICE
+        p[layout.STOP], p[layout.ONLY_PROGRAM] = 1, -1
+        p[layout.LAST] = p[layout.NEXT] + SLICE
         try:
             if model.changed:
                 model.repack()
             found = core.explore(model.t)
-            if found == core.VIOLATION:
+            if found == layout.VIOLATION:
                 broken, state, program = (int(model.t.out[n]) for n in (1, 2, 3))
                 break
-            if found == core.DONE and p[core.NEXT] >= p[core.STATES]:
+            if found == layout.DONE and p[layout.NEXT] >= p[layout.STATES]:
                 break
             taken = time.process_time() - begun
             if taken > seconds_max:
                 stopped = f"{seconds_max:g} s are over"
                 break
-            if found == core.FULL:
-                if p[core.STATES] >= states_max:
+            if found == layout.FULL:
+                if p[layout.STATES] >= states_max:
                     stopped = f"more than {states_max:,} states"
                     break
                 model.grow(states_max)
-            elif found == core.DONE:
+            elif found == layout.DONE:
                 if progress:
-                    progress(int(p[core.STATES]), int(p[core.STATES] - p[core.NEXT]), taken)
+                    progress(int(p[layout.STATES]), int(p[layout.STATES] - p[layout.NEXT]), taken)
             else:
                 supply(model, found)
         except Restart:
@@ -85,9 +85,9 @@ def search(
             stopped = str(error)
             break
     p = model.t.p
-    last = state if broken else int(p[core.STATES]) - 1
+    last = state if broken else int(p[layout.STATES]) - 1
     return Result(
-        broken, state, program, int(p[core.STATES]), int(p[core.TRANSITIONS]), len(path(model, last)),
+        broken, state, program, int(p[layout.STATES]), int(p[layout.TRANSITIONS]), len(path(model, last)),
         time.process_time() - begun, stopped,
     )  # fmt: skip
 
@@ -96,8 +96,8 @@ def path(model: Model, state: int) -> list[tuple[int, int, int, int]]:
     """(state before, program, choice, state after) of each step from the start to a state."""
     found = []
     while state:
-        parent, action = divmod(int(model.t.parents[state]), core.ACTIONS)
-        found.append((parent, action // core.CHOICES, action % core.CHOICES, state))
+        parent, action = divmod(int(model.t.parents[state]), layout.ACTIONS)
+        found.append((parent, action // layout.CHOICES, action % layout.CHOICES, state))
         state = parent
     return found[::-1]
 
@@ -106,18 +106,18 @@ def step(model: Model, state: int, program: int, choice: int) -> tuple[int, int]
     """Let one program take one step: the state after it (-1: it cannot), and what broke (0: nothing)."""
     while True:
         p = model.t.p
-        p[core.STOP], p[core.ONLY_PROGRAM], p[core.ONLY_CHOICE] = 1, program, choice
-        p[core.NEXT], p[core.LAST] = state, state + 1
+        p[layout.STOP], p[layout.ONLY_PROGRAM], p[layout.ONLY_CHOICE] = 1, program, choice
+        p[layout.NEXT], p[layout.LAST] = state, state + 1
         model.t.out[4] = -1
         try:
             if model.changed:
                 model.repack()
             found = core.explore(model.t)
-            if found == core.VIOLATION:
+            if found == layout.VIOLATION:
                 return int(model.t.out[2]), int(model.t.out[1])
-            if found == core.DONE:
+            if found == layout.DONE:
                 return int(model.t.out[4]), 0
-            if found == core.FULL:
+            if found == layout.FULL:
                 model.grow(1 << 31)
             else:
                 supply(model, found)

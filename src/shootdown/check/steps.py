@@ -60,6 +60,7 @@ ASSERTION: Final = 4
 DOUBLE_FREE: Final = 5
 STALE: Final = 6
 DEADLOCK: Final = 7
+LEAK: Final = 8
 
 # Flags of a vCPU.
 IRQ_OFF: Final = 1

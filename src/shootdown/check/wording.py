@@ -6,7 +6,7 @@ from typing import Any
 
 from ..machine import words
 from ..mmu.spte import NPT, describe, is_empty, is_frozen, is_present, spte_pfn, unsigned
-from . import core, steps
+from . import layout, steps
 from .model import Model
 from .replay import Event
 
@@ -155,7 +155,7 @@ def _table(number: int) -> str:
 
 def entries_held(model: Model, state: int, vcpu: int) -> list[tuple[int, int]]:
     """(place, SPTE) of all that a vCPU may have cached in a state."""
-    mask = model.field(state, int(model.t.p[core.F_TLB]) + vcpu)
+    mask = model.field(state, int(model.t.p[layout.F_TLB]) + vcpu)
     return [each for bit, each in enumerate(model.held) if mask >> bit & 1]
 
 
@@ -184,6 +184,8 @@ def broken(model: Model, kind: int, state: int, program: int, bug: str) -> list[
             return [f"{names[program]} frees a page table that is free or queued for RCU."]
         case steps.DEADLOCK:
             return ["No task can go on: a deadlock."]
+        case steps.LEAK:
+            return ["Everything is at rest, and a page table is neither free nor linked: it leaked."]
     found = []
     for v in range(model.setting.vcpus):
         if model.automata.nodes[model.node_of(state, v)].access.step != steps.GUEST:
@@ -208,13 +210,13 @@ def _breaks(model: Model, kind: int, state: int, vcpu: int, place: int, raw: int
     """Is this cached entry what breaks the promise?"""
     p = model.t.p
     first = int(spte_pfn(raw))
-    flags = model.field(state, int(p[core.F_FLAGS]) + vcpu)
+    flags = model.field(state, int(p[layout.F_FLAGS]) + vcpu)
     if kind == steps.FREED_IN_REACH:
         # The frame may have been given out again since: any table may be the one, once the vCPU is marked.
         return bool(flags & steps.HOLDS_FREED) and model.setting.is_table(raw)
     _, gfn, pages = model.span(place)
     if kind == steps.REVOKED_IN_REACH:
-        revoked = model.field(state, int(p[core.F_REVOKED]))
+        revoked = model.field(state, int(p[layout.F_REVOKED]))
         return not model.setting.is_table(raw) and any(
             first <= pfn < first + pages for n, pfn in enumerate(model.revoked) if revoked >> n & 1
         )

@@ -1,0 +1,150 @@
+"""The packed form of a search: what a row of a state holds where, and the tables by which programs go on.
+
+A state is a row of ``width`` words of 62 bits, in which every field has its place.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from librt.vecs import vec
+from mypy_extensions import i64
+
+MASK: Final[i64] = (1 << 62) - 1
+LOW: Final[i64] = 0xFFFF_FFFF
+MULTIPLIER: Final[i64] = 0x1E37_79B9_7F4A_7C15
+
+# What ``explore`` returns.
+DONE: Final = 0
+MISSING_EDGE: Final = 1
+MISSING_ENTRY: Final = 2
+VIOLATION: Final = 3
+FULL: Final = 4
+
+ACTIONS: Final = 256
+"""A parent is kept as ``state * ACTIONS + program * CHOICES + choice``."""
+CHOICES: Final = 32
+
+TAG_SHIFT: Final = 20
+TAG_MASK: Final[i64] = 0x3FFF_FFFF
+
+# Scalars in ``Tables.p``.
+WIDTH: Final = 0
+WORDS: Final = 1
+TABLES: Final = 2
+ENTRIES: Final = 3
+VCPUS: Final = 4
+PROGRAMS: Final = 5
+LEVELS: Final = 6
+PREFIXES: Final = 7
+VALUES: Final = 8
+SPTES: Final = 9
+PFNS: Final = 10
+F_READERS: Final = 11
+F_WRITER: Final = 12
+F_WAITING: Final = 13
+F_PAGES: Final = 14
+F_RCU: Final = 15
+F_FREE: Final = 16
+F_REVOKED: Final = 17
+F_PENDING: Final = 18
+F_FLAGS: Final = 19
+F_TLB: Final = 20
+F_NODE: Final = 21
+ROOT_WORDS: Final = 22
+"""Number of the first vCPU's word for its root; the others follow."""
+MOVERS: Final = 23
+NODES_MAX: Final = 24
+GFNS_MAX: Final = 25
+NEXT: Final = 26
+"""State to expand next."""
+STATES: Final = 27
+TRANSITIONS: Final = 28
+INDEX_MASK: Final = 29
+CAPACITY: Final = 30
+ONLY_PROGRAM: Final = 31
+ONLY_CHOICE: Final = 32
+"""Expand by one program and choice only, -1 for all."""
+WORD_FIRST: Final = 33
+"""Field of the first word that is no SPTE; SPTE ``table * entries + i`` is field ``table * entries + i``."""
+TABLE_WORDS: Final = 34
+"""How many words belong to tables besides SPTEs (``word_table`` says to which, -1 to none)."""
+STOP: Final = 35
+"""1: report violations; 0: go on."""
+LAST: Final = 36
+"""Expand states below this number only."""
+ROOTS_WORD: Final = 37
+"""The word that is the list of roots, -1 while nobody reads it; its ``child`` is the mask of their tables."""
+
+
+class Tables:
+    """All that the loop reads and fills; every array is a packed vector of 64-bit words.
+
+    Fields of a row: word ``fw``, shift ``fs``, mask ``fm``, by the number of the field.
+
+    Of a node: its ``kind`` (steps.py), ``a`` (word, table, vCPU or number), ``b`` (identifier of a value), its local
+    number in its program, its flags (1: left mover, 2: right mover, 4: no step of its own, ever), and ``edge``, the
+    first of a chain through ``link``: ``seen`` (result), ``to`` (next node), ``put`` (identifier of the value that is
+    written, -1 for none). ``nodes``: by program and local number, the node.
+
+    ``touch`` is the table in whose memory (entries, fields, list links) the access is made, -1 for none.
+
+    Of a value, by word and identifier (``word * values + id``): ``what`` (0 not present, 1 leaf, 2 table), ``child``
+    (the table it points to) and ``entry`` (number of the SPTE); for a vCPU's root ``child`` is the table.
+
+    Of what hardware may hold: ``bit`` by place and SPTE (-1: none yet), ``lead`` by place and table (mask of entries
+    there that lead to that table), ``into`` by table, ``maps`` by pfn, ``under`` by tag (masks of entries).
+    """
+
+    def __init__(self) -> None:
+        empty: vec[i64] = vec[i64](capacity=0)
+        self.p: vec[i64] = vec[i64]([0] * 64)
+        self.fw = empty
+        self.fs = empty
+        self.fm = empty
+        self.kind = empty
+        self.a = empty
+        self.b = empty
+        self.touch = empty
+        self.local = empty
+        self.flags = empty
+        self.edge = empty
+        self.link = empty
+        self.seen = empty
+        self.to = empty
+        self.put = empty
+        self.nodes = empty
+        self.what = empty
+        self.child = empty
+        self.entry = empty
+        self.word_table = empty
+        self.bit = empty
+        self.lead = empty
+        self.into = empty
+        self.maps = empty
+        self.under = empty
+        self.gfns = empty
+        self.path = empty
+        self.ranges = empty
+        self.rows = empty
+        self.parents = empty
+        self.index = empty
+        self.row = empty
+        self.out: vec[i64] = vec[i64]([0] * 8)
+
+
+def get(row: vec[i64], base: i64, f: i64, fw: vec[i64], fs: vec[i64], fm: vec[i64]) -> i64:
+    """A field of a row that begins at ``base``."""
+    return (row[base + fw[f]] >> fs[f]) & fm[f]
+
+
+def put(row: vec[i64], f: i64, value: i64, fw: vec[i64], fs: vec[i64], fm: vec[i64]) -> None:
+    """Set a field of the row at 0."""
+    w = fw[f]
+    s = fs[f]
+    row[w] = (row[w] & ~(fm[f] << s)) | (value << s)
+
+
+def bit_of(n: i64) -> i64:
+    """2 to the power of n, 0 <= n < 62; a constant must not stand on the left of ``<<`` in compiled code."""
+    return (1 << 62) >> (62 - n)

@@ -22,11 +22,12 @@ from .setting import Program, Setting
 
 @dataclass
 class Place:
-    """Where a program can stand: before ``access``, after the results in ``record``; ``after`` leads on."""
+    """Where a program can stand: before ``access``, after the results in ``record``."""
 
     program: int
     record: tuple[Any, ...]
     access: Access
+    key: Hashable
     after: dict[Any, int] = field(default_factory=dict)
 
 
@@ -86,7 +87,7 @@ class Reference:
         machine.frame = None
         if key not in self.numbers:
             self.numbers[key] = len(self.places)
-            self.places.append(Place(program, record, access))
+            self.places.append(Place(program, record, access, key))
         return self.numbers[key]
 
     def _frames(self, frame: Any) -> Hashable:

@@ -45,10 +45,6 @@ class State(NamedTuple):
     marked: frozenset[tuple[int, Entry, int]]
     """(vCPU, entry that it holds, FREED_IN_REACH or STALE)."""
 
-    def without_caches(self) -> tuple[Any, ...]:
-        """What programs can see."""
-        return self[:12]
-
 
 class World:
     """A state while it changes; the fields are those of ``State``."""

@@ -1,0 +1,44 @@
+"""Prints what the fast explorer made of some tests, row by row, as digests; for comparing two builds of it."""
+
+from __future__ import annotations
+
+import hashlib
+
+from shootdown import build_info
+from shootdown.check import core
+from shootdown.check.build import build
+from shootdown.check.litmus import suite
+from shootdown.check.model import Model, unpacked
+from shootdown.check.search import search
+from shootdown.check.source import Source
+
+CASES = (
+    ("collapse-zap", "rcu"),
+    ("huge-in-the-way", "eager"),
+    ("nx-recovery", "rcu-literal"),
+    ("unmap-tables", "list"),
+    ("zap-range-leafs", "rcu"),
+)
+
+
+def digests() -> list[str]:
+    """Of each case and granularity: states, transitions, verdict, and digests of rows and parents."""
+    source, tests, lines = Source(), {test.name: test for test in suite()}, []
+    for name, policy in CASES:
+        test = tests[name]
+        for movers in (True, False):
+            model = Model(build(test, test.tiny, policy, test.behaviours[0], source), movers)
+            result = search(model)
+            count = int(model.t.p[core.STATES])
+            found = [
+                hashlib.sha256(unpacked(array)[: count * each].tobytes()).hexdigest()
+                for array, each in ((model.t.rows, model.width), (model.t.parents, 1))
+            ]
+            lines.append(f"{name} {policy} {movers} {count} {result.transitions} {result.broken} {' '.join(found)}")
+    source.close()
+    return lines
+
+
+if __name__ == "__main__":
+    print("compiled" if build_info.compiled() else "plain")
+    print("\n".join(digests()))

@@ -1,0 +1,340 @@
+"""Every reduction of the checker is held against none, and the fast explorer against a slow one that shares no code.
+
+An oracle that stops early fails its test. ``LARGE`` lists the tests of the suite that are too large for the slow ones.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shootdown import build_info
+from shootdown.check import model as model_module
+from shootdown.check import steps
+from shootdown.check.automaton import Automata
+from shootdown.check.build import build
+from shootdown.check.litmus import Geometry, Litmus, suite
+from shootdown.check.model import Model
+from shootdown.check.reference import Outcome, Reference
+from shootdown.check.reference_state import State
+from shootdown.check.search import path, search
+from shootdown.check.source import Source
+from shootdown.check.verdict import behaviour_of
+from shootdown.mmu.policies.registry import POLICIES
+from tests import rows
+from tests.small import core_states, reference_states
+from tests.structure import ROOT
+
+SUITE = {test.name: test for test in suite()}
+QUICK = ("huge-in-the-way", "nx-recovery", "unmap-tables", "zap-range-tables")
+"""Tests that are checked under every policy and behaviour; the others under two that hold and one that is refuted."""
+
+LARGE = {
+    "notifier-and-fast-zap": "over 100,000 states without movers: a minute for the slow explorer",
+    "two-collapses": "over 50,000 states without movers, since both tasks collapse the same table",
+    "two-roots-leafs": "over 90,000 states without movers: two vCPUs",
+    "two-roots-tables": "over 110,000 states without movers: two vCPUs",
+}
+"""Tests that only the fast explorer finishes; where they are refuted, the slow ones do too."""
+EXPLICIT_LARGE = {
+    "collapse-promote": "over 60,000 states, since the vCPU may hold three tables' entries in any combination",
+    "nx-recovery-yield": "50,000 states and more, for the same reason",
+}
+"""Tests whose caches have too many subsets to be explored one by one with late callbacks; at once is fine."""
+HISTORIES_LARGE = {
+    "notifier-and-fast-zap": "over 150,000 states: two tasks with retries",
+    "two-collapses": "over 150,000 states: two tasks with retries",
+    "two-roots-tables": "over 150,000 states: two vCPUs",
+    "zap-all-fast": "over 150,000 states, since roots come and go",
+}
+"""Tests that are too large if every history is a state of its own."""
+
+STATES_MAX = 60_000
+
+
+def cases(slow: Any = ()) -> list[Any]:
+    """(test, policy, behaviour) of the suite; ``slow``: tests to be marked so, where they are not refuted."""
+    found = []
+    for test in SUITE.values():
+        some = ["rcu", "list", *sorted(test.refuted)[-1:]]
+        for policy in test.policies if test.name in QUICK else some:
+            behaviours = test.behaviours if test.name in QUICK else [behaviour_of(test, policy, None)]
+            for behaviour in behaviours:
+                marks = [pytest.mark.slow] if test.name in slow and policy not in test.refuted else []
+                name = f"{test.name}-{policy}-{behaviour}"
+                found.append(pytest.param(test.name, policy, behaviour, marks=marks, id=name))
+    return found
+
+
+def without(large: Any, found: list[Any]) -> list[Any]:
+    """Cases that are refuted, or not of tests that are too large."""
+    return [c for c in found if c.values[0] not in large or c.values[1] in SUITE[c.values[0]].refuted]
+
+
+ALL = cases(LARGE)
+SMALL = without(LARGE, cases())
+SECONDS = ("collapse-promote", "nx-recovery-yield", "unmap-yield-tables", "zap-all-fast")
+DEEP = [c for c in without(LARGE, cases(SECONDS)) if c.values[:2] not in [(name, "list") for name in SECONDS]]
+"""The same for explorations in which every fill and eviction is a step: SECONDS are slow then, so one policy does."""
+
+
+@pytest.fixture(scope="module")
+def source() -> Iterator[Source]:
+    """One copy of the MMU's sources for all."""
+    copy = Source()
+    yield copy
+    copy.close()
+
+
+def explored(
+    test: Litmus, policy: str, behaviour: str, source: Source, movers: bool = True, merge: bool = True
+) -> tuple[Model, Any]:
+    """The fast explorer's model and result; it must finish."""
+    model = Model(build(test, test.tiny, policy, behaviour, source), movers, merge)
+    result = search(model, 400_000)
+    assert not result.stopped, result.stopped
+    return model, result
+
+
+def reference(test: Litmus, policy: str, behaviour: str, source: Source, **options: bool) -> tuple[Reference, Outcome]:
+    """The slow explorer and its outcome; it must finish."""
+    slow = Reference(build(test, test.tiny, policy, behaviour, source), **options)
+    outcome = slow.explore(STATES_MAX)
+    assert not outcome.stopped, f"more than {STATES_MAX} states"
+    return slow, outcome
+
+
+def test_what_is_left_out_exists() -> None:
+    """No exclusion outlives its test, and every test is checked by the slow explorer or has a reason."""
+    names = {*LARGE, *EXPLICIT_LARGE, *HISTORIES_LARGE}
+    assert names <= SUITE.keys()
+    assert {case.values[0] for case in SMALL} >= SUITE.keys() - LARGE.keys()
+
+
+@pytest.mark.parametrize(("name", "policy", "behaviour"), ALL)
+def test_movers_keep_the_verdict(name: str, policy: str, behaviour: str, source: Source) -> None:
+    """Gluing steps that commute changes no verdict, and leaves no more states than without."""
+    test = SUITE[name]
+    _, glued = explored(test, policy, behaviour, source)
+    _, plain = explored(test, policy, behaviour, source, movers=False)
+    assert glued.broken == plain.broken
+    assert (glued.broken != 0) == (test.expected(policy) == "refuted")
+    assert glued.depth <= plain.depth
+    if not glued.broken:
+        assert glued.states < plain.states
+
+
+@pytest.mark.parametrize(
+    ("name", "policy", "behaviour"),
+    without(HISTORIES_LARGE, cases(("unmap-yield-tables", "nx-recovery-yield", "two-roots-leafs"))),
+)
+def test_frames_keep_the_verdict(name: str, policy: str, behaviour: str, source: Source) -> None:
+    """Telling places of a program by its frames or by all that ever happened to it gives the same verdict and depth."""
+    _, merged = explored(SUITE[name], policy, behaviour, source)
+    _, unmerged = explored(SUITE[name], policy, behaviour, source, merge=False)
+    assert merged.broken == unmerged.broken
+    assert merged.states <= unmerged.states
+    if merged.broken:
+        assert merged.depth == unmerged.depth
+
+
+@pytest.mark.parametrize(("name", "policy", "behaviour"), SMALL)
+def test_the_slow_explorer_finds_the_same_states(name: str, policy: str, behaviour: str, source: Source) -> None:
+    """Without movers, both explorers find the same states, or the same defect after as many steps.
+
+    The slow one keeps variables that nobody reads any more; its states are compared by the fast one's nodes.
+    """
+    model, fast = explored(SUITE[name], policy, behaviour, source, movers=False)
+    slow, outcome = reference(SUITE[name], policy, behaviour, source)
+    assert outcome.broken == fast.broken
+    if fast.broken:
+        assert outcome.depth == fast.depth
+        return
+    ours, theirs = core_states(model, fast.states), reference_states(slow, outcome.parents, model)
+    assert ours == theirs
+    assert len(ours) == fast.states
+
+
+@pytest.mark.parametrize(("name", "policy", "behaviour"), without(EXPLICIT_LARGE, DEEP))
+def test_nothing_glued_and_late_callbacks_keep_the_verdict(
+    name: str, policy: str, behaviour: str, source: Source
+) -> None:
+    """Single fills and evictions, callbacks at any time and a step for every access break nothing else, nor less."""
+    _, outcome = reference(SUITE[name], policy, behaviour, source)
+    _, explicit = reference(SUITE[name], policy, behaviour, source, explicit=True, late=True, glue=False)
+    assert explicit.broken == outcome.broken
+    if outcome.broken:
+        assert explicit.depth > outcome.depth
+
+
+@pytest.mark.parametrize(("name", "policy", "behaviour"), DEEP)
+def test_the_greatest_cache_stands_for_all(name: str, policy: str, behaviour: str, source: Source) -> None:
+    """The set that a vCPU may hold is one that it can hold, holds all that it can hold, and hides nothing of programs.
+
+    Compared with single fills and evictions: what programs see is the same, every cache lies below a greatest one of
+    the same moment, and every greatest one occurs.
+    """
+    one, may = reference(SUITE[name], policy, behaviour, source)
+    two, explicit = reference(SUITE[name], policy, behaviour, source, explicit=True)
+    assert explicit.broken == may.broken
+    if may.broken:
+        assert explicit.depth in (may.depth + 1, may.depth + 2)
+        return
+    above = defaultdict(list)
+    for state in may.parents:
+        above[seen(state, one)].append(state)
+    below = defaultdict(set)
+    for state in explicit.parents:
+        below[seen(state, two)].add((state.caches, state.marked))
+    assert above.keys() == below.keys()
+    for key, states in above.items():
+        greatest = {(state.caches, state.marked) for state in states}
+        assert greatest <= below[key]
+        for caches, marked in below[key]:
+            assert any(
+                all(mine <= its for mine, its in zip(caches, top, strict=True)) and marked <= marks
+                for top, marks in greatest
+            )
+
+
+def seen(state: State, slow: Reference) -> Any:
+    """What programs see of a state; numbers of places depend on the order in which they were found."""
+    return state._replace(
+        places=tuple(hash(slow.places[n].key) for n in state.places), caches=(), marked=frozenset()
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"), [("two-collapses", "list"), ("zap-all-fast", "rcu"), ("unmap-yield-tables", "eager"),
+                         ("collapse-zap", "rcu"), ("nx-recovery-yield", "rcu-literal"), ("two-roots-tables", "rcu")]
+)  # fmt: skip
+def test_equal_keys_behave_alike(name: str, policy: str, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever led to a place of a program, it goes on from there in the same way."""
+
+    class Recording(Automata):
+        def __init__(self, *operands: Any) -> None:
+            super().__init__(*operands)
+            self.records: dict[Any, list[list[Any]]] = defaultdict(list)
+            self.given: dict[int, set[Any]] = defaultdict(set)
+
+        def _key(self, number: int, record: list[Any], *rest: Any) -> Any:
+            key = super()._key(number, record, *rest)
+            if len(self.records[key]) < 8 and record not in self.records[key]:
+                self.records[key].append(list(record))
+            return key
+
+        def after(self, node: int, result: Any) -> int:
+            self.given[node].add(result)
+            return super().after(node, result)
+
+    monkeypatch.setattr(model_module, "Automata", Recording)
+    test = SUITE[name]
+    behaviour = behaviour_of(test, policy, None)
+    assert behaviour
+    model, _ = explored(test, policy, behaviour, source)
+    automata = model.automata
+    assert isinstance(automata, Recording)
+    compared = 0
+    for key, node in list(automata.numbers.items()):
+        at = automata.nodes[node]
+        if at.access.step in (steps.END, steps.BUG):
+            continue
+        for record in list(automata.records[key]):
+            if tuple(record) == at.record:
+                continue
+            for result in automata.given[node]:
+                compared += 1
+                assert automata._node(at.program, [*record, result]) == automata._node(at.program, [*at.record, result])
+    assert compared > 20
+    assert not automata.histories
+
+
+@pytest.mark.parametrize(("name", "policy"), [("unmap-tables", "rcu-literal"), ("collapse-zap", "rcu")])
+def test_a_search_repeats_itself(name: str, policy: str) -> None:
+    """Two searches, on two copies of the sources, give the same verdict, figures and path."""
+    found = []
+    for _ in range(2):
+        source = Source()
+        test = SUITE[name]
+        model, result = explored(test, policy, test.behaviours[0], source)
+        last = result.state or result.states - 1
+        found.append((result.broken, result.states, result.transitions, result.depth, path(model, last)))
+        source.close()
+    assert found[0] == found[1]
+
+
+def test_compiled_and_plain_explorers_find_the_same_rows() -> None:
+    """Compiled or not, the same states in the same order, and the same parents."""
+    if not build_info.compiled():
+        pytest.skip("the package is not compiled")
+    env = dict(os.environ, PYTHONPATH=f"{ROOT / 'src'}{os.pathsep}{ROOT}")
+    done = subprocess.run([sys.executable, str(rows.__file__)], env=env, capture_output=True, text=True, check=True)
+    kind, *lines = done.stdout.splitlines()
+    assert kind == "plain"
+    assert lines == rows.digests()
+
+
+# Tests of our own making
+
+TASKS: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    st.sampled_from([{"run": "unmap", "start": 0, "end": 1}, {"run": "unmap", "start": 0, "end": 2, "refill": 8},
+                     {"run": "unmap", "start": 0, "end": 4, "may_block": False}]),
+    st.sampled_from([{"run": "zap_range", "start": 0, "end": 2}, {"run": "zap_range", "start": 1, "end": 4}]),
+    st.sampled_from([{"run": "collapse", "start": 0, "end": 2}, {"run": "collapse", "start": 0, "end": 4}]),
+    st.sampled_from([{"run": "recover_nx"}, {"run": "zap_all_fast"}, {"run": "prefault", "gfn": 0, "execute": True}]),
+)  # fmt: skip
+
+
+@st.composite
+def litmus_tests(draw: st.DrawFn) -> Litmus:
+    """A small test: one vCPU, one or two tasks, any start, with two levels."""
+    mapped = draw(st.sampled_from([(), ((0, 1),), ((0, 1), (1, 1)), ((0, 1), (2, 1)), ((0, 2),), ((0, 2), (2, 1))]))
+    huge = draw(st.sampled_from([(), ((0, 2),), ((0, 2), (2, 2))]))
+    host = [{"name": f"t{n}", **task} for n, task in enumerate(draw(st.lists(TASKS, min_size=1, max_size=2)))]
+    gfns = draw(st.sampled_from([[0], [1], [0, 2]]))
+    tables = draw(st.integers(3, 4))
+    geometry = Geometry(2, tables, 1)
+    return Litmus(
+        "own", "", "", (), (), (), (), frozenset(), geometry, geometry, mapped, huge, draw(st.booleans()),
+        ({"gfns": gfns, "execute": draw(st.booleans())},), tuple(host),
+    )  # fmt: skip
+
+
+OWN_MAX = 2_500
+OWN_EXAMPLES = int(os.environ.get("SHOOTDOWN_OWN_EXAMPLES", "25"))
+
+
+@settings(max_examples=OWN_EXAMPLES, deadline=None, derandomize=True, database=None,
+          suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])  # fmt: skip
+@given(litmus_tests(), st.sampled_from(sorted(POLICIES)), st.sampled_from(["5.17", "6.1", "6.12", "6.13"]))
+def test_explorers_agree_on_tests_of_our_own(test: Litmus, policy: str, behaviour: str) -> None:
+    """On small tests of every kind, the fast explorer agrees with itself without movers and with the slow one.
+
+    Those with many states are only searched with movers and without, and only as far as the budget goes.
+    """
+    source = OWN
+    model = Model(build(test, test.tiny, policy, behaviour, source), movers=False)
+    plain = search(model, 30_000)
+    glued = search(Model(build(test, test.tiny, policy, behaviour, source)), 30_000)
+    if plain.stopped or glued.stopped:
+        return
+    assert glued.broken == plain.broken
+    if plain.states > OWN_MAX:
+        return
+    slow, outcome = reference(test, policy, behaviour, source)
+    assert outcome.broken == plain.broken
+    if plain.broken:
+        assert outcome.depth == plain.depth
+    else:
+        assert core_states(model, plain.states) == reference_states(slow, outcome.parents, model)
+
+
+OWN = Source()

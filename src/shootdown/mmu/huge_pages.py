@@ -90,7 +90,7 @@ def recover_huge_pages(kvm: Kvm, root: i64, start: i64, end: i64) -> None:
 def first_leaf(kvm: Kvm, table: i64) -> i64:
     """The first present 4K leaf of a table, 0 if there is none. Source: ``tdp_mmu_make_huge_spte``."""
     sptep = table << kvm.bits
-    end = sptep + kvm.pages(2)
+    end = sptep + kvm.entries
     while sptep < end:
         spte = kvm.m.read(sptep)
         if spte & PRESENT != 0:

@@ -17,11 +17,9 @@ from functools import cache
 from types import CodeType, FrameType
 from typing import Any
 
-from librt.vecs import vec
-from mypy_extensions import i64
-
 ENDS = ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE")
-SEQUENCES = (tuple, list, vec[i64])
+SEQUENCES = ("tuple", "list", "vec[i64]")
+"""Names of the types that are compared item by item; librt's vectors need not be installed for that."""
 JUMPS_ALWAYS = ("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT", "JUMP_ABSOLUTE")
 
 
@@ -160,7 +158,7 @@ def frozen(value: Any, handles: Mapping[int, str], memo: dict[int, int]) -> Hash
     if id(value) in memo:
         return ("same", memo[id(value)])
     memo[id(value)] = len(memo)
-    if isinstance(value, SEQUENCES):
+    if type(value).__name__ in SEQUENCES:
         return (type(value).__name__, tuple(frozen(item, handles, memo) for item in value))
     fields = getattr(value, "__dict__", None)
     if fields is None or callable(value):

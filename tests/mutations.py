@@ -97,6 +97,11 @@ MUTATIONS = (
         "nx-recovery", FREED,
     ),
     Mutation(
+        "F6: flush before NX recovery gives way",
+        (("mmu/policies/rcu.py", 'Source: bd29677952fa."""\n        flush_owed(kvm, batch)\n', 'None."""\n'),),
+        "nx-recovery-yield", FREED,
+    ),
+    Mutation(
         "F11: flush when a root is loaded",
         (("mmu/vcpu.py", "    kvm.m.flush_tlb(vcpu)\n", ""),),
         "zap-all-fast", FREED,
@@ -120,6 +125,11 @@ MUTATIONS = (
         "freeze, and not only clear, before the flush",
         (("mmu/change.py", "m.cmpxchg(it.sptep, old, kvm.frozen)", "m.cmpxchg(it.sptep, old, kvm.empty)"),),
         "collapse-and-notifier", REVOKED, behaviour="6.12",
+    ),
+    Mutation(
+        "frozen entries of a removed table are taken over",
+        (("mmu/change.py", "        if old != kvm.frozen:\n            return old\n", "        return old\n"),),
+        "nested-collapses", steps.LEAK,
     ),
     Mutation(
         "free through RCU",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,8 @@ from .suite_counts import recorded
 TESTS = {test.name: test for test in suite()}
 COUNTS = recorded()
 BUDGET = Budget(states=2_000_000, seconds=120)
+LARGE = ("two-roots-tables", "two-roots-leafs", "notifier-and-fast-zap", "collapse-and-fast-zap", "nested-collapses")
+"""Tests whose tiny geometry takes over a second interpreted."""
 
 
 @contextmanager
@@ -38,6 +41,11 @@ def mutated(mutation: Mutation, folder: Path) -> Iterator[Source]:
         source.close()
 
 
+def planted(mutations: Sequence[Mutation]) -> list[Any]:
+    """Mutations as parameters; slow where their test is."""
+    return [pytest.param(m, marks=[pytest.mark.slow] * (m.test in LARGE), id=m.site) for m in mutations]
+
+
 def run(mutation: Mutation, source: Source) -> Verdict:
     """The verdict of the mutation's test."""
     test = TESTS[mutation.test]
@@ -45,7 +53,7 @@ def run(mutation: Mutation, source: Source) -> Verdict:
     return check(test, mutation.policy, mutation.behaviour or test.behaviours[0], geometry, source, BUDGET)
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.site)
+@pytest.mark.parametrize("mutation", planted(MUTATIONS))
 def test_planted_bugs_are_refuted(mutation: Mutation, tmp_path: Path) -> None:
     """Without the flush, order or check that a site names, its test is refuted; harmless changes hold."""
     with mutated(mutation, tmp_path) as source:
@@ -58,7 +66,7 @@ def test_planted_bugs_are_refuted(mutation: Mutation, tmp_path: Path) -> None:
             assert all(line.isascii() for line in lines)
 
 
-@pytest.mark.parametrize("mutation", [m for m in MUTATIONS if m.breaks], ids=lambda mutation: mutation.site)
+@pytest.mark.parametrize("mutation", planted([m for m in MUTATIONS if m.breaks]))
 def test_the_same_test_holds_without_the_bug(mutation: Mutation) -> None:
     """A refutation is the bug's: the unchanged sources pass the very test."""
     source = Source()
@@ -68,8 +76,6 @@ def test_the_same_test_holds_without_the_bug(mutation: Mutation) -> None:
         source.close()
 
 
-LARGE = ("two-roots-tables", "two-roots-leafs", "notifier-and-fast-zap", "collapse-and-fast-zap", "nested-collapses")
-"""Tests whose tiny geometry takes over a second interpreted."""
 CASES = [
     pytest.param(test, policy, behaviour, marks=[pytest.mark.slow] * (test.name in LARGE))
     for test in TESTS.values()

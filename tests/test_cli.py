@@ -181,15 +181,6 @@ def test_help_has_an_example_for_every_command() -> None:
         assert [line for line in text.splitlines() if len(line) > 80] == []
 
 
-def test_readme_shows_what_the_program_prints() -> None:
-    """The output in README is, to the character, that of the command above it."""
-    readme = (ROOT / "README.md").read_text()
-    shown = re.findall(r"```console\n\$ (shootdown [^\n]*)\n(.*?)```", readme, re.S)
-    assert shown, "README shows no output"
-    for command, output in shown:
-        assert run(*command.split()[1:]).stdout.decode() == output, command
-
-
 def test_compiled_and_plain_give_identical_output(tmp_path: Path) -> None:
     """The installed package and the plain sources print the same, to the byte."""
     plain = {**os.environ, "PYTHONPATH": str(ROOT / "src")}

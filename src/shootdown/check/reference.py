@@ -102,7 +102,7 @@ class Reference:
     def _plain(self, value: Any) -> Hashable:
         if id(value) in self.setting.handles:
             return self.setting.handles[id(value)]
-        if isinstance(value, list | tuple):
+        if isinstance(value, list | tuple) or type(value).__name__ == "vec[i64]":
             return (type(value).__name__, *map(self._plain, value))
         if value is None or isinstance(value, int | str):
             return value

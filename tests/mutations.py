@@ -49,8 +49,8 @@ REQUEST_AND_MODE = """        m.fetch_or(VCPU_REQUESTS, vcpu, request)
 MODE_AND_REQUEST = """        mode = m.exchange(VCPU_MODE, vcpu, IN_GUEST_MODE, EXITING_GUEST_MODE)
         m.fetch_or(VCPU_REQUESTS, vcpu, request)
 """
-FREED, REVOKED, STALE, ASSERTION = (
-    steps.FREED_IN_REACH, steps.REVOKED_IN_REACH, steps.STALE, steps.ASSERTION,
+FREED, REVOKED, STALE, ASSERTION, LEAK = (
+    steps.FREED_IN_REACH, steps.REVOKED_IN_REACH, steps.STALE, steps.ASSERTION, steps.LEAK,
 )  # fmt: skip
 
 MUTATIONS = (
@@ -127,11 +127,6 @@ MUTATIONS = (
         "collapse-and-notifier", REVOKED, behaviour="6.12",
     ),
     Mutation(
-        "frozen entries of a removed table are taken over",
-        (("mmu/change.py", "        if old != kvm.frozen:\n            return old\n", "        return old\n"),),
-        "nested-collapses", steps.LEAK,
-    ),
-    Mutation(
         "free through RCU",
         (("mmu/policies/rcu.py", "kvm.m.call_rcu(table)", "kvm.m.free_table(table)"),),
         "unmap-tables", FREED,
@@ -178,6 +173,15 @@ MUTATIONS = (
           "        if not (may_yield and cond_resched(kvm, it, batch, False)):\n"
           "            if it.old_spte & PRESENT != 0 and is_last"),),
         "unmap-leafs", REVOKED,
+    ),
+    Mutation(
+        "entries frozen by others are taken over when a table is removed",
+        (("mmu/change.py", "        if old != kvm.frozen:\n            return old\n", "        return old\n"),),
+        "nested-collapses", LEAK,
+    ),
+    Mutation(
+        "a table that could not be linked is freed",
+        (("mmu/fault.py", "    m.free_table(table)\n", ""),), "nested-collapses", LEAK,
     ),
     Mutation(
         "harmless: release the entry just before the flush, since small and huge translations agree",

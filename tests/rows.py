@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from shootdown import build_info
-from shootdown.check import core
+from shootdown.check import layout
 from shootdown.check.build import build
 from shootdown.check.litmus import suite
 from shootdown.check.model import Model, unpacked
@@ -29,7 +29,7 @@ def digests() -> list[str]:
         for movers in (True, False):
             model = Model(build(test, test.tiny, policy, test.behaviours[0], source), movers)
             result = search(model)
-            count = int(model.t.p[core.STATES])
+            count = int(model.t.p[layout.STATES])
             found = [
                 hashlib.sha256(unpacked(array)[: count * each].tobytes()).hexdigest()
                 for array, each in ((model.t.rows, model.width), (model.t.parents, 1))

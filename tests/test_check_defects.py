@@ -286,3 +286,25 @@ def test_a_promise_is_not_blamed_for_what_another_task_has_in_hand() -> None:
 
     found = verdicts(lambda: small(guest, zapper, other))
     assert found == dict.fromkeys(found, 0)
+
+
+def test_a_leak_is_found_by_every_explorer() -> None:
+    """A table that is cut off and never freed is one that is neither free nor in use once all is at rest."""
+
+    def again(m: CheckedMachine) -> None:
+        m.list_next(words.ROOTS, -1)
+        guest(m)
+
+    def task(m: CheckedMachine) -> None:
+        m.write(0, 0)
+        m.flush_tlb(0)
+
+    start = {0: link(1), ("list", words.ROOTS): (0,)}
+
+    def setting() -> Setting:
+        made = small(again, task, used=2, words=start)
+        made.programs[0].again = True
+        return made
+
+    found = verdicts(setting)
+    assert found == dict.fromkeys(found, steps.LEAK)

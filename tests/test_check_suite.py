@@ -16,8 +16,10 @@ from shootdown.check.source import PACKAGE, PARTS, Source
 from shootdown.check.verdict import Budget, Verdict, behaviour_of, check
 
 from .mutations import MUTATIONS, Mutation
+from .suite_counts import recorded
 
 TESTS = {test.name: test for test in suite()}
+COUNTS = recorded()
 BUDGET = Budget(states=2_000_000, seconds=120)
 LARGE = ("two-roots-tables", "two-roots-leafs", "notifier-and-fast-zap", "collapse-and-fast-zap", "nested-collapses")
 """Tests whose tiny geometry takes over a second interpreted."""
@@ -86,14 +88,22 @@ CASES = [
     ("test", "policy", "behaviour"), CASES, ids=lambda value: value.name if isinstance(value, Litmus) else str(value)
 )
 def test_verdicts_are_as_expected(test: Litmus, policy: str, behaviour: str) -> None:
-    """Every test gives its verdict under every policy and behaviour that it names, in its tiny geometry."""
+    """Every test gives its verdict in its tiny geometry, under all that it names, and explores what it always did."""
     source = Source()
     try:
         verdict = check(test, policy, behaviour, test.tiny, source, BUDGET)
         assert (verdict.word, verdict.reason) == (test.expected(policy), "")
+        result = verdict.result
+        counts = [result.states, result.transitions, result.depth]
+        assert counts == COUNTS[f"{test.name} {policy} {behaviour}"], "see tests/suite_counts.py"
         assert not verdict.model.automata.histories, "a program fell back to its history"
     finally:
         source.close()
+
+
+def test_counts_are_of_the_suite() -> None:
+    """No recorded count outlives its test."""
+    assert COUNTS.keys() == {f"{t.name} {p} {b}" for t in TESTS.values() for p in t.policies for b in t.behaviours}
 
 
 def test_promotion_is_checked_where_it_exists() -> None:

@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from librt.vecs import append, vec
+from mypy_extensions import i64
 
+from shootdown.check.frames import frozen
 from tests.structure import ROOT
 
 VERSIONS = ("3.11", "3.12", "3.13")
@@ -37,3 +40,18 @@ def test_frames_tell_what_is_hidden(version: str) -> None:
     lines = done.stdout.splitlines()
     assert len(lines) > 30
     assert {line.split()[1] for line in lines} == {"True", "False"}
+
+
+def test_vectors_are_compared_by_content() -> None:
+    """Two vectors of words are equal exactly if their words are, and none equals a list."""
+    one, two = vec[i64]([1, 2]), append(vec[i64]([1]), 2)
+    assert frozen(one, {}, {}) == frozen(two, {}, {})
+    assert frozen(one, {}, {}) != frozen(vec[i64]([2, 1]), {}, {})
+    assert frozen(one, {}, {}) != frozen(vec[i64](), {}, {})
+    assert frozen(one, {}, {}) != frozen([1, 2], {}, {})
+
+
+def test_a_vector_that_two_variables_share_is_told_from_two_vectors() -> None:
+    """A change through one variable shows in the other only where they share the vector."""
+    shared, other = vec[i64]([1]), vec[i64]([1])
+    assert frozen([shared, shared], {}, {}) != frozen([shared, other], {}, {})

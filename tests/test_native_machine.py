@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from shootdown.machine import tables as native_tables
 from shootdown.machine import words
 from shootdown.machine.interface import Bug
-from shootdown.machine.native import NativeMachine
+from shootdown.machine.native import FIRST_STATISTIC, NativeMachine
 from shootdown.mmu.behaviour import BEHAVIOURS
 from shootdown.mmu.kvm import Kvm
 from shootdown.mmu.policies.registry import POLICIES
@@ -271,6 +271,8 @@ def test_kinds_and_lists_have_their_names() -> None:
     """Messages call words and lists by the names that the code uses, and records have room for all that is in them."""
     assert [getattr(words, name) for name in words.KIND_NAMES] == list(range(words.KINDS))
     assert [getattr(words, name) for name in words.LIST_NAMES] == list(range(words.LISTS))
+    statistics = [kind for kind, protection in words.PROTECTION.items() if protection == words.STATISTIC]
+    assert statistics == list(range(FIRST_STATISTIC, words.KINDS))
     assert native_tables.TABLE_KINDS == words.ROOT_SCHEDULED + 1 == native_tables.STATE
     assert native_tables.PREVIOUS + words.LISTS == native_tables.NEXT
     assert native_tables.NEXT + words.LISTS <= 1 << native_tables.RECORD_BITS

@@ -18,6 +18,8 @@ from types import CodeType, FrameType
 from typing import Any
 
 ENDS = ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE")
+SEQUENCES = ("tuple", "list", "vec[i64]")
+"""Names of the types that are compared item by item; librt's vectors need not be installed for that."""
 JUMPS_ALWAYS = ("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT", "JUMP_ABSOLUTE")
 
 
@@ -156,7 +158,7 @@ def frozen(value: Any, handles: Mapping[int, str], memo: dict[int, int]) -> Hash
     if id(value) in memo:
         return ("same", memo[id(value)])
     memo[id(value)] = len(memo)
-    if isinstance(value, tuple | list):
+    if type(value).__name__ in SEQUENCES:
         return (type(value).__name__, tuple(frozen(item, handles, memo) for item in value))
     fields = getattr(value, "__dict__", None)
     if fields is None or callable(value):

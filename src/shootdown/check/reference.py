@@ -61,6 +61,7 @@ class Reference:
         self.entries = 1 << setting.bits
         self.places: list[Place] = []
         self.numbers: dict[Hashable, int] = {}
+        self.first = [self.place(program, ()) for program in range(len(setting.programs))]
 
     # Programs
 
@@ -234,6 +235,27 @@ class Reference:
                 if any(pfn in world.revoked for entry in cache for pfn in self.pages(entry)[1]):
                     world.breaks(steps.REVOKED_IN_REACH)
 
+    def leaks(self, state: State) -> bool:
+        """Is everything at rest (tasks over, vCPUs at their beginning), and a table neither free nor in use?"""
+        world, programs = World(state), self.setting.programs
+        if ("list", words.ROOTS) not in self.setting.words or not self.setting.vcpus or state.pending:
+            return False
+        for program, place in enumerate(state.places):
+            if programs[program].vcpu >= 0 and place != self.first[program]:
+                return False
+            if programs[program].vcpu < 0 and self.places[place].access.step != steps.END:
+                return False
+        used = set(self.value(world, ("list", words.ROOTS)))
+        todo = list(used)
+        while todo:
+            table = todo.pop()
+            for index in range(self.entries):
+                below = self.leads((0, (), self.value(world, table << self.setting.bits | index)))
+                if below >= 0 and below not in used:
+                    used.add(below)
+                    todo.append(below)
+        return bool(set(range(self.setting.tables)) - used - world.free)
+
     # Steps
 
     def _take(self, world: World, program: int, choice: int) -> bool:
@@ -366,10 +388,11 @@ class Reference:
         """The first state."""
         setting, none = self.setting, frozenset[Any]()
         held = {(word, raw) for word, raw in setting.words.items() if raw != self._first(word)}
-        places = tuple(self.place(program, ()) for program in range(len(setting.programs)))
         free = frozenset(range(setting.tables)) - setting.used
         caches = tuple(none for _ in range(setting.vcpus))
-        return State(frozenset(held), places, none, none, none, none, none, none, free, none, none, none, caches, none)
+        return State(
+            frozenset(held), tuple(self.first), none, none, none, none, none, none, free, none, none, none, caches, none
+        )
 
     def explore(self, states_max: int) -> Outcome:
         """All states, breadth first, to the first that is broken; ``stopped`` if there are too many."""
@@ -390,6 +413,8 @@ class Reference:
                         return Outcome(world.broken, depth + 1, transitions, parents, last)
                 if not alive and any(self.places[place].access.step != steps.END for place in state.places):
                     return Outcome(steps.DEADLOCK, depth, transitions, parents, state)
+                if self.leaks(state):
+                    return Outcome(steps.LEAK, depth, transitions, parents, state)
                 if len(parents) > states_max:
                     return Outcome(0, depth, transitions, parents, last, stopped=True)
             layer, depth = following, depth + 1

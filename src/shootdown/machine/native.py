@@ -14,7 +14,7 @@ from librt.vecs import append, vec
 from mypy_extensions import i64
 
 from .interface import Bug, Machine
-from .tables import CHUNK_BITS, CHUNK_MASK, TABLE_KINDS, Tables, new_chunk
+from .tables import CHUNK_BITS, CHUNK_MASK, CHUNK_WORDS, TABLE_KINDS, Tables, new_chunk
 from .vcpus import Vcpus
 from .words import (
     HOST_LEVEL,
@@ -26,7 +26,6 @@ from .words import (
     NO_TABLE,
     OUTSIDE_GUEST_MODE,
     PROTECTION,
-    STATISTIC,
     UNDER_MMU_LOCK,
     UNDER_PAGES_LOCK,
     VCPU_MODE,
@@ -41,13 +40,15 @@ TABLES_MAX: Final[i64] = 0xFF_FFFF_FFFF
 OWNERS: Final = 8
 """Owners of a word of the VM: 0, or a level."""
 
+FIRST_STATISTIC: Final = 17
+"""PAGES: from here on all kinds are statistics."""
+
 # How a kind of word is protected, as numbers: below GUARDED everybody may read it.
 UNGUARDED: Final = 0
-COUNTED: Final = 1
-WRITTEN_BY_MMU_LOCK: Final = 2
-GUARDED: Final = 3
-BY_MMU_LOCK: Final = 3
-BY_PAGES_LOCK: Final = 4
+WRITTEN_BY_MMU_LOCK: Final = 1
+GUARDED: Final = 2
+BY_MMU_LOCK: Final = 2
+BY_PAGES_LOCK: Final = 3
 
 WRITER: Final = -1
 """mmu_lock is held for write; a positive number counts its readers."""
@@ -57,7 +58,6 @@ GUARDS: Final = {
     UNDER_MMU_LOCK: BY_MMU_LOCK,
     UNDER_PAGES_LOCK: BY_PAGES_LOCK,
     WRITTEN_UNDER_MMU_LOCK: WRITTEN_BY_MMU_LOCK,
-    STATISTIC: COUNTED,
 }
 
 
@@ -87,6 +87,11 @@ class NativeMachine(Machine):
         self._sptep_first = self.tables.top << bits
         self._sptep_end = self._sptep_first
 
+        # The chunk used last, and which SPTEs are in it.
+        self._chunk = self._chunks[0]
+        self._chunk_first = self._sptep_end
+        self._chunk_end = self._sptep_end
+
         # Words that belong to no table, by kind and owner: of each kind, how it is guarded and how many owners it has.
         self._stride: Final[i64] = max(vcpus, OWNERS)
         rules = vec[i64]()
@@ -114,21 +119,21 @@ class NativeMachine(Machine):
 
     def read(self, sptep: i64) -> i64:
         """What the SPTE holds."""
-        if sptep < self._sptep_first or sptep >= self._sptep_end:
-            self._no_spte(sptep)
-        return self._chunks[sptep >> CHUNK_BITS][sptep & CHUNK_MASK]
+        if sptep < self._chunk_first or sptep >= self._chunk_end:
+            self._turn_to(sptep)
+        return self._chunk[sptep & CHUNK_MASK]
 
     def write(self, sptep: i64, value: i64) -> None:
         """Set an SPTE."""
-        if sptep < self._sptep_first or sptep >= self._sptep_end:
-            self._no_spte(sptep)
-        self._chunks[sptep >> CHUNK_BITS][sptep & CHUNK_MASK] = value
+        if sptep < self._chunk_first or sptep >= self._chunk_end:
+            self._turn_to(sptep)
+        self._chunk[sptep & CHUNK_MASK] = value
 
     def xchg(self, sptep: i64, value: i64) -> i64:
         """Set an SPTE; what was there before."""
-        if sptep < self._sptep_first or sptep >= self._sptep_end:
-            self._no_spte(sptep)
-        chunk = self._chunks[sptep >> CHUNK_BITS]
+        if sptep < self._chunk_first or sptep >= self._chunk_end:
+            self._turn_to(sptep)
+        chunk = self._chunk
         index = sptep & CHUNK_MASK
         before = chunk[index]
         chunk[index] = value
@@ -136,9 +141,9 @@ class NativeMachine(Machine):
 
     def cmpxchg(self, sptep: i64, old: i64, value: i64) -> i64:
         """Set an SPTE if it holds ``old``; what was there before."""
-        if sptep < self._sptep_first or sptep >= self._sptep_end:
-            self._no_spte(sptep)
-        chunk = self._chunks[sptep >> CHUNK_BITS]
+        if sptep < self._chunk_first or sptep >= self._chunk_end:
+            self._turn_to(sptep)
+        chunk = self._chunk
         index = sptep & CHUNK_MASK
         before = chunk[index]
         if before == old:
@@ -147,16 +152,23 @@ class NativeMachine(Machine):
 
     def fetch_and(self, sptep: i64, mask: i64) -> i64:
         """Keep only the bits in ``mask`` of an SPTE; what was there before."""
-        if sptep < self._sptep_first or sptep >= self._sptep_end:
-            self._no_spte(sptep)
-        chunk = self._chunks[sptep >> CHUNK_BITS]
+        if sptep < self._chunk_first or sptep >= self._chunk_end:
+            self._turn_to(sptep)
+        chunk = self._chunk
         index = sptep & CHUNK_MASK
         before = chunk[index]
         chunk[index] = before & mask
         return before
 
-    def _no_spte(self, sptep: i64) -> NoReturn:
-        raise Bug(f"no SPTE is at {sptep}: table {sptep >> self.bits} was never allocated")
+    def _turn_to(self, sptep: i64) -> None:
+        """Have an SPTE's chunk at hand; walks seldom change theirs."""
+        if sptep < self._sptep_first or sptep >= self._sptep_end:
+            raise Bug(f"no SPTE is at {sptep}: table {sptep >> self.bits} was never allocated")
+        number = sptep >> CHUNK_BITS
+        first = number << CHUNK_BITS
+        self._chunk = self._chunks[number]
+        self._chunk_first = max(first, self._sptep_first)
+        self._chunk_end = min(first + CHUNK_WORDS, self._sptep_end)
 
     # Tables
 
@@ -174,7 +186,8 @@ class NativeMachine(Machine):
             return NO_TABLE
         end = (table + 1) << self.bits
         self._sptep_end = max(self._sptep_end, end)
-        chunk = self._chunks[at >> CHUNK_BITS]
+        self._turn_to(at)
+        chunk = self._chunk
         index = at & CHUNK_MASK
         end += index - at
         while index < end:
@@ -239,36 +252,46 @@ class NativeMachine(Machine):
 
     def count(self, kind: i64, owner: i64, number: i64) -> None:
         """Add to a statistic; ``load`` tells it."""
+        if kind < FIRST_STATISTIC or kind >= KINDS or owner < 0 or owner >= OWNERS:
+            self._no_statistic(kind, owner)
+        self._words[kind * self._stride + owner] += number
+
+    def _no_statistic(self, kind: i64, owner: i64) -> NoReturn:
         if kind < 0 or kind >= KINDS:
             self._no_kind(kind)
-        if self._rules[kind + kind] != COUNTED:
+        if kind < FIRST_STATISTIC:
             raise Bug(f"{KIND_NAMES[kind]} is counted, but is no statistic")
-        self._words[self._place(kind, owner)] += number
+        self._no_owner(kind, owner)
 
     def _get(self, kind: i64, owner: i64) -> i64:
+        if 0 <= owner < self._rules[kind + kind + 1]:
+            return self._words[kind * self._stride + owner]
         if kind < TABLE_KINDS:
             return self.tables.load(owner, kind)
         if kind == HOST_PFN:
+            if not self._host_pfn:
+                return owner
             return self._host_pfn.get(owner, owner)
         if kind == HOST_LEVEL:
+            if not self._host_level:
+                return 1
             return self._host_level.get(owner, 1)
-        return self._words[self._place(kind, owner)]
+        self._no_owner(kind, owner)
 
     def _set(self, kind: i64, owner: i64, value: i64) -> None:
-        if kind < TABLE_KINDS:
+        if 0 <= owner < self._rules[kind + kind + 1]:
+            self._words[kind * self._stride + owner] = value
+        elif kind < TABLE_KINDS:
             self.tables.store(owner, kind, value)
         elif kind == HOST_PFN:
             self._host_pfn[owner] = value
         elif kind == HOST_LEVEL:
             self._host_level[owner] = value
         else:
-            self._words[self._place(kind, owner)] = value
+            self._no_owner(kind, owner)
 
-    def _place(self, kind: i64, owner: i64) -> i64:
-        owners = self._rules[kind + kind + 1]
-        if owner < 0 or owner >= owners:
-            raise Bug(f"{KIND_NAMES[kind]} has {owners} owners from 0 on, {owner} is none")
-        return kind * self._stride + owner
+    def _no_owner(self, kind: i64, owner: i64) -> NoReturn:
+        raise Bug(f"{KIND_NAMES[kind]} has {self._rules[kind + kind + 1]} owners from 0 on, {owner} is none")
 
     def _check_read(self, kind: i64) -> None:
         if self._rules[kind + kind] == BY_PAGES_LOCK:
@@ -378,9 +401,8 @@ class NativeMachine(Machine):
 
     def send_ipi(self, vcpu: i64) -> None:
         """Interrupt a vCPU's CPU: a guest that runs there leaves, else the IPI waits while interrupts are off."""
-        mode = self._place(VCPU_MODE, vcpu)
-        in_guest = self._words[mode] != OUTSIDE_GUEST_MODE
-        self._words[mode] = OUTSIDE_GUEST_MODE
+        in_guest = self._get(VCPU_MODE, vcpu) != OUTSIDE_GUEST_MODE
+        self._set(VCPU_MODE, vcpu, OUTSIDE_GUEST_MODE)
         self.vcpus.interrupt(vcpu, in_guest)
 
     def wait_ipi(self, vcpu: i64) -> None:

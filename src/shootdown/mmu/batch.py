@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from mypy_extensions import i64
+from librt.vecs import vec
+from mypy_extensions import i64, mypyc_attr
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class Batch:
     """Local to one operation.
 
@@ -16,4 +18,4 @@ class Batch:
     def __init__(self, collect: bool = False) -> None:
         self.flush = False
         self.collect = collect
-        self.tables: list[i64] = []
+        self.tables = vec[i64]()

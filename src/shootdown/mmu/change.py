@@ -65,7 +65,7 @@ def handle_removed_pt(kvm: Kvm, batch: Batch, table: i64, gfn: i64, level: i64, 
     m.count(TABLES, 0, -1)
     untrack(kvm, table, shared)
     sptep = table << kvm.bits
-    end = sptep + kvm.pages(2)
+    end = sptep + kvm.entries
     first, pages = gfn, kvm.pages(level)
     while sptep < end:
         if shared:

@@ -143,7 +143,7 @@ def add_table(kvm: Kvm, batch: Batch, it: TdpIter, track: bool) -> bool:
 def fill_split(kvm: Kvm, table: i64, huge: i64, level: i64) -> None:
     """Have a table that nobody sees yet map what the leaf ``huge`` of ``level`` maps."""
     index: i64 = 0
-    end = kvm.pages(2)
+    end = kvm.entries
     while index < end:
         kvm.m.write((table << kvm.bits) + index, make_split(kvm, huge, level, index))
         index += 1

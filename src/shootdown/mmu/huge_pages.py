@@ -16,7 +16,7 @@ from .iter import TdpIter
 from .make_spte import make_huge, make_nonleaf
 from .resched import cond_resched
 from .roots import next_root
-from .spte import PRESENT, is_table, spte_pfn
+from .spte import is_leaf, is_table, spte_pfn
 
 if TYPE_CHECKING:
     from .kvm import Kvm
@@ -77,7 +77,7 @@ def recover_huge_pages(kvm: Kvm, root: i64, start: i64, end: i64) -> None:
     while it.valid and it.gfn < end:
         if not cond_resched(kvm, it, batch, True):
             while is_collapsible(kvm, it, start, end):
-                small = first_leaf(kvm, spte_pfn(it.old_spte))
+                small = first_leaf(kvm, it)
                 if small == 0:
                     break
                 if set_spte_atomic(kvm, batch, it, make_huge(kvm, small, it.level)):
@@ -87,15 +87,16 @@ def recover_huge_pages(kvm: Kvm, root: i64, start: i64, end: i64) -> None:
     kvm.policy.end_promotion(kvm, batch)
 
 
-def first_leaf(kvm: Kvm, table: i64) -> i64:
-    """The first present 4K leaf of a table, 0 if there is none. Source: ``tdp_mmu_make_huge_spte``."""
-    sptep = table << kvm.bits
-    end = sptep + kvm.pages(2)
-    while sptep < end:
-        spte = kvm.m.read(sptep)
-        if spte & PRESENT != 0:
-            return spte
-        sptep += 1
+def first_leaf(kvm: Kvm, it: TdpIter) -> i64:
+    """The first leaf under the table that the walk's entry points to, 0 if there is none.
+
+    Locks: mmu_lock for read, RCU. TLB: none. Source: ``tdp_mmu_make_huge_spte``.
+    """
+    below = TdpIter(kvm, spte_pfn(it.old_spte), it.level - 1, 1, it.gfn)
+    while below.valid:
+        if is_leaf(below.old_spte, below.level):
+            return below.old_spte
+        below.next()
     return 0
 
 

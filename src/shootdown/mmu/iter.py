@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mypy_extensions import i64
+from librt.vecs import vec
+from mypy_extensions import i64, mypyc_attr
 
 from .spte import is_table, spte_pfn
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from .kvm import Kvm
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class TdpIter:
     """Where a walk stands.
 
@@ -33,7 +35,7 @@ class TdpIter:
         self.min_level = min_level
         self.next_last_level_gfn = gfn
         self.yielded_gfn: i64 = 0
-        self.tables: list[i64] = [root] * int(root_level)
+        self.tables = vec[i64]([root] * root_level)
         self.sptep: i64 = 0
         self.gfn: i64 = 0
         self.level: i64 = 0
@@ -85,10 +87,9 @@ class TdpIter:
 
     def try_step_side(self) -> bool:
         """Go to the next entry of the same table. Source: ``try_step_side``."""
-        pages = self.kvm.pages(self.level)
-        if self.kvm.index(self.gfn + pages, self.level) == 0:
+        if self.kvm.is_last_entry(self.sptep):
             return False
-        self.gfn += pages
+        self.gfn += self.kvm.pages(self.level)
         self.next_last_level_gfn = self.gfn
         self.sptep += 1
         self.old_spte = self.kvm.m.read(self.sptep)

@@ -10,6 +10,11 @@ from .policies.policy import Policy
 from .spte import SpteFormat
 
 
+def power_of_two(exponent: i64) -> i64:
+    """``2**exponent``, up to 61: compiled code must not shift a small constant, and does not box this one."""
+    return 0x2000_0000_0000_0000 >> (61 - exponent)
+
+
 class Kvm:
     """One VM.
 
@@ -40,16 +45,13 @@ class Kvm:
         self.vcpus = vcpus
         self.nx_huge_pages = nx_huge_pages
         self.bits = m.bits
+        self.entries = power_of_two(m.bits)
         self.empty = behaviour.empty
         self.frozen = behaviour.frozen
 
     def pages(self, level: i64) -> i64:
         """4 KiB pages that an entry of ``level`` covers."""
-        count: i64 = 1
-        while level > 1:
-            count <<= self.bits
-            level -= 1
-        return count
+        return power_of_two(self.bits * (level - 1))
 
     def round(self, gfn: i64, level: i64) -> i64:
         """First gfn of the entry of ``level`` that covers ``gfn``."""
@@ -58,7 +60,11 @@ class Kvm:
 
     def index(self, gfn: i64, level: i64) -> i64:
         """Index of the entry for ``gfn`` in a table whose entries are of ``level``."""
-        return (gfn >> (self.bits * (level - 1))) - (gfn >> (self.bits * level) << self.bits)
+        return (gfn >> (self.bits * (level - 1))) & (self.entries - 1)
+
+    def is_last_entry(self, sptep: i64) -> bool:
+        """Is there no entry after this one in its table?"""
+        return (sptep + 1) & (self.entries - 1) == 0
 
     def end_gfn(self) -> i64:
         """First gfn that a root does not cover."""

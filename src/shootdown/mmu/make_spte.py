@@ -29,8 +29,10 @@ def make_leaf(kvm: Kvm, pfn: i64, level: i64) -> i64:
         spte |= LARGE
     executable = level == 1 or not kvm.nx_huge_pages
     if fmt is NPT:
-        return spte | NPT_PRESENT_USER | (0 if executable else NX)
-    return spte | EPT_READ | (EPT_EXEC if executable else 0) | EPT_WRITE_BACK | kvm.empty
+        spte |= NPT_PRESENT_USER
+        return spte if executable else spte | NX
+    spte |= EPT_READ | EPT_WRITE_BACK | kvm.empty
+    return spte | EPT_EXEC if executable else spte
 
 
 def make_nonleaf(kvm: Kvm, table: i64) -> i64:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from librt.vecs import append, vec
 from mypy_extensions import i64
 
 from ..machine.words import (
@@ -31,15 +32,15 @@ def make_all_cpus_request(kvm: Kvm, request: i64) -> bool:
     TLB: none. Source: ``kvm_make_all_cpus_request`` for requests that wait.
     """
     m = kvm.m
-    kicked: list[i64] = []
+    kicked = vec[i64]()
     vcpu: i64 = 0
     while vcpu < kvm.vcpus:
         m.fetch_or(VCPU_REQUESTS, vcpu, request)
         mode = m.exchange(VCPU_MODE, vcpu, IN_GUEST_MODE, EXITING_GUEST_MODE)
         if mode != OUTSIDE_GUEST_MODE:
-            kicked.append(vcpu)
+            kicked = append(kicked, vcpu)
         vcpu += 1
-    if not kicked:
+    if len(kicked) == 0:
         return False
     i = 0
     while i < len(kicked):

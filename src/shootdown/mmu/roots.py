@@ -5,7 +5,7 @@ A root's role here is its address space (0, or 1 for system management mode). So
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
@@ -15,7 +15,7 @@ from ..machine.words import NO_TABLE, ROOT_COUNT, ROOT_INVALID, ROOT_SCHEDULED, 
 if TYPE_CHECKING:
     from .kvm import Kvm
 
-ANY_AS = -1
+ANY_AS: Final = -1
 
 
 def find_root(kvm: Kvm, as_id: i64) -> i64:

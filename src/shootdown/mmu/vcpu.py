@@ -5,7 +5,7 @@ Source: arch/x86/kvm/x86.c, ``vcpu_enter_guest``; mmu/mmu.c, ``kvm_mmu_load``, `
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
@@ -27,7 +27,7 @@ from .roots import get_root, put_root
 if TYPE_CHECKING:
     from .kvm import Kvm
 
-NO_FAULT = -1
+NO_FAULT: Final = -1
 
 
 def vcpu_run(kvm: Kvm, vcpu: i64, as_id: i64, execute: bool) -> None:
@@ -35,6 +35,20 @@ def vcpu_run(kvm: Kvm, vcpu: i64, as_id: i64, execute: bool) -> None:
     gfn = vcpu_enter_guest(kvm, vcpu, as_id)
     if gfn != NO_FAULT:
         page_fault(kvm, vcpu, gfn, execute)
+
+
+def serve_faults(kvm: Kvm, vcpu: i64, as_id: i64, execute: bool) -> i64:
+    """Run the guest, and serve its faults, until it leaves without one; how many there were.
+
+    Locks: none held. TLB: as ``vcpu_enter_guest``. Source: ``vcpu_run``.
+    """
+    served: i64 = 0
+    while True:
+        gfn = vcpu_enter_guest(kvm, vcpu, as_id)
+        if gfn == NO_FAULT:
+            return served
+        page_fault(kvm, vcpu, gfn, execute)
+        served += 1
 
 
 def vcpu_enter_guest(kvm: Kvm, vcpu: i64, as_id: i64) -> i64:

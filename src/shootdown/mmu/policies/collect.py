@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from librt.vecs import append, vec
 from mypy_extensions import i64, mypyc_attr
 
 from ..requests import flush_remote_tlbs, flush_remote_tlbs_range
@@ -20,7 +21,7 @@ def queue_all(kvm: Kvm, batch: Batch) -> None:
     while i < len(batch.tables):
         kvm.m.call_rcu(batch.tables[i])
         i += 1
-    batch.tables.clear()
+    batch.tables = vec[i64]()
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -32,7 +33,7 @@ class Collect(Eager):
     def table_removed(self, kvm: Kvm, batch: Batch, table: i64, gfn: i64, level: i64, shared: bool) -> None:
         """TLB: the operation flushes before it queues what it collected. Source: RFC 02/19, 03/19."""
         if batch.collect:
-            batch.tables.append(table)
+            batch.tables = append(batch.tables, table)
             return
         flush_remote_tlbs_range(kvm, gfn, kvm.pages(level + 1))
         kvm.m.call_rcu(table)
@@ -43,7 +44,7 @@ class Collect(Eager):
 
     def end_range(self, kvm: Kvm, batch: Batch) -> None:
         """TLB: flushes if tables were collected; leaves only are the caller's. Source: RFC 03/19, ``zap_gfn_range``."""
-        if batch.tables:
+        if len(batch.tables) > 0:
             flush_remote_tlbs(kvm)
             batch.flush = False
             queue_all(kvm, batch)

@@ -1,0 +1,265 @@
+"""``shootdown check`` as its users meet it: exit codes, patches, schedules that can be followed again, clear errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from shootdown.check.patch import apply, read_patch
+from shootdown.check.source import PACKAGE
+from shootdown.cli.check import command
+from shootdown.errors import InputError
+from tests.structure import ROOT
+
+SEED = ROOT / "examples" / "seed"
+RCU = PACKAGE / "mmu" / "policies" / "rcu.py"
+
+
+def run(*words: str) -> tuple[int, str]:
+    """Exit code and output."""
+    result = CliRunner().invoke(command, list(words), standalone_mode=False)
+    if isinstance(result.exception, InputError):
+        return 1, str(result.exception)
+    if result.exception:
+        raise result.exception
+    return result.return_value, result.output
+
+
+def test_a_test_that_holds_exits_with_0() -> None:
+    """By name, 0 says that nothing was refuted."""
+    code, text = run("unmap-tables", "--tiny", "--policy", "rcu")
+    assert code == 0
+    assert "all as expected" in text
+
+
+def test_a_refuted_test_exits_with_2_and_prints_its_schedule() -> None:
+    """By name, 2 says refuted, expected or not; the schedule fits a mail and names file and line."""
+    code, text = run("unmap-tables", "--tiny", "--policy", "rcu-literal")
+    assert code == 2
+    lines = text.splitlines()
+    assert any(line.startswith("BROKEN: vCPU0 runs the guest") for line in lines)
+    assert any(line.rstrip().endswith("rcu_literal.py:26") for line in lines)
+    assert max(len(line) for line in lines) <= 80
+    assert text.isascii()
+
+
+SEED_VERDICTS = {
+    "all": set(),
+    "without-hunk-1": set(),
+    "hunk-2-alone": set(),
+    "literal": {"nx-recovery", "unmap-tables"},
+    "literal-hunk-3": {"unmap-tables", "zap-range-tables"},
+    "without-hunk-2": {"unmap-yield-tables", "nx-recovery-yield"},
+    "without-hunk-4": {"fault-replaces-table"},
+    "without-nx-recovery": {"nx-recovery", "nx-recovery-yield"},
+    "hunk-1-alone": {"unmap-tables", "fault-replaces-table", "nx-recovery"},
+}
+SEED_TESTS = (
+    "unmap-tables", "unmap-yield-tables", "zap-range-tables", "fault-replaces-table", "nx-recovery",
+    "nx-recovery-yield",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SEED_VERDICTS)
+def test_the_mail_is_answered_hunk_by_hunk(name: str) -> None:
+    """The mail's hunks together keep every promise; without one, or read literally, the tests that name it refute."""
+    patch = ["--policy", "eager", "--behaviour", "5.17", "--patch", str(SEED / f"{name}.diff"), "--tiny", "--json"]
+    code, text = run(*SEED_TESTS, *patch)
+    document = json.loads(text)
+    refuted = {test["name"] for test in document["tests"] if test["verdict"] == "refuted"}
+    assert SEED_VERDICTS[name] <= refuted
+    assert bool(refuted) == bool(SEED_VERDICTS[name])
+    assert code == (2 if refuted else 0)
+    assert document["not_exercised"] == []
+
+
+def test_every_seed_patch_is_tried() -> None:
+    """No example goes unchecked; the two that are for other policies are below."""
+    assert {path.stem for path in SEED.glob("*.diff")} == {*SEED_VERDICTS, "freed-at-once", "flush-overwritten"}
+
+
+@pytest.mark.parametrize(
+    ("name", "test"), [("freed-at-once", "unmap-tables"), ("flush-overwritten", "two-roots-leafs")]
+)
+def test_other_ways_to_get_it_wrong_are_refuted(name: str, test: str) -> None:
+    """Tables freed at once, and a flush forgotten between two roots, break promises."""
+    code, text = run(test, "--policy", "rcu", "--tiny", "--patch", str(SEED / f"{name}.diff"))
+    assert code == 2
+    assert "BROKEN: " in text
+
+
+def diff(path: str, old: str, new: str) -> str:
+    """A diff of one line of a file of the MMU."""
+    lines = (PACKAGE / path).read_text().splitlines()
+    at = lines.index(old)
+    body = [f" {lines[at - 1]}", f"-{old}", *(f"+{line}" for line in new.split("\n")), f" {lines[at + 1]}"]
+    count = len(new.split("\n"))
+    return "\n".join([f"--- a/src/shootdown/{path}", f"+++ b/src/shootdown/{path}",
+                      f"@@ -{at},3 +{at},{2 + count} @@", *body]) + "\n"  # fmt: skip
+
+
+def test_a_hunk_that_no_test_runs_is_named(tmp_path: Path) -> None:
+    """A patch to code that was not executed cannot be said to be safe: exit code 3 and the place."""
+    patch = tmp_path / "p.diff"
+    patch.write_text(diff("mmu/huge_pages.py", "    batch = Batch()", "    batch = Batch(False)"))
+    code, text = run("unmap-tables", "--tiny", "--policy", "rcu", "--patch", str(patch))
+    assert code == 3
+    assert "not exercised: mmu/huge_pages.py:" in text
+
+
+def test_a_patch_may_come_in_a_mail(tmp_path: Path) -> None:
+    """What surrounds the diff in a mail does not matter."""
+    patch = tmp_path / "p.mbox"
+    body = (SEED / "hunk-1-alone.diff").read_text()
+    patch.write_text(
+        f"From x Fri Nov 12\nSubject: [PATCH] mmu\n\nText.\n---\n mmu/policies/eager.py | 1 -\n\n{body}-- \n2.39\n"
+    )
+    code, _ = run("unmap-tables", "--tiny", "--policy", "eager", "--patch", str(patch))
+    assert code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no hunk of a unified diff"),
+        ("--- a/arch/x86/kvm/mmu/tdp_mmu.c\n+++ b/arch/x86/kvm/mmu/tdp_mmu.c\n@@ -1 +1 @@\n-a\n+b\n",
+         "p.diff:2: this patch is for a kernel tree: add --tree"),
+        ("--- a/setup.py\n+++ b/setup.py\n@@ -1 +1 @@\n-a\n+b\n", "setup.py is no file of this program's MMU"),
+        ("--- a/mmu/../../x.py\n+++ b/mmu/../../x.py\n@@ -1 +1 @@\n-a\n+b\n", "is no file of this program's MMU"),
+        ("--- a/mmu/zap.py\n+++ b/mmu/zap.py\n@@ -1 +1 @@\n-no such line\n+b\n",
+         "p.diff:3: the hunk does not fit mmu/zap.py"),
+        ("--- a/mmu/zap.py\n+++ b/mmu/zap.py\n@@ -1,9 +1 @@\n-a\n", "p.diff:3: the hunk is cut short"),
+        (diff("mmu/zap.py", "from __future__ import annotations", "def ("), "is no Python"),
+    ],
+)  # fmt: skip
+def test_bad_patches_are_refused_with_their_line(text: str, message: str, tmp_path: Path) -> None:
+    """A patch that is none, is not for these sources, or does not fit is refused in one line."""
+    patch = tmp_path / "p.diff"
+    patch.write_text(text)
+    code, error = run("unmap-tables", "--tiny", "--patch", str(patch))
+    assert code == 1
+    assert message in error
+    assert "\n" not in error
+
+
+def test_hunks_are_found_where_lines_moved(tmp_path: Path) -> None:
+    """A hunk whose line numbers are off is applied where its lines are."""
+    text = (SEED / "all.diff").read_text().replace("@@ -22,28 +22,32 @@", "@@ -52,28 +52,32 @@")
+    apply("p", read_patch("p", text), tmp_path)
+    fresh = tmp_path / "fresh"
+    apply("p", read_patch("p", (SEED / "all.diff").read_text()), fresh)
+    name = "mmu/policies/eager.py"
+    assert (tmp_path / name).read_text() == (fresh / name).read_text()
+
+
+def test_a_saved_schedule_is_followed_to_the_same_end(tmp_path: Path) -> None:
+    """--schedule takes the saved steps again, with the patch that they were found with, and prints the same table."""
+    file = tmp_path / "s.json"
+    patch = str(SEED / "without-hunk-4.diff")
+    code, first = run("fault-replaces-table", "--tiny", "--policy", "eager", "--behaviour", "5.17", "--patch", patch,
+                      "--save", str(file))  # fmt: skip
+    assert code == 2
+    code, again = run("--schedule", str(file))
+    assert code == 2
+    table = again[again.index("  # vCPU0") :].rstrip()
+    assert table in first
+    assert json.loads(run("--schedule", str(file), "--json")[1])["broken"] is True
+
+
+def test_a_schedule_of_other_sources_says_where_they_part(tmp_path: Path) -> None:
+    """A schedule that the sources do not follow any more is refused at the step where they differ."""
+    file = tmp_path / "s.json"
+    run("unmap-tables", "--tiny", "--policy", "rcu-literal", "--save", str(file))
+    data = json.loads(file.read_text())
+    data["policy"] = "eager"
+    file.write_text(json.dumps(data))
+    code, error = run("--schedule", str(file))
+    assert code == 1
+    assert ": step " in error
+    assert "not those of the schedule" in error
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"format": "shootdown schedule 1"}', "\x00"])
+def test_what_is_no_schedule_is_refused(text: str, tmp_path: Path) -> None:
+    """A file that --save did not write gets one line, not a traceback."""
+    file = tmp_path / "s.json"
+    file.write_text(text)
+    code, error = run("--schedule", str(file))
+    assert code == 1
+    assert str(file) in error
+
+
+LITMUS = """promise = "x"
+behaviours = ["6.12"]
+[geometry]
+levels = 2
+tables = 3
+vcpus = 1
+[start]
+map = [[0, 1]]
+[[vcpu]]
+gfns = [0]
+[[host]]
+name = "notifier"
+run = "unmap"
+start = 0
+end = 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("", "", ""),
+        ("levels = 2", "levels = 9", "t.toml:4: 'levels' must be 2 to 3"),
+        ("gfns = [0]", "gfns = [4]", "t.toml:10: 'gfns' must be gfns below 4"),
+        ('run = "unmap"', 'run = "unmop"', "t.toml:13: 'run' must be one of unmap"),
+        ("start = 0\n", "start = 0\nfoo = 1\n", "t.toml:15: unknown key 'foo'"),
+        ("tables = 3", "tables = '3'", "t.toml:5: 'tables' must be a whole number"),
+        ('"6.12"', '"7.0"', "t.toml:2: '7.0' in 'behaviours' is none of 5.17"),
+        ("end = 1", "end = 9", "t.toml:15: the range must lie within 0 to 4"),
+        ("map = [[0, 1]]", "map = [[0, 7]]", "t.toml:8: 'map' must hold pairs"),
+        ("[start]", "[start", "t.toml:7: "),
+        ('promise = "x"', "", "t.toml:1: 'promise' is missing"),
+    ],
+)
+def test_errors_in_litmus_files_name_the_line(old: str, new: str, message: str, tmp_path: Path) -> None:
+    """A litmus file of one's own is checked; a wrong one is refused in one line with its place."""
+    file = tmp_path / "t.toml"
+    file.write_text(LITMUS.replace(old, new) if old else LITMUS)
+    code, text = run(str(file), "--policy", "rcu")
+    assert (code == 0) == (not message)
+    assert message in text
+
+
+def test_an_unknown_name_is_refused() -> None:
+    """A name that is no test gets advice."""
+    code, error = run("no-such-test")
+    assert code == 1
+    assert "--list" in error
+
+
+def test_a_budget_that_runs_out_is_no_verdict() -> None:
+    """Too few states: undetermined, exit code 3, and never 'holds'."""
+    code, text = run("unmap-tables", "--policy", "rcu", "--max-states", "2000", "--json")
+    assert code == 3
+    assert json.loads(text)["tests"][0]["verdict"] == "undetermined"
+
+
+def test_a_test_that_exercises_nothing_is_no_verdict(tmp_path: Path) -> None:
+    """A test whose functions never run is not said to hold."""
+    file = tmp_path / "t.toml"
+    file.write_text('exercises = ["zap_root"]\n' + LITMUS)
+    code, text = run(str(file), "--policy", "rcu", "--json")
+    assert code == 3
+    assert json.loads(text)["tests"][0]["verdict"] == "not exercised"
+
+
+def test_the_suite_can_be_listed() -> None:
+    """--list names every test with its promise, and checks nothing."""
+    code, text = run("--list")
+    assert code == 0
+    assert "unmap-tables\n    Once a notifier's start has returned" in text

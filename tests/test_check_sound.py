@@ -88,7 +88,7 @@ def without(large: Any, found: list[Any]) -> list[Any]:
 
 ALL = cases(LARGE)
 SMALL = without(LARGE, cases())
-SECONDS = ("collapse-promote", "nx-recovery-yield", "unmap-yield-tables", "zap-all-fast")
+SECONDS = ("collapse-and-notifier", "collapse-promote", "nx-recovery-yield", "unmap-yield-tables", "zap-all-fast")
 DEEP = [c for c in without(LARGE, cases(SECONDS)) if c.values[:2] not in [(name, "list") for name in SECONDS]]
 """The same for explorations in which every fill and eviction is a step: SECONDS are slow then, so one policy does."""
 

@@ -229,8 +229,8 @@ there:
     fi;
     d_step { rcu_unlock(ZAPPER) };
 #endif
-    readers--;
     d_step {                /* from here on no vCPU may hold a translation that memory does not give */
+        readers--;
         if :: (held[0] & HELD_LEAF) && !LEAF_GIVEN -> holds_stale[0] = 1 :: else fi;
         if :: (held[1] & HELD_LEAF) && !LEAF_GIVEN -> holds_stale[1] = 1 :: else fi;
         check()

@@ -88,8 +88,11 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
         start.words[(words.HOST_PFN, gfn)] = HOST_PFN_FIRST + gfn
         start.words[(words.HOST_LEVEL, gfn)] = levels[gfn]
     roots: dict[int, int] = {}
-    for as_id in sorted({entry.get("as_id", 0) for entry in vcpus}):
-        roots[as_id] = start.add_root(as_id, sum(entry.get("as_id", 0) == as_id for entry in vcpus))
+    users = [entry.get("as_id", 0) for entry in vcpus]
+    # Who maps a page ahead stands for one more vCPU on the same root, whose guest is left out.
+    users += [users[entry.get("vcpu", 0)] for entry in test.host if entry["run"] == "prefault"]
+    for as_id in sorted(set(users)):
+        roots[as_id] = start.add_root(as_id, users.count(as_id))
     for as_id, root in roots.items():
         for gfn, level in (*test.mapped, *(test.mapped_as0 if as_id == 0 else ())):
             start.map(root, gfn, level, levels[gfn])

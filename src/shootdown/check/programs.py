@@ -53,7 +53,7 @@ def recover_nx(lib: Any, kvm: Any, tables: int) -> None:
 
 
 def prefault(lib: Any, kvm: Any, number: int, gfn: int, execute: bool) -> None:
-    """Somebody maps a page for a vCPU ahead of its fault (KVM_PRE_FAULT_MEMORY, asynchronous page faults)."""
+    """A page is mapped ahead of its fault, as by KVM_PRE_FAULT_MEMORY: the fault of one more vCPU on the same root."""
     lib.fault.page_fault(kvm, number, gfn, execute)
 
 

@@ -199,7 +199,7 @@ def _memory() -> str:
 
 
 SHORT = {"undetermined": "unknown", "not exercised": "idle"}
-HEADING = f"{'test':22} {'policy':14} as of {'verdict':8} {'states':>8} {'steps':>8} deep    s"
+HEADING = f"{'test':22} {'policy':14} as of {'verdict':8} {'states':>7} {'steps':>7} depth     s"
 
 
 def _line(verdict: Verdict, heading: bool) -> str:
@@ -207,13 +207,13 @@ def _line(verdict: Verdict, heading: bool) -> str:
     word = SHORT.get(verdict.word, verdict.word) + ("" if verdict.word == verdict.expected else "!")
     line = (
         f"{verdict.test.name:22} {verdict.policy:14} {verdict.behaviour:5} {word:8} "
-        f"{_short(result.states):>8} {_short(result.transitions):>8} {result.depth:4} {result.seconds:4.1f}"
+        f"{_short(result.states):>7} {_short(result.transitions):>7} {result.depth:5} {result.seconds:5.1f}"
     )
     return f"{HEADING}\n{line}" if heading else line
 
 
 def _short(count: int) -> str:
-    """A count in at most eight characters."""
+    """A count in at most seven characters, below a thousand million."""
     return number(count) if count < 10**6 else f"{count / 1e6:,.1f} M"
 
 

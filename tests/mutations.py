@@ -127,11 +127,6 @@ MUTATIONS = (
         "collapse-and-notifier", REVOKED, behaviour="6.12",
     ),
     Mutation(
-        "frozen entries of a removed table are taken over",
-        (("mmu/change.py", "        if old != kvm.frozen:\n            return old\n", "        return old\n"),),
-        "nested-collapses", steps.LEAK,
-    ),
-    Mutation(
         "free through RCU",
         (("mmu/policies/rcu.py", "kvm.m.call_rcu(table)", "kvm.m.free_table(table)"),),
         "unmap-tables", FREED,

@@ -24,7 +24,7 @@ from ..errors import InputError
 from ..mmu.behaviour import BEHAVIOURS
 from ..mmu.policies.registry import POLICIES
 from .progress import clear
-from .report import dump, number, wrap
+from .report import count, dump, number, wrap
 
 FINE, REFUTED_CODE, UNDETERMINED_CODE = 0, 2, 3
 
@@ -60,12 +60,11 @@ class Patch:
 @click.option("--schedule", "schedule_file", metavar="FILE", help="Follow a saved schedule again, step by step.")
 @click.option("--max-states", default=50_000_000, show_default=True, type=click.IntRange(1), help="Budget a test.")
 @click.option("--max-seconds", default=600.0, show_default=True, type=click.FloatRange(0, min_open=True))
-@click.option("--require-complete", is_flag=True, help="Exit with 3 unless every verdict is without bounds.")
 @click.option("--list", "list_", is_flag=True, help="Name the tests and their promises, and check nothing.")
 @click.option("--json", "as_json", is_flag=True, help="JSON (docs/json.md).")
 def command(
     names: tuple[str, ...], policies: tuple[str, ...], behaviour: str | None, patch_file: str | None, tiny: bool,
-    save_file: str | None, schedule_file: str | None, max_states: int, max_seconds: float, require_complete: bool,
+    save_file: str | None, schedule_file: str | None, max_states: int, max_seconds: float,
     list_: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Is every promise kept, whatever the order of steps?
@@ -248,7 +247,7 @@ def _print_end(
         names = ", ".join(f"{v.test.name} under {v.policy} ({v.word})" for v in unexpected)
         texts = [f"{len(unexpected)} of {len(verdicts)} verdicts are not as expected: {names}."]
     elif not texts:
-        texts = [f"{len(verdicts)} verdicts, all as expected."]
+        texts = [f"{count(len(verdicts), 'verdict')}, all as expected."]
     for text in texts:
         print("\n".join(wrap(text)))
 

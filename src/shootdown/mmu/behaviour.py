@@ -17,8 +17,8 @@ class Behaviour:
                           5.17; else it zaps leaves only (cf3e26427c08 and f47e5bbbc92f, in 5.18)
     flush_then_remove     the atomic zap flushes and releases the entry before it tears the table down (aca48556c592,
                           in 6.10); else it tears down first
-    flush_invalid_roots   a zap of leaves in an invalid root owes a flush as well (6.1); else it does not, since no vCPU
-                          can use that root any more (6.12)
+    flush_invalid_roots   zaps of leaves treat an invalid root as any other: ``kvm_zap_gfn_range`` visits it, and owes
+                          a flush for it (6.1); else neither, since no vCPU can use that root any more (6.12)
     split_in_fault        a fault splits a huge page that is in its way (read in 6.12), else it zaps it (read in 6.1)
     promote               huge pages are rebuilt in place (13e2e4f62a4b, in 6.13); else the table is zapped and a fault
                           maps the huge page

@@ -81,7 +81,7 @@ def kvm_zap_gfn_range(kvm: Kvm, start: i64, end: i64) -> None:
     """
     kvm.m.write_lock()
     invalidate_begin(kvm, start, end)
-    flush = zap_range(kvm, ANY_AS, start, end, not kvm.behaviour.range_zap_tables, True)
+    flush = zap_range(kvm, ANY_AS, start, end, not kvm.behaviour.flush_invalid_roots, True)
     if flush:
         flush_remote_tlbs_range(kvm, start, end - start)
     invalidate_end(kvm)

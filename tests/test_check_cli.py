@@ -110,6 +110,67 @@ def test_a_hunk_that_no_test_runs_is_named(tmp_path: Path) -> None:
     assert "not exercised: mmu/huge_pages.py:" in text
 
 
+CALL = "        kvm.m.call_rcu(table)"
+BAD_CODE = {
+    "        kvm.m.call_rcuu(table)": "rcu.py:36: AttributeError",
+    "        while True:\n            pass": "a loop without an access",
+    "        self.n = getattr(self, 'n', 0) + 1\n        if self.n % 2:\n            kvm.m.read(0)\n" + CALL:
+        "the code does not repeat itself",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("new", BAD_CODE)
+def test_code_that_cannot_be_checked_is_refused(new: str, tmp_path: Path) -> None:
+    """Code of a patch that fails, hangs, or keeps state where the checker cannot see it gets one line, no verdict."""
+    patch = tmp_path / "p.diff"
+    patch.write_text(diff("mmu/policies/rcu.py", CALL, new))
+    code, error = run("unmap-tables", "--tiny", "--policy", "rcu", "--patch", str(patch))
+    assert code == 1
+    assert BAD_CODE[new] in error
+    assert "\n" not in error
+
+
+def test_a_task_that_never_ends_is_no_verdict(tmp_path: Path) -> None:
+    """A task that goes on for ever has exercised nothing that comes after: it is not said to hold."""
+    patch = tmp_path / "p.diff"
+    patch.write_text(diff("mmu/policies/rcu.py", CALL, "        while True:\n            kvm.m.read(0)"))
+    code, text = run("unmap-tables", "--tiny", "--policy", "rcu", "--patch", str(patch))
+    assert code == 3
+    assert "notifier never comes to an end" in text
+
+
+def test_a_deadlock_that_a_patch_brings_is_refuted(tmp_path: Path) -> None:
+    """Gluing steps hides deadlocks, so a patch is searched without as well."""
+    patch = tmp_path / "p.diff"
+    old = "        m.send_ipi(kicked[i])"
+    patch.write_text(diff("mmu/requests.py", old, old + "\n        m.read_lock()"))
+    code, text = run("unmap-tables", "--tiny", "--policy", "rcu", "--patch", str(patch))
+    assert code == 2
+    assert "taken twice" in text
+    old = "    m.store(VCPU_MODE, vcpu, OUTSIDE_GUEST_MODE)"
+    patch.write_text(
+        diff("mmu/vcpu.py", old, "    if gfn != NO_FAULT:\n        page_fault(kvm, vcpu, gfn, False)\n" + old)
+    )
+    code, text = run("unmap-tables", "--tiny", "--policy", "rcu", "--patch", str(patch))
+    assert code == 2
+    assert "a deadlock" in text
+
+
+def test_a_hunk_of_comments_needs_no_run(tmp_path: Path) -> None:
+    """A hunk without statements changes nothing that a test could run."""
+    patch = tmp_path / "p.diff"
+    line = "from __future__ import annotations"
+    patch.write_text(diff("mmu/huge_pages.py", line, "# Some words.\n" + line))
+    assert run("unmap-tables", "--tiny", "--policy", "rcu", "--patch", str(patch))[0] == 0
+
+
+def test_a_schedule_file_needs_no_other_words(tmp_path: Path) -> None:
+    """--schedule with a test, a policy or a patch is refused: the file holds its own."""
+    code, error = run("unmap-tables", "--schedule", str(tmp_path / "s.json"))
+    assert code == 1
+    assert "--json only" in error
+
+
 def test_a_patch_may_come_in_a_mail(tmp_path: Path) -> None:
     """What surrounds the diff in a mail does not matter."""
     patch = tmp_path / "p.mbox"
@@ -223,6 +284,8 @@ end = 1
         ("end = 1", "end = 9", "t.toml:15: the range must lie within 0 to 4"),
         ("map = [[0, 1]]", "map = [[0, 7]]", "t.toml:8: 'map' must hold pairs"),
         ("[start]", "[start", "t.toml:7: "),
+        ("tables = 3", "tables = 1", "the start takes 2 tables, and there are 1"),
+        ("end = 1\n", "end = 1\nrefill = 0\n", "t.toml:16: 'refill' must be -1"),
         ('promise = "x"', "", "t.toml:1: 'promise' is missing"),
     ],
 )

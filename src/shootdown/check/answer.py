@@ -25,14 +25,16 @@ def answer(verdicts: list[Verdict]) -> list[str]:
     found = [QUESTION]
     rcu = by_policy["rcu"]
     if all(verdict.word == HOLDS for verdict in rcu):
-        found.append(f"Yes: rcu keeps every promise, in all {len(rcu)} tests and under every interleaving.")
+        found.append(
+            f"Yes: rcu keeps every promise, in all {len(rcu)} tests and under every interleaving (tables of 2 entries)."
+        )
     else:
         found.append(f"No: rcu is not shown to keep {_names([v for v in rcu if v.word != HOLDS])}.")
     literal = [verdict for verdict in by_policy["rcu-literal"] if verdict.word == REFUTED]
     if literal:
         lacks = [text for function, text in LACKS.items() if any(_runs(verdict, function) for verdict in literal)]
         found.append(f"The mail's four hunks alone are not enough: refuted in {_names(literal)}.")
-        found.append(f"They lack {' and '.join(lacks)}.")
+        found.append(f"They lack {' and '.join(lacks)}, which the mail leaves out.")
     for policy, mine in by_policy.items():
         if policy in ("rcu", "rcu-literal"):
             continue

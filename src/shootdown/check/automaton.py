@@ -13,10 +13,15 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+from ..errors import InputError
 from . import steps
 from .frames import Unkeyed, key_of
-from .machine import Access, Stop
+from .machine import Access, Astray, Stop
 from .setting import Program, Setting
+from .source import place_of
+
+LINES_MAX = 200_000
+"""Lines of a watched file that one run may take; a run from one access to the next takes some hundred."""
 
 
 @dataclass
@@ -25,6 +30,7 @@ class Node:
 
     program   its number
     record    results that lead there from the program's (last) start, one way of many
+    trail     the accesses that gave them
     access    what comes next
     held      locks at that moment
     stack     (file, function, line) of the MMU's frames, innermost first
@@ -33,6 +39,7 @@ class Node:
 
     program: int
     record: tuple[Any, ...]
+    trail: tuple[Access, ...]
     access: Access
     held: Hashable
     stack: tuple[tuple[str, str, int], ...]
@@ -56,6 +63,7 @@ class Automata:
         self.histories: Counter[str] = Counter()
         """Nodes that fell back to their history, by the function that made it necessary."""
         self.runs = 0
+        self.lines_left = 0
 
     def start(self, program: int) -> int:
         """The first node of a program."""
@@ -64,14 +72,15 @@ class Automata:
     def after(self, node: int, result: Any) -> int:
         """The node that follows when the access of ``node`` gave ``result``."""
         at = self.nodes[node]
-        return self._node(at.program, [*at.record, result])
+        return self._node(at.program, [*at.record, result], (*at.trail, at.access))
 
-    def _node(self, number: int, record: list[Any]) -> int:
+    def _node(self, number: int, record: list[Any], expected: tuple[Access, ...] | None = None) -> int:
         program, machine = self.setting.programs[number], self.setting.machine
         bug = ""
         while True:
             self.runs += 1
-            machine.start(record)
+            machine.start(record, expected)
+            self.lines_left = LINES_MAX
             if self.watch:
                 sys.settrace(self._trace)
             try:
@@ -84,9 +93,17 @@ class Automata:
                 access, bug = Access(steps.BUG), f"{error}"
                 machine.frame = _deepest(error.__traceback__)
                 break
+            except Astray:
+                raise InputError(
+                    f"{program.name}: the code does not repeat itself; shared state belongs into the machine's words"
+                ) from None
+            except InputError:
+                raise
             except RecursionError:
                 access, bug = Access(steps.BUG), "endless recursion"
                 break
+            except Exception as error:
+                raise InputError(f"{place_of(error)}: {type(error).__name__}: {error}") from None
             finally:
                 if self.watch:
                     sys.settrace(None)
@@ -94,20 +111,23 @@ class Automata:
                 access = Access(steps.END)
                 machine.frame = None
                 break
-            record = []
+            record, expected = [], None
         key = self._key(number, record, access, bug)
         found = self.numbers.get(key)
         if found is not None:
             return found
         held = machine.held.key()
         self.numbers[key] = len(self.nodes)
-        self.nodes.append(Node(number, tuple(record), access, held, _stack(machine.frame), bug))
+        self.nodes.append(Node(number, tuple(record), tuple(machine.trail), access, held, _stack(machine.frame), bug))
         machine.frame = None
         return len(self.nodes) - 1
 
     def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
         if frame.f_code.co_filename not in self.watch:
             return None
+        self.lines_left -= 1
+        if self.lines_left < 0:
+            raise InputError(f"{frame.f_code.co_filename}:{frame.f_lineno}: a loop without an access to shared memory")
         self.lines.add((frame.f_code.co_filename, frame.f_lineno))
         return self._trace
 

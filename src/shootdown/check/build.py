@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from ..errors import InputError
 from ..machine import words
 from .litmus import Geometry, Litmus
 from .machine import CheckedMachine
@@ -98,6 +99,9 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
             start.map(root, gfn, level, levels[gfn])
     if test.nx:
         start.words[("list", words.NX_TABLES)] = start.nx
+
+    if start.used > geometry.tables:
+        raise InputError(f"{test.path}: the start takes {start.used} tables, and there are {geometry.tables}")
 
     programs = []
     for n, entry in enumerate(vcpus):

@@ -253,6 +253,8 @@ def _host(file: _File, found: list[dict[str, Any]], full: Geometry, span: int) -
             if key not in ("name", "run", *HOST[run][1]):
                 raise file.wrong("host", key, f"'{run}' takes no '{key}'", n)
         start, end = entry.get("start", 0), entry.get("end", span)
+        if not -1 <= entry.get("refill", -1) <= 1 << 20 or entry.get("refill", -1) in range(span):
+            raise file.wrong("host", "refill", f"'refill' must be -1, or {span} to {1 << 20}", n)
         if not 0 <= start < end <= span:
             raise file.wrong("host", "end", f"the range must lie within 0 to {span}", n)
         if not 0 <= entry.get("vcpu", 0) < full.vcpus or not 0 <= entry.get("gfn", 0) < span:

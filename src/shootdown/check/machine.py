@@ -8,7 +8,7 @@ of ``machine.interface.Machine``, and tests the declarations of ``machine.words`
 from __future__ import annotations
 
 import sys
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -19,6 +19,10 @@ from . import steps
 
 class Stop(BaseException):
     """The program reached an access that has no result yet."""
+
+
+class Astray(BaseException):
+    """The program does not repeat itself: with the same results it makes another access than it did."""
 
 
 @dataclass(frozen=True)
@@ -99,23 +103,30 @@ class CheckedMachine:
         self.bits = bits
         self.bug = bug
         self.record: list[Any] = []
+        self.expected: Sequence[Access] | None = None
+        self.trail: list[Access] = []
         self.position = 0
         self.held = Held()
         self.next: Access | None = None
         self.frame: FrameType | None = None
         self.dead = False
 
-    def start(self, record: list[Any]) -> None:
-        """Get ready to run a program with these results."""
-        self.record, self.position, self.held = record, 0, Held()
+    def start(self, record: list[Any], expected: Sequence[Access] | None = None) -> None:
+        """Get ready to run a program with these results, which were given to the accesses ``expected``, if known."""
+        self.record, self.expected, self.position, self.held = record, expected, 0, Held()
+        self.trail = []
         self.next, self.frame, self.dead = None, None, False
 
     def _take(self, access: Access) -> Any:
         if self.dead:
             raise Stop
         if self.position < len(self.record):
+            if self.expected is not None and access != self.expected[self.position]:
+                self.dead = True
+                raise Astray
             result = self.record[self.position]
             self.position += 1
+            self.trail.append(access)
             self._follow(access, result)
             return result
         self.dead = True

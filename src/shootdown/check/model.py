@@ -251,7 +251,7 @@ class Model:
                 entry[word, n] = self.sptes.setdefault(raw, len(self.sptes))
                 if raw & PRESENT:
                     # Leaves of the lowest level are leaves whatever bit 7 says; a table is never of level 0.
-                    leaf = bool(raw & LARGE) or not self._is_table(raw)
+                    leaf = bool(raw & LARGE) or not self.setting.is_table(raw)
                     what[word, n] = 1 if leaf else 2
                     if not leaf:
                         child[word, n] = spte_pfn(raw)
@@ -275,7 +275,7 @@ class Model:
             mask = 1 << n
             tag, first, pages = self.span(place)
             under[tag] |= mask
-            if self._is_table(raw):
+            if self.setting.is_table(raw):
                 at = place // entries
                 below = (at % prefixes) * entries + place % entries + 1
                 if below < prefixes:
@@ -308,9 +308,6 @@ class Model:
             (layout.TABLE_WORDS, len(owners)), (layout.MOVERS, int(self.movers)),
         ):  # fmt: skip
             p[name] = value
-
-    def _is_table(self, raw: int) -> bool:
-        return self.setting.is_table(raw)
 
     def span(self, place: int) -> tuple[int, int, int]:
         """Of a place: the root's table, the first gfn that an entry there covers, and how many."""
@@ -435,6 +432,10 @@ class Model:
         t.rows = packed(fresh.ravel())
         self._new_index(len(t.index))
         states.rebuild_index(t)
+
+    def release(self) -> None:
+        """Give up the states; what programs did stays."""
+        self.t = layout.Tables()
 
     # Reading states
 

@@ -95,6 +95,8 @@ def follow(data: dict[str, Any], name: str, source: Source) -> Schedule:
         test = read_litmus(file)
     try:
         geometry = Geometry(**data["geometry"])
+        if not data["steps"]:
+            raise ValueError
         taken = [(str(each["task"]), int(each["choice"]), list(each["accesses"])) for each in data["steps"]]
     except (TypeError, KeyError, ValueError):
         raise InputError(f"{name}: damaged: its geometry or steps are not as --save writes them") from None

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+from ..errors import InputError
+
 PACKAGE = Path(__file__).resolve().parent.parent
 PARTS = ("machine", "mmu")
 
@@ -52,10 +54,25 @@ class Source(importlib.abc.MetaPathFinder):
 
     def module(self, name: str) -> ModuleType:
         """The copy of a module, such as ``mmu.zap``."""
-        return importlib.import_module(f"{self.name}.{name}")
+        try:
+            return importlib.import_module(f"{self.name}.{name}")
+        except Exception as error:
+            raise InputError(f"{place_of(error)}: {type(error).__name__}: {error}") from None
 
     def close(self) -> None:
         """Forget the copy."""
         sys.meta_path.remove(self)
         for name in [name for name in sys.modules if name.split(".")[0] == self.name]:
             del sys.modules[name]
+
+
+def place_of(error: BaseException) -> str:
+    """File and line of the MMU's sources where an error rose, as ``mmu/zap.py:33``."""
+    place, trace = "mmu", error.__traceback__
+    while trace is not None:
+        path = Path(trace.tb_frame.f_code.co_filename)
+        parts = [n for n, part in enumerate(path.parts) if part in PARTS]
+        if parts and "check" not in path.parts:
+            place = f"{'/'.join(path.parts[parts[-1] :])}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place

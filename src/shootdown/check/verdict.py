@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..mmu.behaviour import BEHAVIOURS
 from ..mmu.policies.registry import POLICIES
+from . import steps
 from .build import build
 from .litmus import Geometry, Litmus
 from .model import Model
@@ -13,6 +14,10 @@ from .search import Progress, Result, search
 from .source import Source
 
 HOLDS, REFUTED, UNDETERMINED, NOT_EXERCISED = "holds", "refuted", "undetermined", "not exercised"
+
+
+FINE_STATES, FINE_SECONDS = 500_000, 20.0
+"""Of the second search that a patch gets, without gluing, in the tiny geometry; it looks for deadlocks."""
 
 
 @dataclass
@@ -69,8 +74,18 @@ def check(
     else:
         ran = {function for node in model.automata.nodes for _, function, _ in node.stack}
         missing = [name for name in test.exercises if name not in ran]
+        ended = {node.program for node in model.automata.nodes if node.access.step == steps.END}
+        endless = [p.name for n, p in enumerate(model.setting.programs) if not p.again and n not in ended]
         if missing:
             word, reason = NOT_EXERCISED, f"{', '.join(missing)} never ran"
+        elif endless:
+            word, reason = NOT_EXERCISED, f"{', '.join(endless)} never comes to an end"
+        elif watch:
+            # Gluing steps hides deadlocks; a patch may have brought some.
+            fine = Model(build(test, test.tiny, policy, behaviour, source), movers=False, watch=watch)
+            found = search(fine, FINE_STATES, FINE_SECONDS)
+            if found.broken:
+                word, model, result, geometry = REFUTED, fine, found, test.tiny
     return Verdict(test, policy, behaviour, geometry, word, reason, result, model)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from ..check.answer import answer
-from ..check.litmus import Litmus, read_litmus, suite
+from ..check.litmus import SUITE, Litmus, read_litmus, suite
 from ..check.patch import PATCH_MAX, Hunk, apply, read_patch
 from ..check.schedule import Schedule, schedule_of, table
 from ..check.schedule_file import follow, read, save
@@ -47,7 +47,12 @@ class Patch:
         """Hunks that change code which no test ran."""
         ran = {line for verdict in verdicts for line in verdict.model.automata.lines}
         folder = self.source.folder
-        return [hunk for hunk in self.hunks if not any((str(folder / hunk.file), line) in ran for line in hunk.lines)]
+        # A hunk without statements changes comments only.
+        return [
+            hunk
+            for hunk in self.hunks
+            if hunk.lines and not any((str(folder / hunk.file), line) in ran for line in hunk.lines)
+        ]
 
 
 @click.command("check")
@@ -81,6 +86,8 @@ def command(
     2 refuted, 3 undetermined or not exercised, 130 interrupted.
     """
     if schedule_file:
+        if names or policies or behaviour or patch_file or tiny or save_file:
+            raise InputError("--schedule goes with --json only: the file holds its test, policy and patch")
         return _follow(schedule_file, as_json)
     tests = _tests(names, behaviour)
     if list_:
@@ -101,6 +108,8 @@ def command(
             if not as_json:
                 print(_line(verdict, heading=not verdicts), flush=True)
             verdicts.append(verdict)
+            if verdict.word != REFUTED:
+                verdict.model.release()
             if verdict.word == REFUTED and (names or patch) and (names or verdict.expected != REFUTED):
                 schedules.append(schedule_of(verdict, source))
         if not verdicts:
@@ -255,9 +264,10 @@ def _print_end(
 def _how_to_replay(schedule: Schedule, patch: str | None, saved: str | None) -> list[str]:
     if saved:
         return [f"Replay: shootdown check --schedule {saved}"]
-    extra = f" --patch {patch}" if patch else ""
+    extra = (" --tiny" if schedule.geometry != schedule.test.full else "") + (f" --patch {patch}" if patch else "")
+    name = schedule.test.name if Path(schedule.test.path).parent == SUITE else schedule.test.path
     return wrap(
-        f"Replay: shootdown check {schedule.test.name} --policy {schedule.policy} --behaviour {schedule.behaviour}"
+        f"Replay: shootdown check {name} --policy {schedule.policy} --behaviour {schedule.behaviour}"
         f"{extra} --save FILE, then shootdown check --schedule FILE", "    ", "",
     )  # fmt: skip
 

@@ -39,7 +39,6 @@ LEVELS: Final = 6
 PREFIXES: Final = 7
 VALUES: Final = 8
 SPTES: Final = 9
-PFNS: Final = 10
 F_READERS: Final = 11
 F_WRITER: Final = 12
 F_WAITING: Final = 13

@@ -64,8 +64,6 @@ class Model:
         self.sptes: dict[int, int] = {}
         self.held: list[tuple[int, int]] = []
         """Entries that hardware was seen to hold, (place, SPTE), by bit."""
-        self.held_bits: dict[tuple[int, int], int] = {}
-        self.edges: dict[tuple[int, int], int] = {}
         self.local: list[int] = []
         self.by_program: list[list[int]] = [[] for _ in setting.programs]
         self.node_room: list[int] = []
@@ -234,7 +232,6 @@ class Model:
             raise TooLarge(f"a vCPU may hold more than {HELD_BITS} translations")
         raw = next(raw for raw, number in self.sptes.items() if number == spte)
         self.held.append((place, raw))
-        self.held_bits[(place, raw)] = bit
         self.changed = True
 
     def _tabulate(self) -> None:

@@ -9,6 +9,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..mmu.spte import spte_pfn
 from . import layout, steps
 from .build import build
 from .litmus import Geometry, Litmus
@@ -28,7 +29,7 @@ FINE_STATES = 5_000_000
 class Schedule:
     """A way to a broken promise.
 
-    steps    (program, choice) of each step
+    path     (state before, program, choice, state after) of each step
     broken   what broke (steps.py), and ``state`` where, in ``model``
     """
 
@@ -50,11 +51,12 @@ def schedule_of(verdict: Verdict, source: Source) -> Schedule:
     without; where that takes too many states, the glued schedule stands.
     """
     model, result = verdict.model, verdict.result
-    setting = build(verdict.test, verdict.geometry, verdict.policy, verdict.behaviour, source)
-    fine = Model(setting, movers=False)
-    found = search(fine, FINE_STATES)
-    if found.broken:
-        model, result = fine, found
+    if model.movers:
+        setting = build(verdict.test, verdict.geometry, verdict.policy, verdict.behaviour, source)
+        fine = Model(setting, movers=False)
+        found = search(fine, FINE_STATES)
+        if found.broken:
+            model, result = fine, found
     return Schedule(
         verdict.test, verdict.policy, verdict.behaviour, verdict.geometry, model, path(model, result.state),
         result.broken, result.state, result.program,
@@ -168,9 +170,7 @@ def places_at_start(model: Model) -> dict[int, tuple[int, int]]:
         for index in range(model.entries):
             raw = model.setting.words.get(table_ * model.entries + index)
             if isinstance(raw, int) and model.setting.is_table(raw):
-                todo.append(
-                    ((raw & 0x000F_FFFF_FFFF_F000) >> 12, gfn + index * model.entries ** (level - 1), level - 1)
-                )
+                todo.append((int(spte_pfn(raw)), gfn + index * model.entries ** (level - 1), level - 1))
     return found
 
 
@@ -181,5 +181,5 @@ def link(model: Model, event: Event, places: dict[int, tuple[int, int]]) -> None
         place = places.get(at // model.entries)
         if place is not None:
             gfn, level = place
-            below = (event.after & 0x000F_FFFF_FFFF_F000) >> 12
+            below = int(spte_pfn(event.after))
             places[below] = (gfn + at % model.entries * model.entries ** (level - 1), level - 1)

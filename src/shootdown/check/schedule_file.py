@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..mmu.behaviour import BEHAVIOURS
 from ..mmu.policies.registry import POLICIES
 from .build import build
-from .litmus import Geometry, read_litmus
+from .litmus import Geometry, Litmus, read_litmus
 from .model import Model, Restart
 from .replay import events_of
 from .schedule import Schedule, link, places_at_start
@@ -110,10 +110,10 @@ def follow(data: dict[str, Any], name: str, source: Source) -> Schedule:
 
 def _follow(
     model: Model,
-    test: Any,
+    test: Litmus,
     geometry: Geometry,
     data: dict[str, Any],
-    taken: list[tuple[str, int, list[str]]],
+    taken: list[Taken],
     name: str,
 ) -> Schedule:
     names = [program.name for program in model.setting.programs]
@@ -125,9 +125,7 @@ def _follow(
         program = names.index(task)
         after, broken = step(model, state, program, choice)
         if after < 0:
-            raise InputError(
-                f"{name}: step {number}: {task} cannot go on here; the sources are not those of the schedule"
-            )
+            raise InputError(f"{name}: step {number}: {task} cannot go on here; {OTHER}")
         found.append((state, program, choice, after))
         now = []
         for event in events_of(model, found[-1:]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 import tempfile
 import time
@@ -201,8 +202,6 @@ def _progress(what: str) -> Any:
 
 
 def _memory() -> str:
-    import resource
-
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MB"
 
 

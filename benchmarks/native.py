@@ -30,6 +30,7 @@ import numpy as np
 from shootdown import build_info
 from shootdown.machine import words
 from shootdown.machine.native import NativeMachine
+from shootdown.mmu.access import FETCH
 from shootdown.mmu.behaviour import BEHAVIOURS
 from shootdown.mmu.huge_pages import disable_dirty_logging, recover_nx_huge_pages
 from shootdown.mmu.kvm import Kvm
@@ -59,8 +60,8 @@ class Vm:
         """Fault at the first ``number`` pages; the seconds that serving the faults took."""
         taken = 0.0
         for first in range(0, number, SLICE):
-            self.machine.vcpus.set_faults(0, range(first, min(first + SLICE, number)))
-            taken += seconds(partial(serve_faults, self.kvm, 0, 0, self.nx))
+            self.machine.vcpus.set_faults(0, range(first, min(first + SLICE, number)), FETCH if self.nx else 0)
+            taken += seconds(partial(serve_faults, self.kvm, 0, 0))
         return taken
 
     def allow_huge(self, number: int) -> None:
@@ -72,7 +73,7 @@ class Vm:
         """Zap everything, and have the vCPU let go of its root, which frees it."""
         zap_all_fast(self.kvm)
         self.machine.vcpus.set_faults(0, [])
-        serve_faults(self.kvm, 0, 0, False)
+        serve_faults(self.kvm, 0, 0)
 
 
 def seconds(work: Callable[[], object]) -> float:

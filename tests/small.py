@@ -42,7 +42,7 @@ def small(
 ) -> Setting:
     """A setting with two levels, perhaps a vCPU on root 0 that runs ``guest``, and tasks of the host."""
     machine = CheckedMachine(1, Bug)
-    programs = [Program("vCPU0", guest, (machine,), False, 0, (0,))] if guest else []
+    programs = [Program("vCPU0", guest, (machine,), False, 0, ((0, 0),))] if guest else []
     programs += [Program(f"task{n}", task, (machine,)) for n, task in enumerate(tasks)]
     start = {(VCPU_ROOT, 0): 0} if guest else {}
     return Setting(

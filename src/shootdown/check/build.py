@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..machine import words
+from ..mmu.access import FETCH
 from .litmus import Geometry, Litmus
 from .machine import CheckedMachine
 from .programs import HOST, vcpu
@@ -35,10 +36,10 @@ class Start:
         self.used += 1
         return self.used - 1
 
-    def add_root(self, as_id: int, users: int) -> int:
+    def add_root(self, role: int, users: int) -> int:
         """A root with a reference of each user and the MMU's own."""
         root = self.new_table()
-        self.words[(words.SP_AS, root)] = as_id
+        self.words[(words.SP_ROLE, root)] = role | self.levels << words.ROLE_LEVEL_SHIFT
         self.words[(words.ROOT_COUNT, root)] = 1 + users
         self.words[("list", words.ROOTS)] = (*self.words.get(("list", words.ROOTS), ()), root)
         return root
@@ -107,8 +108,9 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
     for n, entry in enumerate(vcpus):
         as_id = entry.get("as_id", 0)
         start.words[(words.VCPU_ROOT, n)] = roots[as_id]
-        operands = (lib, kvm, n, as_id, entry.get("execute", False))
-        programs.append(Program(f"vCPU{n}", vcpu, operands, True, n, tuple(entry["gfns"])))
+        code = FETCH if entry.get("execute") else 0
+        faults = tuple((gfn, code) for gfn in entry["gfns"])
+        programs.append(Program(f"vCPU{n}", vcpu, (lib, kvm, n, as_id), True, n, faults))
     promises: list[tuple[int, int]] = []
     for entry in test.host:
         first, last = entry.get("start", 0), entry.get("end", span)
@@ -139,4 +141,4 @@ def _operands(entry: dict[str, Any], first: int, last: int, promise: int) -> tup
         case "recover_nx":
             return (entry.get("tables", 1),)
         case _:
-            return entry.get("vcpu", 0), entry.get("gfn", 0), entry.get("execute", False)
+            return entry.get("vcpu", 0), entry.get("gfn", 0), FETCH if entry.get("execute") else 0

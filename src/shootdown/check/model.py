@@ -15,6 +15,7 @@ from mypy_extensions import i64
 from numpy.typing import NDArray
 
 from ..machine import words
+from ..mmu.access import NO_FAULT, fault_of
 from ..mmu.spte import LARGE, PRESENT, spte_pfn
 from . import layout, states, steps
 from .automaton import Automata
@@ -216,8 +217,7 @@ class Model:
             if written != raw:
                 write = self.value(word, written)
         elif step == steps.GUEST:
-            gfns = self.setting.programs[at.program].gfns
-            given = -1 if result == 0 else gfns[result - 1]
+            given = NO_FAULT if result == 0 else fault_of(*self.setting.programs[at.program].faults[result - 1])
         after = self.automata.after(node, given)
         self._local(after)
         t.seen, t.to, t.put = append(t.seen, result), append(t.to, after), append(t.put, write)
@@ -322,11 +322,11 @@ class Model:
 
     def _geometry(self) -> None:
         setting, t = self.setting, self.t
-        most = max((len(program.gfns) for program in setting.programs), default=0) + 1
+        most = max((len(program.faults) for program in setting.programs), default=0) + 1
         gfns = np.zeros((len(setting.programs), most), np.int64)
         for n, program in enumerate(setting.programs):
-            gfns[n, 0] = len(program.gfns)
-            gfns[n, 1 : 1 + len(program.gfns)] = program.gfns
+            gfns[n, 0] = len(program.faults)
+            gfns[n, 1 : 1 + len(program.faults)] = [gfn for gfn, _ in program.faults]
         t.gfns = packed(gfns.ravel())
         t.p[layout.GFNS_MAX] = most
         paths = np.zeros((self.entries**setting.levels, setting.levels + 1), np.int64)

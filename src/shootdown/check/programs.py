@@ -11,9 +11,9 @@ from typing import Any
 from ..machine import words
 
 
-def vcpu(lib: Any, kvm: Any, number: int, as_id: int, execute: bool) -> None:
+def vcpu(lib: Any, kvm: Any, number: int, role: int) -> None:
     """One round of a vCPU's thread: the guest touches any of its gfns, and its fault is served."""
-    lib.vcpu.vcpu_run(kvm, number, as_id, execute)
+    lib.vcpu.vcpu_run(kvm, number, role)
 
 
 def unmap(lib: Any, kvm: Any, start: int, end: int, pfns: tuple[int, ...], refill: int, may_block: bool) -> None:
@@ -52,9 +52,9 @@ def recover_nx(lib: Any, kvm: Any, tables: int) -> None:
     lib.huge_pages.recover_nx_huge_pages(kvm, tables)
 
 
-def prefault(lib: Any, kvm: Any, number: int, gfn: int, execute: bool) -> None:
+def prefault(lib: Any, kvm: Any, number: int, gfn: int, code: int) -> None:
     """A page is mapped ahead of its fault, as by KVM_PRE_FAULT_MEMORY: the fault of one more vCPU on the same root."""
-    lib.fault.page_fault(kvm, number, gfn, execute)
+    lib.fault.page_fault(kvm, number, gfn, code)
 
 
 HOST: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..machine import words
+from ..mmu.access import fault_of
 from ..mmu.spte import PRESENT, spte_pfn
 from . import steps
 from .machine import Access, Stop
@@ -115,7 +116,7 @@ class Reference:
     def results(self, access: Access, program: int) -> int:
         """In how many ways an access can go."""
         if access.step == steps.GUEST:
-            return 1 + len(self.setting.programs[program].gfns)
+            return 1 + len(self.setting.programs[program].faults)
         return access.number if access.step == steps.CHOOSE else int(access.step != steps.END)
 
     # Words
@@ -262,7 +263,7 @@ class Reference:
         """Let a program make its next access; False if it cannot."""
         at = self.places[world.places[program]]
         access = at.access
-        number, result, gfns = access.number, 0, self.setting.programs[program].gfns
+        number, result, faults = access.number, 0, self.setting.programs[program].faults
         match access.step:
             case steps.UPDATE | steps.STORE:
                 result = self._update(world, access)
@@ -297,8 +298,8 @@ class Reference:
                 if number in world.pending:
                     world.breaks(steps.DOUBLE_FREE)
                 self._free(world, number)
-            case steps.GUEST if not choice or self.faults(world, program, gfns[choice - 1]):
-                result = gfns[choice - 1] if choice else -1
+            case steps.GUEST if not choice or self.faults(world, program, faults[choice - 1][0]):
+                result = fault_of(*faults[choice - 1]) if choice else -1
             case steps.SEND_IPI:
                 world.ipi |= {number} & world.irq_off
             case steps.WAIT_IPI if number not in world.ipi:

@@ -17,7 +17,7 @@ class Program:
     run     the code, called with ``operands``
     again   call it again when it returns, for ever
     vcpu    number of the vCPU whose thread it is, -1 for a task of the host
-    gfns    gfns that its guest touches
+    faults  what its guest may do: gfn and error code (mmu/access.py)
     """
 
     name: str
@@ -25,7 +25,7 @@ class Program:
     operands: tuple[Any, ...]
     again: bool = False
     vcpu: int = -1
-    gfns: tuple[int, ...] = ()
+    faults: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass

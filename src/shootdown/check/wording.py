@@ -18,7 +18,7 @@ NAMES = {
     words.HOST_PFN: "host pfn of gfn {}", words.HOST_LEVEL: "host level of gfn {}",
     words.VCPU_MODE: "vCPU{}.mode", words.VCPU_REQUESTS: "vCPU{}.requests", words.VCPU_ROOT: "vCPU{}.root",
     words.SP_NX: "T{}.nx", words.SP_GFN: "T{}.gfn", words.SP_LEVEL: "T{}.level", words.SP_PARENT: "T{}.parent",
-    words.SP_AS: "T{}.as_id",
+    words.SP_ROLE: "T{}.role",
 }  # fmt: skip
 LISTS = {words.ROOTS: "roots", words.NX_TABLES: "NX list"}
 PLAIN = {
@@ -133,7 +133,7 @@ def access(event: Event, model: Model, places: dict[int, tuple[int, int]]) -> st
         case steps.GUEST:
             if event.result == 0:
                 return "guest: interrupted, exits"
-            gfn = model.setting.programs[event.program].gfns[event.result - 1]
+            gfn, _ = model.setting.programs[event.program].faults[event.result - 1]
             return f"guest: faults at gfn {gfn}, exits"
         case steps.SEND_IPI:
             return f"IPI to vCPU{at.number}"

@@ -152,6 +152,26 @@ class Machine:
         """Leave an RCU read section."""
         raise NotImplementedError
 
+    def slots_lock(self) -> None:
+        """Take slots_lock, a mutex."""
+        raise NotImplementedError
+
+    def slots_unlock(self) -> None:
+        """Drop slots_lock."""
+        raise NotImplementedError
+
+    def srcu_read_lock(self) -> None:
+        """Enter an SRCU read section, in which slots stay what they are."""
+        raise NotImplementedError
+
+    def srcu_read_unlock(self) -> None:
+        """Leave an SRCU read section."""
+        raise NotImplementedError
+
+    def synchronize_srcu(self) -> None:
+        """Wait until all who are in an SRCU read section now have left it."""
+        raise NotImplementedError
+
     # vCPUs
 
     def send_ipi(self, vcpu: i64) -> None:
@@ -175,5 +195,5 @@ class Machine:
         raise NotImplementedError
 
     def enter_guest(self, vcpu: i64) -> i64:
-        """Run the guest until it leaves; -1 for an interrupt, else the gfn at which it faulted."""
+        """Run the guest until it leaves; -1 for an interrupt, else its fault, ``gfn << 8 | code`` (mmu/access.py)."""
         raise NotImplementedError

@@ -14,69 +14,36 @@ from librt.vecs import append, vec
 from mypy_extensions import i64
 
 from .interface import Bug, Machine
+from .store import BY_MMU_LOCK, BY_PAGES_LOCK, GUARDED, WRITTEN_BY_MMU_LOCK, Store, no_kind
 from .tables import CHUNK_BITS, CHUNK_MASK, CHUNK_WORDS, TABLE_KINDS, Tables, new_chunk
 from .vcpus import Vcpus
-from .words import (
-    HOST_LEVEL,
-    HOST_PFN,
-    KIND_NAMES,
-    KINDS,
-    LIST_NAMES,
-    LISTS,
-    NO_TABLE,
-    OUTSIDE_GUEST_MODE,
-    PROTECTION,
-    UNDER_MMU_LOCK,
-    UNDER_PAGES_LOCK,
-    VCPU_MODE,
-    VCPU_REQUESTS,
-    VCPU_ROOT,
-    WRITTEN_UNDER_MMU_LOCK,
-)
+from .words import KIND_NAMES, KINDS, LIST_NAMES, LISTS, NO_TABLE, OUTSIDE_GUEST_MODE, VCPU_MODE
 
 TABLES_MAX: Final[i64] = 0xFF_FFFF_FFFF
 """The highest page frame that fits into the 40 bits of an SPTE: the limit on tables, unless a lower one is given."""
 
-OWNERS: Final = 8
-"""Owners of a word of the VM: 0, or a level."""
-
-FIRST_STATISTIC: Final = 17
-"""PAGES: from here on all kinds are statistics."""
-
-# How a kind of word is protected, as numbers: below GUARDED everybody may read it.
-UNGUARDED: Final = 0
-WRITTEN_BY_MMU_LOCK: Final = 1
-GUARDED: Final = 2
-BY_MMU_LOCK: Final = 2
-BY_PAGES_LOCK: Final = 3
-
 WRITER: Final = -1
 """mmu_lock is held for write; a positive number counts its readers."""
-
-
-GUARDS: Final = {
-    UNDER_MMU_LOCK: BY_MMU_LOCK,
-    UNDER_PAGES_LOCK: BY_PAGES_LOCK,
-    WRITTEN_UNDER_MMU_LOCK: WRITTEN_BY_MMU_LOCK,
-}
 
 
 @final
 class NativeMachine(Machine):
     """Flat memory, locks that are only checked, RCU without waiting, vCPUs that fault where they are told to.
 
-    The host maps gfn n to pfn n in 4K pages where HOST_PFN and HOST_LEVEL are not stored.
+    The host maps gfn n to pfn n in writable 4K pages where HOST_PFN, HOST_LEVEL and HOST_WRITABLE are not stored.
     ``tables`` tells how many tables are in use and how many wait for RCU, ``vcpus`` who was flushed and interrupted.
     """
 
-    def __init__(self, vcpus: i64 = 1, bits: i64 = 9, tables_max: i64 = TABLES_MAX, resched_every: i64 = 0) -> None:
+    def __init__(
+        self, vcpus: i64 = 1, bits: i64 = 9, tables_max: i64 = TABLES_MAX, resched_every: i64 = 0, slots: i64 = 0
+    ) -> None:
         """At most ``tables_max`` tables; ``need_resched`` says yes at every ``resched_every``-th call (0: never)."""
         super().__init__(bits)
         if bits < 1 or bits > CHUNK_BITS:
             raise ValueError(f"tables of 2**{bits} entries: use 1 to {CHUNK_BITS} bits")
-        if vcpus < 0 or tables_max < 0 or tables_max > TABLES_MAX or resched_every < 0:
+        if vcpus < 0 or tables_max < 0 or tables_max > TABLES_MAX or resched_every < 0 or slots < 0:
             raise ValueError(
-                f"{vcpus} vCPUs, {tables_max} tables, a reschedule every {resched_every} calls: "
+                f"{vcpus} vCPUs, {tables_max} tables, a reschedule every {resched_every} calls, {slots} slots: "
                 f"no number may be negative, and no more than {TABLES_MAX} tables have a number"
             )
         self.vcpus: Final = Vcpus(vcpus)
@@ -92,26 +59,13 @@ class NativeMachine(Machine):
         self._chunk_first = self._sptep_end
         self._chunk_end = self._sptep_end
 
-        # Words that belong to no table, by kind and owner: of each kind, how it is guarded and how many owners it has.
-        self._stride: Final[i64] = max(vcpus, OWNERS)
-        rules = vec[i64]()
-        for kind in range(KINDS):
-            owners: i64 = OWNERS
-            if kind < TABLE_KINDS or kind == HOST_PFN or kind == HOST_LEVEL:
-                owners = 0
-            elif kind == VCPU_MODE or kind == VCPU_REQUESTS or kind == VCPU_ROOT:
-                owners = vcpus
-            rules = append(append(rules, GUARDS.get(PROTECTION[kind], UNGUARDED)), owners)
-        self._rules: Final = rules
-        self._words: Final = vec[i64]([0] * (KINDS * self._stride))
-        for vcpu in range(vcpus):
-            self._words[VCPU_ROOT * self._stride + vcpu] = NO_TABLE
-        self._host_pfn: dict[int, int] = {}
-        self._host_level: dict[int, int] = {}
+        self._store: Final = Store(vcpus, slots)
 
         self._mmu_lock: i64 = 0
         self._pages_lock = False
+        self._slots_lock = False
         self._rcu_depth: i64 = 0
+        self._srcu_depth: i64 = 0
         self._resched_every = resched_every
         self._resched_calls: i64 = 0
 
@@ -211,8 +165,8 @@ class NativeMachine(Machine):
     def load(self, kind: i64, owner: i64) -> i64:
         """The value of a word, be it a statistic: 0 before it is stored, except for VCPU_ROOT (-1) and the host's."""
         if kind < 0 or kind >= KINDS:
-            self._no_kind(kind)
-        if self._rules[kind + kind] >= GUARDED:
+            no_kind(kind)
+        if self._store.guards[kind] >= GUARDED:
             self._check_read(kind)
         return self._get(kind, owner)
 
@@ -252,49 +206,21 @@ class NativeMachine(Machine):
 
     def count(self, kind: i64, owner: i64, number: i64) -> None:
         """Add to a statistic; ``load`` tells it."""
-        if kind < FIRST_STATISTIC or kind >= KINDS or owner < 0 or owner >= OWNERS:
-            self._no_statistic(kind, owner)
-        self._words[kind * self._stride + owner] += number
-
-    def _no_statistic(self, kind: i64, owner: i64) -> NoReturn:
-        if kind < 0 or kind >= KINDS:
-            self._no_kind(kind)
-        if kind < FIRST_STATISTIC:
-            raise Bug(f"{KIND_NAMES[kind]} is counted, but is no statistic")
-        self._no_owner(kind, owner)
+        self._store.count(kind, owner, number)
 
     def _get(self, kind: i64, owner: i64) -> i64:
-        if 0 <= owner < self._rules[kind + kind + 1]:
-            return self._words[kind * self._stride + owner]
         if kind < TABLE_KINDS:
             return self.tables.load(owner, kind)
-        if kind == HOST_PFN:
-            if not self._host_pfn:
-                return owner
-            return self._host_pfn.get(owner, owner)
-        if kind == HOST_LEVEL:
-            if not self._host_level:
-                return 1
-            return self._host_level.get(owner, 1)
-        self._no_owner(kind, owner)
+        return self._store.get(kind, owner)
 
     def _set(self, kind: i64, owner: i64, value: i64) -> None:
-        if 0 <= owner < self._rules[kind + kind + 1]:
-            self._words[kind * self._stride + owner] = value
-        elif kind < TABLE_KINDS:
+        if kind < TABLE_KINDS:
             self.tables.store(owner, kind, value)
-        elif kind == HOST_PFN:
-            self._host_pfn[owner] = value
-        elif kind == HOST_LEVEL:
-            self._host_level[owner] = value
         else:
-            self._no_owner(kind, owner)
-
-    def _no_owner(self, kind: i64, owner: i64) -> NoReturn:
-        raise Bug(f"{KIND_NAMES[kind]} has {self._rules[kind + kind + 1]} owners from 0 on, {owner} is none")
+            self._store.set(kind, owner, value)
 
     def _check_read(self, kind: i64) -> None:
-        if self._rules[kind + kind] == BY_PAGES_LOCK:
+        if self._store.guards[kind] == BY_PAGES_LOCK:
             if not self._pages_lock and self._mmu_lock != WRITER:
                 self._no_pages_lock(KIND_NAMES[kind], "read")
         elif self._mmu_lock == 0:
@@ -302,8 +228,8 @@ class NativeMachine(Machine):
 
     def _check_write(self, kind: i64) -> None:
         if kind < 0 or kind >= KINDS:
-            self._no_kind(kind)
-        guard = self._rules[kind + kind]
+            no_kind(kind)
+        guard = self._store.guards[kind]
         if guard == BY_PAGES_LOCK:
             if not self._pages_lock and self._mmu_lock != WRITER:
                 self._no_pages_lock(KIND_NAMES[kind], "written")
@@ -313,9 +239,6 @@ class NativeMachine(Machine):
 
     def _no_pages_lock(self, what: str, how: str) -> NoReturn:
         raise Bug(f"{what} is {how} without the pages lock or mmu_lock held for write")
-
-    def _no_kind(self, kind: i64) -> NoReturn:
-        raise Bug(f"no kind of word has the number {kind}")
 
     # Lists of tables
 
@@ -397,6 +320,37 @@ class NativeMachine(Machine):
         if self._rcu_depth == 0 and self.tables.pending != 0:
             self.tables.free_pending()
 
+    def slots_lock(self) -> None:
+        """Take slots_lock."""
+        if self._slots_lock:
+            raise Bug("slots_lock is taken while it is held")
+        if self._srcu_depth != 0:
+            raise Bug("slots_lock is taken inside an SRCU read section: whoever holds it may wait for that section")
+        if self._mmu_lock != 0 or self._pages_lock or self._rcu_depth != 0:
+            raise Bug("slots_lock is taken with a spinning lock held or inside an RCU read section")
+        self._slots_lock = True
+
+    def slots_unlock(self) -> None:
+        """Drop slots_lock."""
+        if not self._slots_lock:
+            raise Bug("slots_lock is dropped, but is not held")
+        self._slots_lock = False
+
+    def srcu_read_lock(self) -> None:
+        """Enter an SRCU read section, be it inside another."""
+        self._srcu_depth += 1
+
+    def srcu_read_unlock(self) -> None:
+        """Leave an SRCU read section."""
+        if self._srcu_depth == 0:
+            raise Bug("an SRCU read section is left, but none was entered")
+        self._srcu_depth -= 1
+
+    def synchronize_srcu(self) -> None:
+        """Nobody to wait for, unless it is the caller itself."""
+        if self._srcu_depth != 0:
+            raise Bug("synchronize_srcu is called inside an SRCU read section: it would wait for ever")
+
     # vCPUs
 
     def send_ipi(self, vcpu: i64) -> None:
@@ -422,7 +376,7 @@ class NativeMachine(Machine):
         self.vcpus.flush(vcpu)
 
     def enter_guest(self, vcpu: i64) -> i64:
-        """The gfn at which the guest was told to fault next; -1 if there is none left, or if an IPI waits."""
+        """The fault that the guest was told to have next; -1 if there is none left, or if an IPI waits."""
         if self._mmu_lock != 0 or self._pages_lock or self._rcu_depth != 0:
             raise Bug(f"vCPU {vcpu} enters the guest with a lock held or inside an RCU read section")
         return self.vcpus.enter(vcpu)

@@ -33,12 +33,16 @@ class Vcpus:
 
     # For tests and users
 
-    def set_faults(self, vcpu: i64, gfns: Iterable[int]) -> None:
-        """Say at which gfns the guest will fault, one each time it is entered; faults set before are forgotten."""
+    def set_faults(self, vcpu: i64, gfns: Iterable[int], code: i64 = 0) -> None:
+        """Say at which gfns the guest will fault, one each time it is entered; faults set before are forgotten.
+
+        ``code`` is the error code of them all (mmu/access.py).
+        """
         self._check(vcpu)
         faults = vec[i64]()
         for gfn in gfns:
-            faults = append(faults, gfn)
+            fault: i64 = gfn
+            faults = append(faults, fault << 8 | code)
         self._faults[vcpu] = faults
         self._taken[vcpu] = 0
 
@@ -83,7 +87,7 @@ class Vcpus:
         self._flushes[vcpu] += 1
 
     def enter(self, vcpu: i64) -> i64:
-        """The next fault; -1 if there is none left, or if an IPI waits, which is taken."""
+        """The next fault, with its code; -1 if there is none left, or if an IPI waits, which is taken."""
         self._check(vcpu)
         if self._ipi_waits[vcpu] != 0:
             self._ipi_waits[vcpu] = 0

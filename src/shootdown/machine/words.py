@@ -13,8 +13,8 @@ SP_GFN: Final = 0
 """First gfn that the table covers."""
 SP_LEVEL: Final = 1
 """Level of the table's entries, 1 to 5."""
-SP_AS: Final = 2
-"""Address space: 0, or 1 for system management mode."""
+SP_ROLE: Final = 2
+"""Of a root: its role, by the bits below; 0 of any other table."""
 SP_PARENT: Final = 3
 """Address of the entry that points to the table (``sp->ptep``)."""
 SP_NX: Final = 4
@@ -42,39 +42,72 @@ HOST_PFN: Final = 12
 """What the host maps there, -1 for nothing."""
 HOST_LEVEL: Final = 13
 """Level at which the host maps it."""
+HOST_WRITABLE: Final = 14
+"""1: the host may write it (``map_writable`` of a fault that only reads)."""
+
+# Of a memory slot, by its number (struct kvm_memory_slot); changed under slots_lock, read under SRCU.
+SLOT_BASE: Final = 15
+"""First gfn."""
+SLOT_PAGES: Final = 16
+"""How many gfns, 0 where there is no slot of that number."""
+SLOT_FLAGS: Final = 17
+"""The bits below."""
+SLOT_AS: Final = 18
+"""Address space that the slot belongs to."""
+SLOTS_GENERATION: Final = 19
+"""Counts updates of the slots; of the VM."""
+
+# Of dirty logging.
+DIRTY: Final = 20
+"""64 bits of a slot's dirty bitmap, by ``slot << 32 | word``."""
+RING_ENTRY: Final = 21
+"""``slot << 32 | offset`` of a page in a vCPU's dirty ring, by ``vcpu << 32 | index``."""
+RING_PUSHED: Final = 22
+"""Entries that were ever pushed, by vCPU (``dirty_index``)."""
+RING_RESET: Final = 23
+"""Entries that were ever reset, by vCPU (``reset_index``)."""
 
 # Of a vCPU.
-VCPU_MODE: Final = 14
+VCPU_MODE: Final = 24
 """One of the modes below (``vcpu->mode``)."""
-VCPU_REQUESTS: Final = 15
+VCPU_REQUESTS: Final = 25
 """Bits of the requests below (``vcpu->requests``)."""
-VCPU_ROOT: Final = 16
+VCPU_ROOT: Final = 26
 """Table of the root that the vCPU runs on, -1 for none (``vcpu->arch.mmu->root``)."""
 
 # Statistics of the VM.
-PAGES: Final = 17
+PAGES: Final = 27
 """Present leaves, by level as the owner's number (``stat.pages``)."""
-NX_SPLITS: Final = 18
+NX_SPLITS: Final = 28
 """``stat.nx_lpage_splits``."""
-TABLES: Final = 19
+TABLES: Final = 29
 """Linked tables, roots not counted (``tdp_mmu_pages``)."""
-FLUSH_REQUESTS: Final = 20
+FLUSH_REQUESTS: Final = 30
 """``stat.generic.remote_tlb_flush_requests``: calls."""
-FLUSHES: Final = 21
+FLUSHES: Final = 31
 """``stat.generic.remote_tlb_flush``: calls that interrupted a vCPU."""
-DIRTY_PFNS: Final = 22
+DIRTY_PFNS: Final = 32
 """Pages handed to the host as dirty (``kvm_set_pfn_dirty``)."""
-ACCESSED_PFNS: Final = 23
+ACCESSED_PFNS: Final = 33
 """Pages handed to the host as accessed (``kvm_set_pfn_accessed``)."""
+FAULTS: Final = 34
+"""Faults by result, as the owner's number (``pf_fixed``, ``pf_spurious``, ``pf_emulate``; mmu/fault.py)."""
+FAST_FAULTS: Final = 35
+"""``pf_fast``."""
+MMIO_SPTES: Final = 36
+"""``pf_mmio_spte_created``."""
 
-KINDS: Final = 24
+KINDS: Final = 37
 KIND_NAMES: Final = (
-    *("SP_GFN", "SP_LEVEL", "SP_AS", "SP_PARENT", "SP_NX"),
+    *("SP_GFN", "SP_LEVEL", "SP_ROLE", "SP_PARENT", "SP_NX"),
     *("ROOT_COUNT", "ROOT_INVALID", "ROOT_SCHEDULED"),
     *("INVALIDATE_SEQ", "INVALIDATE_IN_PROGRESS", "INVALIDATE_START", "INVALIDATE_END"),
-    *("HOST_PFN", "HOST_LEVEL"),
+    *("HOST_PFN", "HOST_LEVEL", "HOST_WRITABLE"),
+    *("SLOT_BASE", "SLOT_PAGES", "SLOT_FLAGS", "SLOT_AS", "SLOTS_GENERATION"),
+    *("DIRTY", "RING_ENTRY", "RING_PUSHED", "RING_RESET"),
     *("VCPU_MODE", "VCPU_REQUESTS", "VCPU_ROOT"),
     *("PAGES", "NX_SPLITS", "TABLES", "FLUSH_REQUESTS", "FLUSHES", "DIRTY_PFNS", "ACCESSED_PFNS"),
+    *("FAULTS", "FAST_FAULTS", "MMIO_SPTES"),
 )
 """The names above, by number, for messages."""
 
@@ -105,7 +138,7 @@ STATISTIC: Final = "statistic"
 PROTECTION: Final = {
     SP_GFN: CONSTANT,
     SP_LEVEL: CONSTANT,
-    SP_AS: CONSTANT,
+    SP_ROLE: CONSTANT,
     SP_PARENT: CONSTANT,
     SP_NX: UNDER_PAGES_LOCK,
     ROOT_COUNT: SHARED,
@@ -117,6 +150,16 @@ PROTECTION: Final = {
     INVALIDATE_END: UNDER_MMU_LOCK,
     HOST_PFN: SHARED,
     HOST_LEVEL: SHARED,
+    HOST_WRITABLE: SHARED,
+    SLOT_BASE: SHARED,
+    SLOT_PAGES: SHARED,
+    SLOT_FLAGS: SHARED,
+    SLOT_AS: SHARED,
+    SLOTS_GENERATION: SHARED,
+    DIRTY: SHARED,
+    RING_ENTRY: SHARED,
+    RING_PUSHED: SHARED,
+    RING_RESET: SHARED,
     VCPU_MODE: SHARED,
     VCPU_REQUESTS: SHARED,
     VCPU_ROOT: OWN,
@@ -127,7 +170,24 @@ PROTECTION: Final = {
     FLUSHES: STATISTIC,
     DIRTY_PFNS: STATISTIC,
     ACCESSED_PFNS: STATISTIC,
+    FAULTS: STATISTIC,
+    FAST_FAULTS: STATISTIC,
+    MMIO_SPTES: STATISTIC,
 }
+
+# Bits of a root's role; source: union kvm_mmu_page_role, arch/x86/include/asm/kvm_host.h.
+ROLE_SMM: Final = 1
+"""The address space of system management mode."""
+ROLE_GUEST_MODE: Final = 2
+"""For a nested guest without page tables of its own for it."""
+ROLE_LEVEL_SHIFT: Final = 4
+"""From here on the level of the entries in the root."""
+
+# Flags of a slot; source: include/uapi/linux/kvm.h, include/linux/kvm_host.h.
+LOG_DIRTY_PAGES: Final = 1
+READONLY: Final = 2
+SLOT_INVALID: Final = 4
+"""The slot is being deleted or moved: faults in it must retry."""
 
 # Modes of a vCPU; source: include/linux/kvm_host.h.
 OUTSIDE_GUEST_MODE: Final = 0

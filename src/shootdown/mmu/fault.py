@@ -28,10 +28,12 @@ from ..machine.words import (
     TABLES,
     VCPU_ROOT,
 )
+from .access import FETCH
 from .batch import Batch
 from .change import set_spte_atomic, zap_spte_atomic
 from .iter import TdpIter
 from .make_spte import make_leaf, make_nonleaf, make_split
+from .roots import root_level
 from .spte import PRESENT, is_table
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ FIXED: Final = 4
 SPURIOUS: Final = 5
 
 
-def page_fault(kvm: Kvm, vcpu: i64, gfn: i64, execute: bool) -> i64:
+def page_fault(kvm: Kvm, vcpu: i64, gfn: i64, code: i64) -> i64:
     """Serve a fault of a vCPU at ``gfn``; RETRY, FIXED or SPURIOUS. The guest tries again in any case.
 
     Locks: takes mmu_lock for read. TLB: see ``map_gfn``. Source: ``kvm_tdp_page_fault``, ``is_page_fault_stale``.
@@ -58,7 +60,7 @@ def page_fault(kvm: Kvm, vcpu: i64, gfn: i64, execute: bool) -> i64:
     if is_stale(kvm, root, gfn, seq):
         result: i64 = RETRY
     else:
-        result = map_gfn(kvm, root, gfn, pfn, level, execute)
+        result = map_gfn(kvm, root, gfn, pfn, level, code & FETCH != 0)
     m.read_unlock()
     return result
 
@@ -86,8 +88,9 @@ def map_gfn(kvm: Kvm, root: i64, gfn: i64, pfn: i64, host_level: i64, execute: b
     """
     batch = Batch()
     disallowed = kvm.nx_huge_pages and execute
+    top = root_level(kvm, root)
     kvm.m.rcu_read_lock()
-    it = TdpIter(kvm, root, kvm.root_level, 1, gfn)
+    it = TdpIter(kvm, root, top, 1, gfn)
     result: i64 = RETRY
     replaced = False
     if walk_down(kvm, batch, it, gfn, host_level, disallowed):

@@ -15,7 +15,7 @@ from .change import set_spte, set_spte_atomic, untrack_locked, zap_spte_atomic
 from .iter import TdpIter
 from .make_spte import make_huge, make_nonleaf
 from .resched import cond_resched
-from .roots import next_root
+from .roots import next_root, root_level
 from .spte import is_leaf, is_table, spte_pfn
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ def zap_collapsible(kvm: Kvm, root: i64, start: i64, end: i64) -> None:
     """
     batch = Batch()
     kvm.m.rcu_read_lock()
-    it = TdpIter(kvm, root, kvm.root_level, 2, start)
+    top = root_level(kvm, root)
+    it = TdpIter(kvm, root, top, 2, start)
     while it.valid and it.gfn < end:
         if not cond_resched(kvm, it, batch, True):
             while is_collapsible(kvm, it, start, end):
@@ -73,7 +74,8 @@ def recover_huge_pages(kvm: Kvm, root: i64, start: i64, end: i64) -> None:
     """
     batch = Batch()
     kvm.m.rcu_read_lock()
-    it = TdpIter(kvm, root, kvm.root_level, 2, start)
+    top = root_level(kvm, root)
+    it = TdpIter(kvm, root, top, 2, start)
     while it.valid and it.gfn < end:
         if not cond_resched(kvm, it, batch, True):
             while is_collapsible(kvm, it, start, end):

@@ -22,9 +22,12 @@ class Kvm:
     fmt            bits of its SPTEs: NPT or EPT
     behaviour      version of the kernel that it behaves as
     policy         how the removal of tables and translations is made visible to vCPUs
-    root_level     level of the entries in a root, 1 to 5
+    root_level     level of the entries in a root, 1 to 5, where a role does not say another
     vcpus          how many it has
-    nx_huge_pages  no huge page may be executable (the mitigation of CVE-2018-12207); every fault then executes
+    nx_huge_pages  no huge page may be executable (the mitigation of CVE-2018-12207)
+    slots          how many memory slots it may have; 0: all of its memory is one slot that never changes
+    pml            the CPU logs pages that the guest dirties (Intel's Page Modification Logging)
+    eager_split    huge pages are split when dirty logging begins, not when they are written (``eager_page_split``)
     """
 
     def __init__(
@@ -36,6 +39,9 @@ class Kvm:
         root_level: i64,
         vcpus: i64,
         nx_huge_pages: bool = False,
+        slots: i64 = 0,
+        pml: bool = False,
+        eager_split: bool = True,
     ) -> None:
         self.m = m
         self.fmt = fmt
@@ -44,6 +50,9 @@ class Kvm:
         self.root_level = root_level
         self.vcpus = vcpus
         self.nx_huge_pages = nx_huge_pages
+        self.slots = slots
+        self.pml = pml
+        self.eager_split = eager_split
         self.bits = m.bits
         self.entries = power_of_two(m.bits)
         self.empty = behaviour.empty
@@ -65,7 +74,3 @@ class Kvm:
     def is_last_entry(self, sptep: i64) -> bool:
         """Is there no entry after this one in its table?"""
         return (sptep + 1) & (self.entries - 1) == 0
-
-    def end_gfn(self) -> i64:
-        """First gfn that a root does not cover."""
-        return self.pages(self.root_level + 1)

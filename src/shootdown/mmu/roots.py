@@ -1,6 +1,7 @@
 """Roots: made by vCPUs, shared by all vCPUs of the same role, invalidated all at once, freed with the last reference.
 
-A root's role here is its address space (0, or 1 for system management mode). Source: arch/x86/kvm/mmu/tdp_mmu.c.
+A root's role: its address space (0, or 1 for system management mode), its level, whether it is for a nested guest.
+Source: arch/x86/kvm/mmu/tdp_mmu.c.
 """
 
 from __future__ import annotations
@@ -10,7 +11,16 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from ..machine.interface import Bug
-from ..machine.words import NO_TABLE, ROOT_COUNT, ROOT_INVALID, ROOT_SCHEDULED, ROOTS, SP_AS
+from ..machine.words import (
+    NO_TABLE,
+    ROLE_LEVEL_SHIFT,
+    ROLE_SMM,
+    ROOT_COUNT,
+    ROOT_INVALID,
+    ROOT_SCHEDULED,
+    ROOTS,
+    SP_ROLE,
+)
 
 if TYPE_CHECKING:
     from .kvm import Kvm
@@ -18,8 +28,23 @@ if TYPE_CHECKING:
 ANY_AS: Final = -1
 
 
-def find_root(kvm: Kvm, as_id: i64) -> i64:
-    """Take a reference to the valid root of an address space, or NO_TABLE.
+def full_role(kvm: Kvm, role: i64) -> i64:
+    """A role with a level: the VM's, unless it says another."""
+    return role if role >> ROLE_LEVEL_SHIFT != 0 else role | kvm.root_level << ROLE_LEVEL_SHIFT
+
+
+def root_level(kvm: Kvm, root: i64) -> i64:
+    """Level of the entries in a root."""
+    return kvm.m.load(SP_ROLE, root) >> ROLE_LEVEL_SHIFT
+
+
+def root_as_id(kvm: Kvm, root: i64) -> i64:
+    """Address space of a root."""
+    return kvm.m.load(SP_ROLE, root) & ROLE_SMM
+
+
+def find_root(kvm: Kvm, role: i64) -> i64:
+    """Take a reference to the valid root of a role, or NO_TABLE.
 
     Locks: mmu_lock for read, so that no root becomes invalid, or the pages lock as well. TLB: none.
     Source: the loops in ``kvm_tdp_mmu_alloc_root``.
@@ -27,29 +52,30 @@ def find_root(kvm: Kvm, as_id: i64) -> i64:
     m = kvm.m
     root = m.list_next(ROOTS, NO_TABLE)
     while root != NO_TABLE:
-        if m.load(SP_AS, root) == as_id and m.load(ROOT_INVALID, root) == 0 and m.inc_not_zero(ROOT_COUNT, root):
+        if m.load(SP_ROLE, root) == role and m.load(ROOT_INVALID, root) == 0 and m.inc_not_zero(ROOT_COUNT, root):
             return root
         root = m.list_next(ROOTS, root)
     return NO_TABLE
 
 
-def get_root(kvm: Kvm, as_id: i64) -> i64:
-    """A reference to the root of an address space, made if there is none; NO_TABLE if there is no memory for it.
+def get_root(kvm: Kvm, role: i64) -> i64:
+    """A reference to the root of a role, made if there is none; NO_TABLE if there is no memory for it.
 
     Locks: takes mmu_lock for read, and the pages lock. TLB: none. Source: ``kvm_tdp_mmu_alloc_root`` (6.12).
     """
     m = kvm.m
+    role = full_role(kvm, role)
     m.read_lock()
     m.rcu_read_lock()
-    root = find_root(kvm, as_id)
+    root = find_root(kvm, role)
     m.rcu_read_unlock()
     if root == NO_TABLE:
         m.pages_lock()
-        root = find_root(kvm, as_id)
+        root = find_root(kvm, role)
         if root == NO_TABLE:
             root = m.alloc_table(kvm.empty)
             if root != NO_TABLE:
-                m.store(SP_AS, root, as_id)
+                m.store(SP_ROLE, root, role)
                 # One reference is the vCPU's, the other the MMU's, which it keeps until it has zapped the root.
                 m.store(ROOT_COUNT, root, 2)
                 m.list_add(ROOTS, root)
@@ -97,7 +123,7 @@ def next_root(kvm: Kvm, root: i64, as_id: i64, only_valid: bool) -> i64:
 
 def is_wanted(kvm: Kvm, root: i64, as_id: i64, only_valid: bool) -> bool:
     """Does a walk over roots visit this one?"""
-    if as_id != ANY_AS and kvm.m.load(SP_AS, root) != as_id:
+    if as_id != ANY_AS and root_as_id(kvm, root) != as_id:
         return False
     return not only_valid or kvm.m.load(ROOT_INVALID, root) == 0
 

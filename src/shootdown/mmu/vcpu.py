@@ -5,7 +5,7 @@ Source: arch/x86/kvm/x86.c, ``vcpu_enter_guest``; mmu/mmu.c, ``kvm_mmu_load``, `
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
@@ -21,38 +21,37 @@ from ..machine.words import (
     VCPU_REQUESTS,
     VCPU_ROOT,
 )
+from .access import NO_FAULT, fault_code, fault_gfn
 from .fault import page_fault
 from .roots import get_root, put_root
 
 if TYPE_CHECKING:
     from .kvm import Kvm
 
-NO_FAULT: Final = -1
+
+def vcpu_run(kvm: Kvm, vcpu: i64, role: i64) -> None:
+    """Run the guest once on a root of ``role``, and serve the fault with which it may have left."""
+    fault = vcpu_enter_guest(kvm, vcpu, role)
+    if fault != NO_FAULT:
+        page_fault(kvm, vcpu, fault_gfn(fault), fault_code(fault))
 
 
-def vcpu_run(kvm: Kvm, vcpu: i64, as_id: i64, execute: bool) -> None:
-    """Run the guest once, and serve the fault with which it may have left."""
-    gfn = vcpu_enter_guest(kvm, vcpu, as_id)
-    if gfn != NO_FAULT:
-        page_fault(kvm, vcpu, gfn, execute)
-
-
-def serve_faults(kvm: Kvm, vcpu: i64, as_id: i64, execute: bool) -> i64:
+def serve_faults(kvm: Kvm, vcpu: i64, role: i64) -> i64:
     """Run the guest, and serve its faults, until it leaves without one; how many there were.
 
     Locks: none held. TLB: as ``vcpu_enter_guest``. Source: ``vcpu_run``.
     """
     served: i64 = 0
     while True:
-        gfn = vcpu_enter_guest(kvm, vcpu, as_id)
-        if gfn == NO_FAULT:
+        fault = vcpu_enter_guest(kvm, vcpu, role)
+        if fault == NO_FAULT:
             return served
-        page_fault(kvm, vcpu, gfn, execute)
+        page_fault(kvm, vcpu, fault_gfn(fault), fault_code(fault))
         served += 1
 
 
-def vcpu_enter_guest(kvm: Kvm, vcpu: i64, as_id: i64) -> i64:
-    """Serve requests and run the guest; the gfn of its fault, or NO_FAULT.
+def vcpu_enter_guest(kvm: Kvm, vcpu: i64, role: i64) -> i64:
+    """Serve requests and run the guest; its fault (access.py), or NO_FAULT.
 
     Locks: none held. TLB: serves the requests that others wait for. Source: ``vcpu_enter_guest``.
     """
@@ -61,17 +60,17 @@ def vcpu_enter_guest(kvm: Kvm, vcpu: i64, as_id: i64) -> i64:
     if requests != 0:
         serve_requests(kvm, vcpu, requests)
     if m.load(VCPU_ROOT, vcpu) == NO_TABLE:
-        if not mmu_load(kvm, vcpu, as_id):
+        if not mmu_load(kvm, vcpu, role):
             return NO_FAULT
     m.irq_disable(vcpu)
     m.store(VCPU_MODE, vcpu, IN_GUEST_MODE)
     # A request that was made before the mode showed is seen here; one made later sees the mode and interrupts.
-    gfn: i64 = NO_FAULT
+    fault: i64 = NO_FAULT
     if not must_exit(kvm, vcpu):
-        gfn = m.enter_guest(vcpu)
+        fault = m.enter_guest(vcpu)
     m.store(VCPU_MODE, vcpu, OUTSIDE_GUEST_MODE)
     m.irq_enable(vcpu)
-    return gfn
+    return fault
 
 
 def must_exit(kvm: Kvm, vcpu: i64) -> bool:
@@ -108,13 +107,13 @@ def free_obsolete_root(kvm: Kvm, vcpu: i64) -> None:
     put_root(kvm, root)
 
 
-def mmu_load(kvm: Kvm, vcpu: i64, as_id: i64) -> bool:
+def mmu_load(kvm: Kvm, vcpu: i64, role: i64) -> bool:
     """Give the vCPU a root; False if there is no memory for one.
 
     Locks: see ``get_root``. TLB: flushes locally, since the root's page may have been a root before.
     Source: ``kvm_mmu_load``.
     """
-    root = get_root(kvm, as_id)
+    root = get_root(kvm, role)
     if root == NO_TABLE:
         return False
     kvm.m.store(VCPU_ROOT, vcpu, root)

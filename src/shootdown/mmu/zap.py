@@ -15,7 +15,7 @@ from .change import set_spte, set_spte_atomic
 from .iter import TdpIter
 from .requests import make_all_cpus_request
 from .resched import cond_resched
-from .roots import ANY_AS, invalidate_all_roots, next_root, put_root
+from .roots import ANY_AS, invalidate_all_roots, next_root, put_root, root_level
 from .spte import PRESENT, is_last
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def zap_leafs(kvm: Kvm, batch: Batch, root: i64, start: i64, end: i64, may_yield
     """
     m = kvm.m
     m.rcu_read_lock()
-    it = TdpIter(kvm, root, kvm.root_level, 1, start)
+    top = root_level(kvm, root)
+    it = TdpIter(kvm, root, top, 1, start)
     while it.valid and it.gfn < end:
         if not (may_yield and cond_resched(kvm, it, batch, False)):
             if it.old_spte & PRESENT != 0 and is_last(it.old_spte, it.level):
@@ -48,7 +49,8 @@ def zap_gfn_range(kvm: Kvm, batch: Batch, root: i64, start: i64, end: i64, may_y
     its caller. Source: ``zap_gfn_range`` (5.15 to 5.17).
     """
     kvm.policy.begin_range(kvm)
-    it = TdpIter(kvm, root, kvm.root_level, 1, start)
+    top = root_level(kvm, root)
+    it = TdpIter(kvm, root, top, 1, start)
     while it.valid and it.gfn < end:
         if not (may_yield and cond_resched(kvm, it, batch, False)):
             if it.old_spte & PRESENT != 0 and is_zapped(kvm, it, start, end):
@@ -92,13 +94,14 @@ def zap_root(kvm: Kvm, root: i64, shared: bool) -> None:
     Locks: mmu_lock, for read if ``shared``; enters RCU. TLB: none: the root is invalid, and no vCPU runs on it.
     Source: ``tdp_mmu_zap_root``.
     """
+    top = root_level(kvm, root)
     kvm.m.rcu_read_lock()
     i = 0
     while i < len(kvm.behaviour.passes):
         level: i64 = kvm.behaviour.passes[i]
         if level == 0:
-            zap_root_level(kvm, root, shared, kvm.root_level)
-        elif level < kvm.root_level:
+            zap_root_level(kvm, root, shared, top)
+        elif level < top:
             zap_root_level(kvm, root, shared, level)
         i += 1
     kvm.m.rcu_read_unlock()
@@ -107,7 +110,8 @@ def zap_root(kvm: Kvm, root: i64, shared: bool) -> None:
 def zap_root_level(kvm: Kvm, root: i64, shared: bool, level: i64) -> None:
     """Zap all entries of one level. Locks, TLB: as ``zap_root``. Source: ``__tdp_mmu_zap_root``."""
     batch = Batch()
-    it = TdpIter(kvm, root, kvm.root_level, level, 0)
+    top = root_level(kvm, root)
+    it = TdpIter(kvm, root, top, level, 0)
     while it.valid:
         if not cond_resched(kvm, it, batch, shared):
             if it.level == level:

@@ -1,0 +1,120 @@
+"""``Store``: the native machine's words that belong to no table, and how each kind of word is guarded."""
+
+from __future__ import annotations
+
+from typing import Final, NoReturn, final
+
+from librt.vecs import append, vec
+from mypy_extensions import i64
+
+from .interface import Bug
+from .words import (
+    DIRTY,
+    HOST_PFN,
+    HOST_WRITABLE,
+    KIND_NAMES,
+    KINDS,
+    NO_TABLE,
+    PROTECTION,
+    RING_ENTRY,
+    ROOT_SCHEDULED,
+    SLOT_AS,
+    SLOT_BASE,
+    UNDER_MMU_LOCK,
+    UNDER_PAGES_LOCK,
+    VCPU_ROOT,
+    WRITTEN_UNDER_MMU_LOCK,
+)
+
+OWNERS: Final = 8
+"""Owners of a word of the VM: 0, or a level."""
+
+FIRST_STATISTIC: Final = 27
+"""PAGES: from here on all kinds are statistics. A literal, since compiled code computes no constant beforehand."""
+
+# How a kind of word is guarded: below GUARDED everybody may read it.
+UNGUARDED: Final = 0
+WRITTEN_BY_MMU_LOCK: Final = 1
+GUARDED: Final = 2
+BY_MMU_LOCK: Final = 2
+BY_PAGES_LOCK: Final = 3
+
+GUARDS: Final = {
+    UNDER_MMU_LOCK: BY_MMU_LOCK,
+    UNDER_PAGES_LOCK: BY_PAGES_LOCK,
+    WRITTEN_UNDER_MMU_LOCK: WRITTEN_BY_MMU_LOCK,
+}
+
+
+def no_kind(kind: i64) -> NoReturn:
+    """Refuse a number that is no kind of word."""
+    raise Bug(f"no kind of word has the number {kind}")
+
+
+@final
+class Store:
+    """Words by kind and owner; ``guards``: how each kind is guarded.
+
+    Kinds with few owners lie in one vector; those of a gfn, of a slot's bitmap and of a ring are kept where stored.
+    """
+
+    def __init__(self, vcpus: i64, slots: i64) -> None:
+        self._stride: Final[i64] = max(vcpus, OWNERS, slots)
+        guards = vec[i64]()
+        owners = vec[i64]()
+        sparse: list[dict[int, int]] = []
+        for kind in range(KINDS):
+            number: i64 = OWNERS
+            if kind <= ROOT_SCHEDULED or HOST_PFN <= kind <= HOST_WRITABLE or DIRTY <= kind <= RING_ENTRY:
+                number = 0
+            elif SLOT_BASE <= kind <= SLOT_AS:
+                number = slots
+            elif RING_ENTRY < kind <= VCPU_ROOT:
+                number = vcpus
+            owners = append(owners, number)
+            guards = append(guards, GUARDS.get(PROTECTION[kind], UNGUARDED))
+            sparse.append({})
+        self.guards: Final = guards
+        self._owners: Final = owners
+        self._sparse: Final = sparse
+        self._words: Final = vec[i64]([0] * (KINDS * self._stride))
+        for vcpu in range(vcpus):
+            self._words[VCPU_ROOT * self._stride + vcpu] = NO_TABLE
+
+    def get(self, kind: i64, owner: i64) -> i64:
+        """The value of a word: 0 before it is set, but -1 of VCPU_ROOT, and the host maps each gfn to itself."""
+        if 0 <= owner < self._owners[kind]:
+            return self._words[kind * self._stride + owner]
+        if HOST_PFN <= kind <= HOST_WRITABLE:
+            usual: i64 = owner if kind == HOST_PFN else 1
+            if not self._sparse[kind]:
+                return usual
+            return self._sparse[kind].get(owner, usual)
+        if DIRTY <= kind <= RING_ENTRY:
+            return self._sparse[kind].get(owner, 0)
+        self._no_owner(kind, owner)
+
+    def set(self, kind: i64, owner: i64, value: i64) -> None:
+        """Set a word."""
+        if 0 <= owner < self._owners[kind]:
+            self._words[kind * self._stride + owner] = value
+        elif HOST_PFN <= kind <= HOST_WRITABLE or DIRTY <= kind <= RING_ENTRY:
+            self._sparse[kind][owner] = value
+        else:
+            self._no_owner(kind, owner)
+
+    def count(self, kind: i64, owner: i64, number: i64) -> None:
+        """Add to a statistic."""
+        if kind < FIRST_STATISTIC or kind >= KINDS or owner < 0 or owner >= OWNERS:
+            self._no_statistic(kind, owner)
+        self._words[kind * self._stride + owner] += number
+
+    def _no_statistic(self, kind: i64, owner: i64) -> NoReturn:
+        if kind < 0 or kind >= KINDS:
+            no_kind(kind)
+        if kind < FIRST_STATISTIC:
+            raise Bug(f"{KIND_NAMES[kind]} is counted, but is no statistic")
+        self._no_owner(kind, owner)
+
+    def _no_owner(self, kind: i64, owner: i64) -> NoReturn:
+        raise Bug(f"{KIND_NAMES[kind]} has {self._owners[kind]} owners from 0 on, {owner} is none")

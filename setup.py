@@ -48,6 +48,7 @@ COMPILED = [
     "src/shootdown/mmu/resched.py",
     "src/shootdown/mmu/roots.py",
     "src/shootdown/mmu/slots.py",
+    "src/shootdown/mmu/split.py",
     "src/shootdown/mmu/spte.py",
     "src/shootdown/mmu/vcpu.py",
     "src/shootdown/mmu/zap.py",

@@ -201,6 +201,9 @@ class CheckedMachine:
         """See ``Machine``."""
         return int(self._entry(sptep, "and", mask))
 
+    def spte_changed(self, gfn: int, level: int, old: int, new: int) -> None:
+        """See ``Machine``: what is traced is no part of the state."""
+
     # Tables
 
     def alloc_table(self, empty: int) -> int:

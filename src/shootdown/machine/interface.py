@@ -46,6 +46,9 @@ class Machine:
         """Clear the bits that are not in ``mask``; what was there before."""
         raise NotImplementedError
 
+    def spte_changed(self, gfn: i64, level: i64, old: i64, new: i64) -> None:
+        """A tracepoint: an SPTE's change is accounted for (``kvm_tdp_mmu_spte_changed``). Nobody need listen."""
+
     # Tables
 
     def alloc_table(self, empty: i64) -> i64:

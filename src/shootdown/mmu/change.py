@@ -28,6 +28,7 @@ def handle_changed_spte(kvm: Kvm, batch: Batch, gfn: i64, old: i64, new: i64, le
     """
     if old == new:
         return
+    kvm.m.spte_changed(gfn, level, old, new)
     was_present = old & PRESENT != 0
     is_present = new & PRESENT != 0
     was_leaf = was_present and is_last(old, level)

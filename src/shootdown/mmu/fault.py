@@ -19,7 +19,6 @@ from ..machine.words import (
     NO_TABLE,
     NX_SPLITS,
     NX_TABLES,
-    PAGES,
     ROOT_INVALID,
     SP_GFN,
     SP_LEVEL,
@@ -32,8 +31,9 @@ from .access import FETCH
 from .batch import Batch
 from .change import set_spte_atomic, zap_spte_atomic
 from .iter import TdpIter
-from .make_spte import make_leaf, make_nonleaf, make_split
+from .make_spte import make_leaf, make_nonleaf
 from .roots import root_level
+from .split import fill_split
 from .spte import PRESENT, is_table
 
 if TYPE_CHECKING:
@@ -141,16 +141,6 @@ def add_table(kvm: Kvm, batch: Batch, it: TdpIter, track: bool) -> bool:
         return True
     m.free_table(table)
     return False
-
-
-def fill_split(kvm: Kvm, table: i64, huge: i64, level: i64) -> None:
-    """Have a table that nobody sees yet map what the leaf ``huge`` of ``level`` maps."""
-    index: i64 = 0
-    end = kvm.entries
-    while index < end:
-        kvm.m.write((table << kvm.bits) + index, make_split(kvm, huge, level, index))
-        index += 1
-    kvm.m.count(PAGES, level - 1, end)
 
 
 def link_table(kvm: Kvm, batch: Batch, it: TdpIter, table: i64, track: bool) -> bool:

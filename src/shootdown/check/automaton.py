@@ -32,7 +32,7 @@ class Node:
     record    results that lead there from the program's (last) start, one way of many
     trail     the accesses that gave them
     access    what comes next
-    held      locks at that moment
+    irq_off   interrupts are off at that moment
     stack     (file, function, line) of the MMU's frames, innermost first
     bug       the assertion that failed, if ``access`` is a BUG
     """
@@ -41,7 +41,7 @@ class Node:
     record: tuple[Any, ...]
     trail: tuple[Access, ...]
     access: Access
-    held: Hashable
+    irq_off: bool
     stack: tuple[tuple[str, str, int], ...]
     bug: str = ""
 
@@ -116,9 +116,9 @@ class Automata:
         found = self.numbers.get(key)
         if found is not None:
             return found
-        held = machine.held.key()
         self.numbers[key] = len(self.nodes)
-        self.nodes.append(Node(number, tuple(record), tuple(machine.trail), access, held, _stack(machine.frame), bug))
+        trail, irq_off = tuple(machine.trail), machine.held.irq_off
+        self.nodes.append(Node(number, tuple(record), trail, access, irq_off, _stack(machine.frame), bug))
         machine.frame = None
         return len(self.nodes) - 1
 

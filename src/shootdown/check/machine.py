@@ -84,16 +84,20 @@ def _after(tables: tuple[int, ...], table: int) -> int:
 
 @dataclass
 class Held:
-    """What a program holds: mmu_lock ("", "read", "waiting", "write"), the pages lock, RCU (depth), own tables."""
+    """What a program holds: mmu_lock ("", "read", "waiting", "write"), the pages lock, RCU (depth), own tables.
+
+    irq_off   it runs with interrupts off, so that who interrupts it waits
+    """
 
     mmu: str = ""
     pages: bool = False
     rcu: int = 0
     private: set[int] = field(default_factory=set)
+    irq_off: bool = False
 
     def key(self) -> Hashable:
         """As a value."""
-        return (self.mmu, self.pages, self.rcu, frozenset(self.private))
+        return (self.mmu, self.pages, self.rcu, frozenset(self.private), self.irq_off)
 
 
 class CheckedMachine:
@@ -152,6 +156,10 @@ class CheckedMachine:
                 held.pages = True
             case steps.PAGES_UNLOCK:
                 held.pages = False
+            case steps.IRQ_DISABLE:
+                held.irq_off = True
+            case steps.IRQ_ENABLE:
+                held.irq_off = False
             case steps.ALLOC if result >= 0:
                 held.private.add(result)
             case steps.FREE | steps.CALL_RCU:

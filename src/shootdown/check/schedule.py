@@ -31,6 +31,7 @@ class Schedule:
 
     path     (state before, program, choice, state after) of each step
     broken   what broke (steps.py), and ``state`` where, in ``model``
+    program  whose step broke it; of a deadlock, the mask of those in it
     """
 
     test: Litmus
@@ -88,9 +89,8 @@ def table(schedule: Schedule) -> list[str]:
         if event.last:
             lines += _notes(model, event.state, before, freed)
             freed = model.field(event.state, int(model.t.p[layout.F_FREE]))
-    bug = model.automata.nodes[model.node_of(schedule.state, max(0, schedule.program))].bug
     lines.append("")
-    for text in broken(model, schedule.broken, schedule.state, schedule.program, bug):
+    for text in broken(model, schedule.broken, schedule.state, schedule.program):
         lines += textwrap.wrap(text, WIDTH, initial_indent="BROKEN: " if lines[-1] == "" else "        ",
                                subsequent_indent="        ")  # fmt: skip
     lines += ["", *_state(model, schedule.state)]

@@ -15,7 +15,7 @@ from .litmus import Geometry, Litmus, read_litmus
 from .model import Model, Restart
 from .replay import events_of
 from .schedule import Schedule, link, places_at_start
-from .search import step
+from .search import standing, step
 from .source import Source
 from .wording import access
 
@@ -137,4 +137,6 @@ def _follow(
                 f"{OTHER}"
             )
         state = after
+    if not broken:
+        broken, program = standing(model, state)
     return Schedule(test, data["policy"], data["behaviour"], geometry, model, found, broken, state, program)

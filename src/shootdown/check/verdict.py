@@ -16,10 +16,6 @@ from .source import Source
 HOLDS, REFUTED, UNDETERMINED, NOT_EXERCISED = "holds", "refuted", "undetermined", "not exercised"
 
 
-FINE_STATES, FINE_SECONDS = 500_000, 20.0
-"""Of the second search that a patch gets, without gluing, in the tiny geometry; it looks for deadlocks."""
-
-
 @dataclass
 class Budget:
     """When to give up: states, and seconds of CPU time."""
@@ -80,12 +76,6 @@ def check(
             word, reason = NOT_EXERCISED, f"{', '.join(missing)} never ran"
         elif endless:
             word, reason = NOT_EXERCISED, f"{', '.join(endless)} never comes to an end"
-        elif watch:
-            # Gluing steps hides deadlocks; a patch may have brought some.
-            fine = Model(build(test, test.tiny, policy, behaviour, source), movers=False, watch=watch)
-            found = search(fine, FINE_STATES, FINE_SECONDS)
-            if found.broken:
-                word, model, result, geometry = REFUTED, fine, found, test.tiny
     return Verdict(test, policy, behaviour, geometry, word, reason, result, model)
 
 

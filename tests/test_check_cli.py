@@ -174,7 +174,7 @@ def test_a_schedule_file_needs_no_other_words(tmp_path: Path) -> None:
     """--schedule with a test, a policy or a patch is refused: the file holds its own."""
     code, error = run("unmap-tables", "--schedule", str(tmp_path / "s.json"))
     assert code == 1
-    assert "--json only" in error
+    assert "--json or --step only" in error
 
 
 def test_a_patch_may_come_in_a_mail(tmp_path: Path) -> None:
@@ -215,9 +215,9 @@ def test_bad_patches_are_refused_with_their_line(text: str, message: str, tmp_pa
 def test_hunks_are_found_where_lines_moved(tmp_path: Path) -> None:
     """A hunk whose line numbers are off is applied where its lines are."""
     text = (SEED / "all.diff").read_text().replace("@@ -22,28 +22,32 @@", "@@ -52,28 +52,32 @@")
-    apply("p", read_patch("p", text), tmp_path)
+    apply(read_patch("p", text), tmp_path)
     fresh = tmp_path / "fresh"
-    apply("p", read_patch("p", (SEED / "all.diff").read_text()), fresh)
+    apply(read_patch("p", (SEED / "all.diff").read_text()), fresh)
     name = "mmu/policies/eager.py"
     assert (tmp_path / name).read_text() == (fresh / name).read_text()
 

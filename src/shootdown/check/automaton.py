@@ -18,7 +18,7 @@ from . import steps
 from .frames import Unkeyed, key_of
 from .machine import Access, Astray, Stop
 from .setting import Program, Setting
-from .source import place_of
+from .source import place_in, place_of
 
 LINES_MAX = 200_000
 """Lines of a watched file that one run may take; a run from one access to the next takes some hundred."""
@@ -127,7 +127,8 @@ class Automata:
             return None
         self.lines_left -= 1
         if self.lines_left < 0:
-            raise InputError(f"{frame.f_code.co_filename}:{frame.f_lineno}: a loop without an access to shared memory")
+            place = place_in(frame.f_code.co_filename, frame.f_lineno)
+            raise InputError(f"{place}: a loop without an access to shared memory")
         self.lines.add((frame.f_code.co_filename, frame.f_lineno))
         return self._trace
 

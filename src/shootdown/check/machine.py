@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from ..machine import words
+from ..mmu.spte import is_present, spte_pfn
 from . import steps
 
 
@@ -186,8 +187,8 @@ class CheckedMachine:
 
     def _publish(self, value: int) -> None:
         """A table that an entry points to is nobody's own any more."""
-        if self.held.private and value & 0x800:
-            self.held.private.discard((value & 0x000F_FFFF_FFFF_F000) >> 12)
+        if self.held.private and is_present(value):
+            self.held.private.discard(spte_pfn(value))
 
     def read(self, sptep: int) -> int:
         """See ``Machine``."""

@@ -437,10 +437,6 @@ class Model:
         self._new_index(len(t.index))
         states.rebuild_index(t)
 
-    def release(self) -> None:
-        """Give up the states; what programs did stays."""
-        self.t = layout.Tables()
-
     # Reading states
 
     def field(self, state: int, number: int) -> int:

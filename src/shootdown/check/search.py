@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from . import core, layout
 from .model import Model, Restart, TooLarge
 
-SLICE = 50_000
+SLICE = 10_000
 """States that are expanded before budgets are looked at."""
 
 Progress = Callable[[int, int, float], None]
@@ -75,11 +75,10 @@ def search(
                     stopped = f"more than {states_max:,} states"
                     break
                 model.grow(states_max)
-            elif found == layout.DONE:
-                if progress:
-                    progress(int(p[layout.STATES]), int(p[layout.STATES] - p[layout.NEXT]), taken)
-            else:
+            elif found != layout.DONE:
                 supply(model, found)
+            if progress:
+                progress(int(p[layout.STATES]), int(p[layout.STATES] - p[layout.NEXT]), taken)
         except Restart:
             model.begin()
         except TooLarge as error:

@@ -65,7 +65,3 @@ class Kvm:
     def is_last_entry(self, sptep: i64) -> bool:
         """Is there no entry after this one in its table?"""
         return (sptep + 1) & (self.entries - 1) == 0
-
-    def end_gfn(self) -> i64:
-        """First gfn that a root does not cover."""
-        return self.pages(self.root_level + 1)

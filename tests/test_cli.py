@@ -144,8 +144,8 @@ def test_options_are_text_or_hexadecimal() -> None:
     assert found["UNAME"]["text"].startswith("Linux ")
     assert found["CPUSTAT"]["text"].startswith("CPU: ")
     assert found["CPUCOUNT"] == {"name": "CPUCOUNT", "hex": "04000000"}
-    for name in ("HEADER_INFO", "FTRACE_EVENTS", "TRACEID", "BUFFER"):
-        assert len(bytes.fromhex(found[name]["hex"])) >= 8
+    for binary in ("HEADER_INFO", "FTRACE_EVENTS", "TRACEID", "BUFFER"):
+        assert len(bytes.fromhex(found[binary]["hex"])) >= 8
 
 
 def test_a_closed_pipe_ends_quietly() -> None:

@@ -10,18 +10,30 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 120
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
     """``shootdown check WORDS`` in a session of its own, with its temporary files in ``folder``."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "shootdown", "check", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "TMPDIR": str(folder)}, start_new_session=True,
-    )  # fmt: skip
+    with interrupts_heeded():
+        return subprocess.Popen(
+            [sys.executable, "-m", "shootdown", "check", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, env={**os.environ, "TMPDIR": str(folder)}, start_new_session=True,
+        )  # fmt: skip
+
+
+@contextmanager
+def interrupts_heeded() -> Iterator[None]:
+    """Processes that are started meanwhile heed SIGINT, even if this one was started by a shell in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -71,6 +83,7 @@ class Terminal:
         self.text = ""
         self.process, self.file = pty.fork()
         if not self.process:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             environment = {**os.environ, "TMPDIR": str(folder), "COLUMNS": "120"}
             os.execve(sys.executable, [sys.executable, "-m", "shootdown", "check", *words], environment)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import Terminal, cpu_seconds, in_session, interrupt, start, until, workers
+from tests.processes import PATIENCE_SECONDS, Terminal, cpu_seconds, in_session, interrupt, start, until, workers
 from tests.shown import without_times
 from tests.structure import ROOT
 
@@ -84,7 +84,7 @@ def test_an_interrupt_says_what_was_covered_and_leaves_nothing(jobs: str, endles
     until(lambda: busy(process.pid, jobs))
     assert list(temporary.iterdir())
     interrupt(process)
-    _, errors = process.communicate()
+    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130
     assert errors.strip().startswith("shootdown: interrupted: 0 of 2 verdicts, ")
     assert len(errors.strip().splitlines()) == 1
@@ -99,7 +99,7 @@ def test_a_request_to_end_leaves_nothing(jobs: str, endless: str, temporary: Pat
     until(lambda: busy(process.pid, jobs))
     assert list(temporary.iterdir())
     process.terminate()
-    _, errors = process.communicate()
+    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 128 + signal.SIGTERM
     assert "Traceback" not in errors
     until(lambda: not in_session(process.pid))
@@ -111,7 +111,7 @@ def test_workers_end_with_a_process_that_is_killed(endless: str, temporary: Path
     process = start(temporary, endless, "--jobs", "2", "--policy", "eager", "--policy", "rcu")
     until(lambda: len(workers(process.pid)) == 2)
     process.kill()
-    process.communicate()
+    process.communicate(timeout=PATIENCE_SECONDS)
     until(lambda: not workers(process.pid))
 
 
@@ -120,7 +120,7 @@ def test_a_worker_that_is_killed_is_an_error_of_one_line(endless: str, temporary
     process = start(temporary, endless, "--jobs", "2", "--policy", "eager", "--policy", "rcu")
     until(lambda: len(workers(process.pid)) == 2)
     os.kill(workers(process.pid)[0], signal.SIGKILL)
-    _, errors = process.communicate()
+    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 1
     assert errors.strip() == "shootdown: a worker was killed, perhaps for lack of memory; try fewer --jobs"
     until(lambda: not in_session(process.pid))

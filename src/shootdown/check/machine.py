@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from ..machine import words
+from ..mmu.spte import is_present, spte_pfn
 from . import steps
 
 
@@ -84,16 +85,20 @@ def _after(tables: tuple[int, ...], table: int) -> int:
 
 @dataclass
 class Held:
-    """What a program holds: mmu_lock ("", "read", "waiting", "write"), the pages lock, RCU (depth), own tables."""
+    """What a program holds: mmu_lock ("", "read", "waiting", "write"), the pages lock, RCU (depth), own tables.
+
+    irq_off   it runs with interrupts off, so that who interrupts it waits
+    """
 
     mmu: str = ""
     pages: bool = False
     rcu: int = 0
     private: set[int] = field(default_factory=set)
+    irq_off: bool = False
 
     def key(self) -> Hashable:
         """As a value."""
-        return (self.mmu, self.pages, self.rcu, frozenset(self.private))
+        return (self.mmu, self.pages, self.rcu, frozenset(self.private), self.irq_off)
 
 
 class CheckedMachine:
@@ -152,6 +157,10 @@ class CheckedMachine:
                 held.pages = True
             case steps.PAGES_UNLOCK:
                 held.pages = False
+            case steps.IRQ_DISABLE:
+                held.irq_off = True
+            case steps.IRQ_ENABLE:
+                held.irq_off = False
             case steps.ALLOC if result >= 0:
                 held.private.add(result)
             case steps.FREE | steps.CALL_RCU:
@@ -178,8 +187,8 @@ class CheckedMachine:
 
     def _publish(self, value: int) -> None:
         """A table that an entry points to is nobody's own any more."""
-        if self.held.private and value & 0x800:
-            self.held.private.discard((value & 0x000F_FFFF_FFFF_F000) >> 12)
+        if self.held.private and is_present(value):
+            self.held.private.discard(spte_pfn(value))
 
     def read(self, sptep: int) -> int:
         """See ``Machine``."""

@@ -257,6 +257,26 @@ class Reference:
                     todo.append(below)
         return bool(set(range(self.setting.tables)) - used - world.free)
 
+    def stuck(self, state: State) -> set[int]:
+        """The programs that wait for one another for ever, or for one that is over."""
+        at = [self.places[place].access for place in state.places]
+        over = {n for n, access in enumerate(at) if access.step == steps.END}
+        waits: dict[int, frozenset[int]] = {}
+        for n, access in enumerate(at):
+            match access.step:
+                case steps.READ_LOCK:
+                    waits[n] = state.writer | state.waiting
+                case steps.WRITE_LOCK:
+                    waits[n] = state.writer | state.readers
+                case steps.PAGES_LOCK:
+                    waits[n] = state.pages
+                case steps.WAIT_IPI:
+                    waits[n] = state.ipi & {access.number}
+        stuck = set(waits)
+        while free := {n for n in stuck if not waits[n] & (stuck | over)}:
+            stuck -= free
+        return stuck
+
     # Steps
 
     def _take(self, world: World, program: int, choice: int) -> bool:
@@ -403,16 +423,15 @@ class Reference:
         while layer:
             following = []
             for state in layer:
-                alive = False
                 for what, world in self.successors(state):
-                    alive, transitions = True, transitions + 1
+                    transitions += 1
                     last = self.settle(world)
                     if last not in parents:
                         parents[last] = (state, what)
                         following.append(last)
                     if world.broken:
                         return Outcome(world.broken, depth + 1, transitions, parents, last)
-                if not alive and any(self.places[place].access.step != steps.END for place in state.places):
+                if self.stuck(state):
                     return Outcome(steps.DEADLOCK, depth, transitions, parents, state)
                 if self.leaks(state):
                     return Outcome(steps.LEAK, depth, transitions, parents, state)

@@ -51,6 +51,8 @@ LEFT: Final = frozenset({READ_UNLOCK, WRITE_UNLOCK, PAGES_UNLOCK, RCU_UNLOCK, IR
 """Movers that can be glued to the step before: done earlier, they only let others do more (Lipton 1975)."""
 RIGHT: Final = frozenset({READ_LOCK, PAGES_LOCK, RCU_LOCK, IRQ_DISABLE, SKIP})
 """Movers that can be glued to the step after."""
+WAITS: Final = frozenset({READ_LOCK, WRITE_LOCK, PAGES_LOCK, WAIT_IPI})
+"""Steps that another program can hold up. Nothing that holds up others is glued to the front of one."""
 
 # What breaks.
 USE_AFTER_FREE: Final = 1

@@ -194,15 +194,15 @@ MUTATIONS = (
     Mutation(
         "faults are served with interrupts on",
         (("mmu/vcpu.py", "    m.store(VCPU_MODE, vcpu, OUTSIDE_GUEST_MODE)\n",
-          "    if gfn != NO_FAULT:\n        page_fault(kvm, vcpu, gfn, False)\n"
+          "    if fault != NO_FAULT:\n        page_fault(kvm, vcpu, fault_gfn(fault), fault_code(fault))\n"
           "    m.store(VCPU_MODE, vcpu, OUTSIDE_GUEST_MODE)\n"),),
         "unmap-leafs", DEADLOCK,
     ),
     Mutation(
         "nobody waits for an interrupt of its own with interrupts off",
         (("mmu/vcpu.py", "from .roots import", "from .requests import flush_remote_tlbs\nfrom .roots import"),
-         ("mmu/vcpu.py", "        gfn = m.enter_guest(vcpu)\n",
-          "        gfn = m.enter_guest(vcpu)\n        flush_remote_tlbs(kvm)\n")),
+         ("mmu/vcpu.py", "        fault = m.enter_guest(vcpu)\n",
+          "        fault = m.enter_guest(vcpu)\n        flush_remote_tlbs(kvm)\n")),
         "unmap-leafs", DEADLOCK,
     ),
     Mutation(

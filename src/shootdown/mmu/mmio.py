@@ -1,0 +1,47 @@
+"""SPTEs of MMIO: where nothing is mapped, so that user space emulates the access, and later faults say so at once.
+
+They hold the generation of the memory slots, and are void when a slot has changed since.
+Source: arch/x86/kvm/mmu/spte.c and mmu.c.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mypy_extensions import i64
+
+from ..machine.words import SLOTS_GENERATION
+from .spte import is_mmio, mmio_generation
+from .walk import get_last_spte
+
+if TYPE_CHECKING:
+    from .kvm import Kvm
+
+UPDATE_IN_PROGRESS: Final[i64] = 0x4000_0000_0000_0000
+"""Set in the generation while a slot is being changed (bit 63 there; here generations are signed)."""
+GENERATION: Final[i64] = 0x7_FFFF
+NPT_WRITE_USER: Final[i64] = 6
+
+
+def make_mmio_spte(kvm: Kvm, gfn: i64, generation: i64) -> i64:
+    """The entry for a page without memory, of any access. Source: ``make_mmio_spte``."""
+    low = generation & 0xFF
+    high = (generation & GENERATION) >> 8
+    spte = kvm.fmt.mmio_value | gfn << 12 | low << 3 | high << 52
+    return spte if kvm.fmt.ept else spte | NPT_WRITE_USER
+
+
+def is_mmio_spte(kvm: Kvm, spte: i64) -> bool:
+    """``is_mmio_spte``; on EPT, kernels whose entries have bit 63 set test that it is not."""
+    return is_mmio(spte, kvm.fmt) and not (kvm.fmt.ept and spte & kvm.empty != 0)
+
+
+def check_mmio_spte(kvm: Kvm, spte: i64) -> bool:
+    """Was an entry of MMIO made since the slots last changed?
+
+    Locks: SRCU. TLB: none. Source: ``check_mmio_spte``.
+    """
+    generation = kvm.m.load(SLOTS_GENERATION, 0)
+    if generation & UPDATE_IN_PROGRESS != 0:
+        return False
+    return generation & GENERATION == mmio_generation(spte)

@@ -85,29 +85,33 @@ VCPU_PREV_ROOT: Final = 30
 """Three roots that the vCPU ran on before, the latest first, by ``3 * vcpu + which``: table + 1, 0 for none; the vCPU
 keeps a reference to each (``vcpu->arch.mmu->prev_roots``)."""
 
+# Of the VM, for those who change its slots.
+INVALIDATIONS: Final = 31
+"""Notifiers that have started and not ended (``mn_active_invalidate_count``); -1: none may start just now."""
+
 # Statistics of the VM.
-PAGES: Final = 31
+PAGES: Final = 32
 """Present leaves, by level as the owner's number (``stat.pages``)."""
-NX_SPLITS: Final = 32
+NX_SPLITS: Final = 33
 """``stat.nx_lpage_splits``."""
-TABLES: Final = 33
+TABLES: Final = 34
 """Linked tables, roots not counted (``tdp_mmu_pages``)."""
-FLUSH_REQUESTS: Final = 34
+FLUSH_REQUESTS: Final = 35
 """``stat.generic.remote_tlb_flush_requests``: calls."""
-FLUSHES: Final = 35
+FLUSHES: Final = 36
 """``stat.generic.remote_tlb_flush``: calls that interrupted a vCPU."""
-DIRTY_PFNS: Final = 36
+DIRTY_PFNS: Final = 37
 """Pages handed to the host as dirty (``kvm_set_pfn_dirty``)."""
-ACCESSED_PFNS: Final = 37
+ACCESSED_PFNS: Final = 38
 """Pages handed to the host as accessed (``kvm_set_pfn_accessed``)."""
-FAULTS: Final = 38
+FAULTS: Final = 39
 """Faults by result, as the owner's number (``pf_fixed``, ``pf_spurious``, ``pf_emulate``; mmu/fault.py)."""
-FAST_FAULTS: Final = 39
+FAST_FAULTS: Final = 40
 """``pf_fast``."""
-MMIO_SPTES: Final = 40
+MMIO_SPTES: Final = 41
 """``pf_mmio_spte_created``."""
 
-KINDS: Final = 41
+KINDS: Final = 42
 KIND_NAMES: Final = (
     *("SP_GFN", "SP_LEVEL", "SP_ROLE", "SP_PARENT", "SP_NX", "SP_NX_REFUSED"),
     *("ROOT_COUNT", "ROOT_INVALID", "ROOT_SCHEDULED"),
@@ -115,7 +119,7 @@ KIND_NAMES: Final = (
     *("HOST_PFN", "HOST_LEVEL", "HOST_WRITABLE"),
     *("SLOT_BASE", "SLOT_PAGES", "SLOT_FLAGS", "SLOT_AS", "SLOTS_GENERATION"),
     *("DIRTY", "WRITE_TRACKED", "RING_ENTRY", "RING_PUSHED", "RING_RESET"),
-    *("VCPU_MODE", "VCPU_REQUESTS", "VCPU_CPU", "VCPU_ROOT", "VCPU_PREV_ROOT"),
+    *("VCPU_MODE", "VCPU_REQUESTS", "VCPU_CPU", "VCPU_ROOT", "VCPU_PREV_ROOT", "INVALIDATIONS"),
     *("PAGES", "NX_SPLITS", "TABLES", "FLUSH_REQUESTS", "FLUSHES", "DIRTY_PFNS", "ACCESSED_PFNS"),
     *("FAULTS", "FAST_FAULTS", "MMIO_SPTES"),
 )
@@ -175,6 +179,7 @@ PROTECTION: Final = {
     VCPU_CPU: OWN,
     VCPU_ROOT: OWN,
     VCPU_PREV_ROOT: OWN,
+    INVALIDATIONS: SHARED,
     PAGES: STATISTIC,
     NX_SPLITS: STATISTIC,
     TABLES: STATISTIC,

@@ -31,6 +31,7 @@ class Kvm:
     initially_set  a slot's bitmap begins all ones, and nothing is protected before it is cleared for the first time
                    (``KVM_DIRTY_LOG_INITIALLY_SET``)
     ring_size      entries of each vCPU's dirty ring, 0 where dirty pages go to bitmaps
+    slot_zap_all   a deleted slot takes all that is mapped with it (``KVM_X86_QUIRK_SLOT_ZAP_ALL``)
     ring_soft_limit  so many of them in use make the vCPU leave to user space
     noncoherent_dma  a device of the VM bypasses caches, so that the guest's memory types count
     device_pfn     from this frame of the host on there is no RAM, but devices
@@ -53,6 +54,7 @@ class Kvm:
         ring_soft_limit: i64 = 0,
         noncoherent_dma: bool = False,
         device_pfn: i64 = 0x100_0000_0000,
+        slot_zap_all: bool = True,
     ) -> None:
         self.m = m
         self.fmt = EPT_SOFTWARE_AD if fmt is EPT_NO_AD and behaviour.software_ad else fmt
@@ -69,6 +71,7 @@ class Kvm:
         self.ring_soft_limit = ring_soft_limit
         self.noncoherent_dma = noncoherent_dma
         self.device_pfn = device_pfn
+        self.slot_zap_all = slot_zap_all
         self.bits = m.bits
         self.entries = power_of_two(m.bits)
         self.empty = behaviour.empty

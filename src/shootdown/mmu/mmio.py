@@ -10,23 +10,24 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
-from ..machine.words import SLOTS_GENERATION
+from ..machine.words import SLOTS_GENERATION, VCPU_ROOT
+from .page_fault import EMULATE, INVALID, RETRY
+from .slots import UPDATE_IN_PROGRESS
 from .spte import is_mmio, mmio_generation
-from .walk import get_last_spte
+from .walk import walk_to_last
 
 if TYPE_CHECKING:
     from .kvm import Kvm
 
-UPDATE_IN_PROGRESS: Final[i64] = 0x4000_0000_0000_0000
-"""Set in the generation while a slot is being changed (bit 63 there; here generations are signed)."""
-GENERATION: Final[i64] = 0x7_FFFF
+MMIO_GENERATIONS: Final[i64] = 0x7_FFFF
+"""The part of the generation that an entry of MMIO can hold (``MMIO_SPTE_GEN_MASK``)."""
 NPT_WRITE_USER: Final[i64] = 6
 
 
 def make_mmio_spte(kvm: Kvm, gfn: i64, generation: i64) -> i64:
     """The entry for a page without memory, of any access. Source: ``make_mmio_spte``."""
     low = generation & 0xFF
-    high = (generation & GENERATION) >> 8
+    high = (generation & MMIO_GENERATIONS) >> 8
     spte = kvm.fmt.mmio_value | gfn << 12 | low << 3 | high << 52
     return spte if kvm.fmt.ept else spte | NPT_WRITE_USER
 
@@ -44,4 +45,24 @@ def check_mmio_spte(kvm: Kvm, spte: i64) -> bool:
     generation = kvm.m.load(SLOTS_GENERATION, 0)
     if generation & UPDATE_IN_PROGRESS != 0:
         return False
-    return generation & GENERATION == mmio_generation(spte)
+    return generation & MMIO_GENERATIONS == mmio_generation(spte)
+
+
+def handle_mmio_page_fault(kvm: Kvm, vcpu: i64, gfn: i64) -> i64:
+    """Serve a fault at an entry that is there only to fault: EMULATE, INVALID if it is out of date, RETRY if it went.
+
+    Locks: SRCU if there are slots; enters RCU. TLB: none. Source: ``handle_mmio_page_fault``.
+    """
+    m = kvm.m
+    root = m.load(VCPU_ROOT, vcpu)
+    m.rcu_read_lock()
+    it = walk_to_last(kvm, root, gfn)
+    spte = it.old_spte
+    m.rcu_read_unlock()
+    if not it.valid:
+        return INVALID
+    if not is_mmio_spte(kvm, spte):
+        return RETRY
+    if check_mmio_spte(kvm, spte):
+        return EMULATE
+    return INVALID

@@ -88,7 +88,7 @@ def test_splitting_changes_no_translation(
     check_at_rest(machine, kvm)
     assert translations(kvm, mapped(machine, kvm)) == translations(kvm, before)
     if not nx and all(level < 3 for level in levels):
-        assert mapped(machine, kvm) == before
+        assert mapped(machine, kvm).keys() == before.keys()
 
 
 @pytest.mark.parametrize("shared", [False, True])

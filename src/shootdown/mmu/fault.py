@@ -40,7 +40,7 @@ from .change import set_spte_atomic, zap_spte_atomic
 from .fast_fault import can_be_fast, fix_fast
 from .iter import TdpIter
 from .levels import hugepage_adjust, is_disallowed, tracked_at
-from .link import link_sp
+from .link import link_table
 from .make_spte import make_spte
 from .mark_dirty import mark_page_dirty
 from .mmio import handle_mmio_page_fault, make_mmio_spte
@@ -273,7 +273,7 @@ def add_table(kvm: Kvm, batch: Batch, it: TdpIter, disallowed: bool, track: bool
     if it.old_spte & PRESENT != 0:
         linked = split_huge_page(kvm, batch, it, table, True)
     else:
-        linked = link_sp(kvm, batch, it, table, True)
+        linked = link_table(kvm, batch, it, table, True)
     if linked:
         if track:
             track_table(kvm, table)

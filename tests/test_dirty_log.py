@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -238,7 +240,8 @@ TestLogging = Logging.TestCase
 def vm(behaviour: str = "6.12", **arguments: int) -> tuple[NativeMachine, Kvm]:
     """A VM with tables of 512 entries, and a logged slot of 1000 pages that nothing maps."""
     machine = NativeMachine(1, slots=1)
-    kvm = Kvm(machine, EPT, BEHAVIOURS[behaviour], POLICIES["rcu"], 4, 1, slots=1, **arguments)  # type: ignore[arg-type]
+    more: dict[str, Any] = dict(arguments)
+    kvm = Kvm(machine, EPT, BEHAVIOURS[behaviour], POLICIES["rcu"], 4, 1, slots=1, **more)
     set_memory_region(kvm, 0, 0, 100, 1000, LOG)
     return machine, kvm
 

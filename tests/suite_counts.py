@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shootdown.check.litmus import suite
 from shootdown.check.source import Source
-from shootdown.check.verdict import Budget, check
+from shootdown.check.verdict import Budget, check, pairs
 
 FILE = Path(__file__).parent / "suite_counts.json"
 
@@ -28,10 +28,9 @@ def measured() -> Counts:
     """The counts now."""
     source, found = Source(), {}
     for test in suite():
-        for policy in test.policies:
-            for behaviour in test.behaviours:
-                result = check(test, policy, behaviour, test.tiny, source, Budget()).result
-                found[f"{test.name} {policy} {behaviour}"] = [result.states, result.transitions, result.depth]
+        for policy, behaviour in pairs(test):
+            result = check(test, policy, behaviour, test.tiny, source, Budget()).result
+            found[f"{test.name} {policy} {behaviour}"] = [result.states, result.transitions, result.depth]
     source.close()
     return found
 

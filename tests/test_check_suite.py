@@ -13,7 +13,7 @@ import pytest
 from shootdown.check.litmus import Litmus, suite
 from shootdown.check.schedule import schedule_of, table
 from shootdown.check.source import PACKAGE, PARTS, Source
-from shootdown.check.verdict import Budget, Verdict, behaviour_of, check
+from shootdown.check.verdict import Budget, Verdict, behaviour_of, check, pairs
 
 from .mutations import MUTATIONS, Mutation
 from .suite_counts import recorded
@@ -79,8 +79,7 @@ def test_the_same_test_holds_without_the_bug(mutation: Mutation) -> None:
 CASES = [
     pytest.param(test, policy, behaviour, marks=[pytest.mark.slow] * (test.name in LARGE))
     for test in TESTS.values()
-    for policy in test.policies
-    for behaviour in test.behaviours
+    for policy, behaviour in pairs(test)
 ]
 
 
@@ -103,7 +102,7 @@ def test_verdicts_are_as_expected(test: Litmus, policy: str, behaviour: str) -> 
 
 def test_counts_are_of_the_suite() -> None:
     """No recorded count outlives its test."""
-    assert COUNTS.keys() == {f"{t.name} {p} {b}" for t in TESTS.values() for p in t.policies for b in t.behaviours}
+    assert COUNTS.keys() == {f"{test.name} {p} {b}" for test in TESTS.values() for p, b in pairs(test)}
 
 
 def test_promotion_is_checked_where_it_exists() -> None:

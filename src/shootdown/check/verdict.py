@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..mmu.behaviour import BEHAVIOURS
 from ..mmu.policies.registry import POLICIES
 from . import steps
 from .build import build
@@ -92,10 +91,17 @@ def check(
 def behaviour_of(test: Litmus, policy: str, asked: str | None) -> str | None:
     """The behaviour to check a test with: the one that was asked for, or the test's default; None if it is not for it.
 
-    A policy that promotes huge pages implies one that can, where the test has it.
+    A policy with a behaviour of its own is checked with that one where the test has it; an exact policy with no other.
     """
-    if asked is not None:
-        return asked if asked in test.behaviours else None
-    if POLICIES[policy].promotes:
-        return next((name for name in test.behaviours if BEHAVIOURS[name].promote), test.behaviours[0])
-    return test.behaviours[0]
+    own = POLICIES[policy].behaviour
+    if POLICIES[policy].exact and asked not in (None, own):
+        return None
+    if asked is not None or POLICIES[policy].exact:
+        chosen = asked or own
+        return chosen if chosen in test.behaviours else None
+    return own if own in test.behaviours else test.behaviours[0]
+
+
+def pairs(test: Litmus) -> list[tuple[str, str]]:
+    """The policies and behaviours that a test is for."""
+    return [(p, b) for p in test.policies for b in test.behaviours if behaviour_of(test, p, b) is not None]

@@ -90,6 +90,7 @@ def command(
         if names or policies or behaviour or patch_file or tiny or save_file:
             raise InputError("--schedule goes with --json only: the file holds its test, policy and patch")
         return _follow(schedule_file, as_json)
+    _refuse_mixed(policies, behaviour)
     tests = _tests(names, behaviour)
     if list_:
         for test in tests:
@@ -128,6 +129,14 @@ def command(
         else:
             _print_end(verdicts, schedules, idle, bool(names), patch_file, save_file)
         return _code(verdicts, idle, bool(names))
+
+
+def _refuse_mixed(policies: tuple[str, ...], behaviour: str | None) -> None:
+    """Refuse a behaviour that is not that of a policy which stands for one kernel."""
+    for name in policies:
+        own = POLICIES[name].behaviour
+        if POLICIES[name].exact and behaviour not in (None, own):
+            raise InputError(f"policy {name} is behaviour {own}, not {behaviour}", advice="leave --behaviour out")
 
 
 def _tests(names: tuple[str, ...], behaviour: str | None) -> list[Litmus]:

@@ -25,11 +25,12 @@ CHECK = ("check", *MMU)
 KERNEL = ("kernel", *CHECK)
 # What each part of the package may import, itself aside. Anybody may import the package itself ("") for its version.
 LAYERS: dict[str, tuple[str, ...]] = {
-    "": (),
+    "": ("errors", "vm"),
     "errors": (),
     "build_info": (),
     "machine": ("errors",),
     "mmu": MACHINE,
+    "vm": MMU,
     "trace": MMU,
     "cost": TRACE,
     "check": MMU,

@@ -10,6 +10,7 @@ from mypy_extensions import i64
 from .interface import Bug
 from .words import (
     DIRTY,
+    HOST_LEVEL,
     HOST_PFN,
     HOST_WRITABLE,
     KIND_NAMES,
@@ -58,7 +59,8 @@ class Store:
     Kinds with few owners lie in one vector; those of a gfn, of a slot's bitmap and of a ring are kept where stored.
     """
 
-    def __init__(self, vcpus: i64, slots: i64) -> None:
+    def __init__(self, vcpus: i64, slots: i64, host_level: i64) -> None:
+        self._host_level = host_level
         self._stride: Final[i64] = max(vcpus, OWNERS, slots)
         guards = vec[i64]()
         owners = vec[i64]()
@@ -86,7 +88,7 @@ class Store:
         if 0 <= owner < self._owners[kind]:
             return self._words[kind * self._stride + owner]
         if HOST_PFN <= kind <= HOST_WRITABLE:
-            usual: i64 = owner if kind == HOST_PFN else 1
+            usual: i64 = owner if kind == HOST_PFN else self._host_level if kind == HOST_LEVEL else 1
             if not self._sparse[kind]:
                 return usual
             return self._sparse[kind].get(owner, usual)

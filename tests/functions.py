@@ -19,12 +19,12 @@ NO_FUNCTIONS = {"xchg"}
 
 
 def sources(path: Path) -> Iterator[tuple[str, str]]:
-    """Function or method of a file, and the text after ``Source:`` in its docstring."""
+    """Function or method of a file ("" for the file itself), and the text after ``Source:`` in its docstring."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
             _, found, text = (ast.get_docstring(node) or "").partition("Source:")
             if found:
-                yield node.name, text
+                yield "" if isinstance(node, ast.Module) else node.name, text
 
 
 def functions() -> list[tuple[str, str, str]]:
@@ -42,7 +42,7 @@ def main() -> None:
     last = ""
     print(f"{'in the kernel':39} {'file':30} here")
     for name, file, here in functions():
-        print(f"{'' if name == last else name:39} {file:30} {here}")
+        print(f"{'' if name == last else name:39} {file:30} {here}".rstrip())
         last = name
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import mypyc_attr
+from mypy_extensions import i64, mypyc_attr
 
 from . import policy
 from .rcu import Rcu
@@ -20,7 +20,7 @@ class Kernel61(Rcu):
     name = "kernel-6.1"
     behaviour = "6.1"
     exact = True
-    collapse = policy.ZAP_TABLES
+    collapse: i64 = policy.ZAP_TABLES
 
 
 KERNEL_61: Final = Kernel61()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import mypyc_attr
+from mypy_extensions import i64, mypyc_attr
 
 from . import policy
 from .rcu import Rcu
@@ -20,7 +20,7 @@ class Kernel612(Rcu):
     name = "kernel-6.12"
     behaviour = "6.12"
     exact = True
-    collapse = policy.ZAP_TABLES
+    collapse: i64 = policy.ZAP_TABLES
 
 
 KERNEL_612: Final = Kernel612()

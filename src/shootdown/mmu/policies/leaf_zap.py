@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import mypyc_attr
+from mypy_extensions import i64, mypyc_attr
 
 from . import policy
 from .rcu import Rcu
@@ -18,7 +18,7 @@ class LeafZap(Rcu):
     """
 
     name = "leaf-zap"
-    collapse = policy.ZAP_LEAFS
+    collapse: i64 = policy.ZAP_LEAFS
 
 
 LEAF_ZAP: Final = LeafZap()

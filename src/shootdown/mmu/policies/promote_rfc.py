@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import mypyc_attr
+from mypy_extensions import i64, mypyc_attr
 
 from . import policy
 from .eager import Eager
@@ -15,7 +15,7 @@ class PromoteRfc(Eager):
     """Tables are flushed and freed as under ``eager``, on which the RFC was based. Source: RFC 19/19."""
 
     name = "promote-rfc"
-    collapse = policy.PROMOTE
+    collapse: i64 = policy.PROMOTE
 
 
 PROMOTE_RFC: Final = PromoteRfc()

@@ -79,6 +79,7 @@ class Store:
         self.guards: Final = guards
         self._owners: Final = owners
         self._sparse: Final = sparse
+        self._kept: Final = vec[i64]([0] * KINDS)
         self._words: Final = vec[i64]([0] * (KINDS * self._stride))
         for vcpu in range(vcpus):
             self._words[VCPU_ROOT * self._stride + vcpu] = NO_TABLE
@@ -87,9 +88,14 @@ class Store:
         """The value of a word: 0 before it is set, but -1 of VCPU_ROOT, and the host maps each gfn to itself."""
         if 0 <= owner < self._owners[kind]:
             return self._words[kind * self._stride + owner]
+        return self._get_sparse(kind, owner)
+
+    def _get_sparse(self, kind: i64, owner: i64) -> i64:
+        """The value of a word that is kept where it was stored."""
         if HOST_PFN <= kind <= HOST_WRITABLE:
             usual: i64 = owner if kind == HOST_PFN else self._host_level if kind == HOST_LEVEL else 1
-            if not self._sparse[kind]:
+            # Looking into a dictionary takes a Python integer, which most VMs need not make.
+            if self._kept[kind] == 0:
                 return usual
             return self._sparse[kind].get(owner, usual)
         if DIRTY <= kind <= RING_ENTRY:
@@ -102,6 +108,7 @@ class Store:
             self._words[kind * self._stride + owner] = value
         elif HOST_PFN <= kind <= HOST_WRITABLE or DIRTY <= kind <= RING_ENTRY:
             self._sparse[kind][owner] = value
+            self._kept[kind] = 1
         else:
             self._no_owner(kind, owner)
 

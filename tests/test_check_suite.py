@@ -112,3 +112,17 @@ def test_promotion_is_checked_where_it_exists() -> None:
     assert behaviour_of(test, "rcu", None) == "6.12"
     assert behaviour_of(test, "rcu", "5.17") == "5.17"
     assert behaviour_of(TESTS["unmap-tables"], "rcu", "6.12") is None
+
+
+def test_policies_of_one_kernel_or_form_are_checked_with_it_only() -> None:
+    """A policy of a kernel is checked as that kernel, a test of one form of collapse under policies that have it."""
+    assert behaviour_of(TESTS["unmap-leafs"], "kernel-6.1", None) == "6.1"
+    assert behaviour_of(TESTS["unmap-leafs"], "kernel-6.1", "6.12") is None
+    assert behaviour_of(TESTS["unmap-tables"], "kernel-6.1", None) is None
+    for policy, tests in {
+        "eager": {"collapse-zap", "collapse-promote"},
+        "leaf-zap": {"collapse-zap", "collapse-leaf-zap"},
+        "promote-rfc": {"collapse-promote-rfc"},
+    }.items():
+        forms = ("collapse-zap", "collapse-promote", "collapse-leaf-zap", "collapse-promote-rfc")
+        assert {name for name in forms if behaviour_of(TESTS[name], policy, None)} == tests

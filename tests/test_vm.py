@@ -34,6 +34,15 @@ def test_the_examples_of_its_page_run() -> None:
     assert result.failed == 0, "".join(said)
 
 
+def test_the_example_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """The lines in README print what stands beside them."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    exec(code, {})
+    assert capsys.readouterr().out == "514\n"
+    exec(code.replace('"eager"', '"rcu"'), {})
+    assert capsys.readouterr().out == "1\n"
+
+
 def test_its_page_names_every_method_and_policy() -> None:
     """No method, policy or behaviour of the library is missing from its page."""
     public = [name for name, _ in inspect.getmembers(shootdown.Vm) if not name.startswith("_")]

@@ -191,7 +191,7 @@ def test_two_roots_in_one_notifier(policy: str) -> None:
     assert vm.asked(lambda: invalidate_range_start(vm.kvm, 0, REGION, True)) == 1
     assert vm.machine.load(words.PAGES, 1) == 0
     assert vm.machine.tables.pending_max == 0
-    invalidate_range_end(vm.kvm)
+    invalidate_range_end(vm.kvm, 0, REGION)
 
 
 @pytest.mark.parametrize("policy", WITH_TABLES)

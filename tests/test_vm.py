@@ -77,7 +77,9 @@ WRONG = [
     (lambda vm: vm.zap(5, 5), "start below an end"),
     (lambda vm: vm.zap(0, 1 << 30), "start below an end"),
     (lambda vm: vm.unmap(-1, 5), "start below an end"),
-    (lambda vm: vm.collapse(0.0, 5), "start below an end"),
+    (lambda vm: vm.age(0.0, 5), "start below an end"),
+    (lambda vm: vm.log_dirty(1), "True or False"),
+    (lambda vm: vm.dirty_log(), "log_dirty(True) first"),
     (lambda vm: vm.recover_nx(-1), "whole number"),
     (lambda vm: vm.walk(1 << 18), "use 0 to"),
     (lambda vm: vm.entries(99, 1, 0), "tables()"),
@@ -161,11 +163,24 @@ def test_a_fast_zap_leaves_new_roots() -> None:
     assert vm.picture().endswith("empty")
 
 
-def test_collapse_follows_the_host() -> None:
-    """Pages that the host has as huge ones come back huge where a 4K page had split one, in place or by a fault."""
-    for policy, pages in (("promote", 1), ("rcu", 0)):
-        vm = shootdown.Vm(policy, memory="4M", page="2M", nx_huge_pages=True)
-        vm.fault(3, fetch=True)
-        assert (vm.counters.pages_4k, vm.counters.nx_splits) == (1, 1)
-        vm.collapse()
-        assert (vm.counters.pages_4k, vm.counters.pages_2m, vm.counters.nx_splits) == (0, pages, 0)
+@pytest.mark.parametrize(("policy", "huge"), [("promote", 3), ("promote-rfc", 3), ("rcu", 0), ("leaf-zap", 0)])
+def test_logging_splits_and_its_end_brings_huge_pages_back(policy: str, huge: int) -> None:
+    """Logged pages are mapped by 4K; when logging ends they are huge again, in place or by the next fault."""
+    vm = shootdown.Vm(policy, memory="8M", page="2M")
+    vm.fault([0, 600, 1100])
+    assert (vm.counters.pages_2m, vm.counters.pages_4k) == (3, 0)
+    vm.log_dirty(True)
+    assert (vm.counters.pages_2m, vm.counters.pages_4k) == (0, 3 * 512)
+    vm.log_dirty(True)
+    assert vm.dirty_log() == []
+    vm.log_dirty(False)
+    assert (vm.counters.pages_2m, vm.counters.pages_4k) == (huge, 0)
+    vm.fault([0, 600, 1100])
+    assert (vm.counters.pages_2m, vm.counters.pages_4k) == (3, 0)
+
+
+def test_ageing_tells_what_was_used() -> None:
+    """Pages are young once after they were touched."""
+    vm = shootdown.Vm(memory="8M")
+    vm.fault(range(5))
+    assert [vm.age(0, 3), vm.age(0, 3), vm.age(), vm.age()] == [True, False, True, False]

@@ -25,9 +25,11 @@ from .machine import words
 from .machine.native import NativeMachine
 from .mmu.access import FETCH, WRITE
 from .mmu.behaviour import BEHAVIOURS
-from .mmu.huge_pages import disable_dirty_logging, recover_nx_huge_pages
+from .mmu.dirty_log import get_dirty_log
+from .mmu.huge_pages import recover_nx_huge_pages
 from .mmu.kvm import Kvm
-from .mmu.notifier import invalidate_range_end, invalidate_range_start, kvm_zap_gfn_range
+from .mmu.memory_region import set_memory_region
+from .mmu.notifier import clear_flush_young, invalidate_range_end, invalidate_range_start, kvm_zap_gfn_range
 from .mmu.policies.registry import POLICIES
 from .mmu.spte import EPT, NPT, PAGES, describe, is_frozen, is_leaf, is_table, spte_pfn, unsigned
 from .mmu.vcpu import serve_faults
@@ -39,6 +41,8 @@ DEFAULT_BEHAVIOUR: Final = "6.12"
 LEVELS: Final = {"4K": 1, "2M": 2, "1G": 3}
 FORMATS: Final = {"NPT": NPT, "EPT": EPT}
 VCPUS_MAX: Final = 4096
+SLOT: Final = 0
+"""The one memory slot."""
 SLICE: Final = 1 << 12
 """Faults that a vCPU is told of at a time."""
 
@@ -103,6 +107,7 @@ class Vm:
     format         of SPTEs: "NPT" (AMD) or "EPT" (Intel)
     vcpus          how many there are
     nx_huge_pages  no huge page may be executable
+    eager_split    huge pages are split when dirty logging begins, not when they are written
     resched_every  a walk gives way at every so manieth place where it may; 0: never
     """
 
@@ -116,6 +121,7 @@ class Vm:
         format: str = "NPT",
         vcpus: int = 1,
         nx_huge_pages: bool = False,
+        eager_split: bool = True,
         resched_every: int = 0,
     ) -> None:
         chosen = POLICIES[_one_of("policy", policy, POLICIES)]
@@ -131,8 +137,12 @@ class Vm:
         self.pages: Final = _memory(memory, page, PAGES[level])
         self.vcpus: Final = _number("vcpus", vcpus, 1, VCPUS_MAX)
         self.resched_every: Final = _number("resched_every", resched_every, 0, 2**62)
-        self.machine: Final = NativeMachine(self.vcpus, resched_every=self.resched_every, host_level=level)
-        self.kvm: Final = Kvm(self.machine, fmt, BEHAVIOURS[self.behaviour], chosen, 4, self.vcpus, bool(nx_huge_pages))
+        self.machine: Final = NativeMachine(self.vcpus, resched_every=self.resched_every, slots=1, host_level=level)
+        self.kvm: Final = Kvm(
+            self.machine, fmt, BEHAVIOURS[self.behaviour], chosen, 4, self.vcpus, bool(nx_huge_pages),
+            slots=1, eager_split=bool(eager_split),
+        )  # fmt: skip
+        set_memory_region(self.kvm, SLOT, 0, 0, self.pages, 0)
 
     # Operations
 
@@ -153,7 +163,7 @@ class Vm:
         invalidate_range_start(self.kvm, start, end, True)
         for gfn in range(start, end):
             self.machine.store(words.HOST_PFN, gfn, -1)
-        invalidate_range_end(self.kvm)
+        invalidate_range_end(self.kvm, start, end)
 
     def zap(self, start: int = 0, end: int | None = None) -> None:
         """KVM has gfns ``start`` up to ``end`` mapped anew (``kvm_zap_gfn_range``)."""
@@ -169,10 +179,26 @@ class Vm:
             if self.machine.load(words.VCPU_ROOT, vcpu) != words.NO_TABLE:
                 serve_faults(self.kvm, vcpu, 0)
 
-    def collapse(self, start: int = 0, end: int | None = None) -> None:
-        """Huge pages come back where the host has them, as when dirty logging ends."""
+    def log_dirty(self, on: bool) -> None:
+        """Dirty logging begins, which splits and protects what is mapped, or ends, and huge pages come back.
+
+        To begin what has begun, or to end what has not, does nothing.
+        """
+        if type(on) is not bool:
+            raise InputError(f"log_dirty is asked for {on!r}", advice="use True or False")
+        set_memory_region(self.kvm, SLOT, 0, 0, self.pages, words.LOG_DIRTY_PAGES if on else 0)
+
+    def dirty_log(self) -> list[int]:
+        """Gfns of the pages that were written since logging began, or since this was asked last; it begins anew."""
+        if self.machine.load(words.SLOT_FLAGS, SLOT) & words.LOG_DIRTY_PAGES == 0:
+            raise InputError("no page is logged", advice="call log_dirty(True) first")
+        masks = get_dirty_log(self.kvm, SLOT, False)
+        return [64 * n + bit for n, mask in enumerate(masks) for bit in range(64) if mask >> bit & 1]
+
+    def age(self, start: int = 0, end: int | None = None) -> bool:
+        """Was a page used since this was asked last (``clear_flush_young``)?"""
         start, end = self._range(start, end)
-        disable_dirty_logging(self.kvm, 0, start, end)
+        return bool(clear_flush_young(self.kvm, start, end))
 
     def recover_nx(self, tables: int) -> None:
         """Tables that only the NX mitigation made necessary are zapped, the oldest first."""

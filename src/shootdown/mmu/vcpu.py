@@ -17,11 +17,13 @@ from ..machine.words import (
     OUTSIDE_GUEST_MODE,
     ROOT_INVALID,
     TLB_FLUSH,
+    UPDATE_CPU_DIRTY_LOGGING,
     VCPU_MODE,
     VCPU_REQUESTS,
     VCPU_ROOT,
 )
 from .access import NO_FAULT, fault_code, fault_gfn
+from .dirty_ring import must_exit_for_ring
 from .fault import page_fault
 from .roots import get_root, put_root
 
@@ -57,6 +59,8 @@ def vcpu_enter_guest(kvm: Kvm, vcpu: i64, role: i64) -> i64:
     """
     m = kvm.m
     requests = m.load(VCPU_REQUESTS, vcpu)
+    if must_exit_for_ring(kvm, vcpu, requests):
+        return NO_FAULT
     if requests != 0:
         serve_requests(kvm, vcpu, requests)
     if m.load(VCPU_ROOT, vcpu) == NO_TABLE:
@@ -90,6 +94,8 @@ def serve_requests(kvm: Kvm, vcpu: i64, requests: i64) -> None:
     if requests & TLB_FLUSH != 0:
         m.fetch_clear(VCPU_REQUESTS, vcpu, TLB_FLUSH)
         m.flush_tlb(vcpu)
+    if requests & UPDATE_CPU_DIRTY_LOGGING != 0:
+        m.fetch_clear(VCPU_REQUESTS, vcpu, UPDATE_CPU_DIRTY_LOGGING)
 
 
 def free_obsolete_root(kvm: Kvm, vcpu: i64) -> None:

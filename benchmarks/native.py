@@ -46,7 +46,8 @@ def line(operation: Operation, taken: list[float], raw: float) -> str:
     text = f"{operation.name:30} {min(taken):8.2f} {median:10.2f} {median / raw:11.1f}"
     if operation.kernel is None:
         return text
-    return f"{text} {operation.kernel:10.1f} {median / operation.kernel:6.1f} {operation.most:4.0f}"
+    aim = f"{operation.most:4.0f}" if operation.most else ""
+    return f"{text} {operation.kernel:10.1f} {median / operation.kernel:6.1f} {aim}".rstrip()
 
 
 def bytes_each(number: int) -> float:

@@ -17,12 +17,15 @@ from shootdown.machine import words
 from shootdown.machine.native import NativeMachine
 from shootdown.mmu.access import FETCH
 from shootdown.mmu.behaviour import BEHAVIOURS
+from shootdown.mmu.dirty_log import slot_leaf_clear_dirty
 from shootdown.mmu.huge_pages import disable_dirty_logging, recover_nx_huge_pages
 from shootdown.mmu.kvm import Kvm
-from shootdown.mmu.notifier import kvm_zap_gfn_range
+from shootdown.mmu.notifier import clear_young, kvm_zap_gfn_range
 from shootdown.mmu.policies.registry import POLICIES
+from shootdown.mmu.split import slot_try_split_huge_pages
 from shootdown.mmu.spte import NPT
 from shootdown.mmu.vcpu import serve_faults
+from shootdown.mmu.write_protect import slot_remove_write_access
 from shootdown.mmu.zap import zap_all_fast
 
 SLICE = 1 << 12
@@ -37,8 +40,8 @@ Work = Callable[[], object]
 class Vm:
     """A VM of one vCPU on a machine of its own."""
 
-    def __init__(self, behaviour: str, policy: str, nx: bool = False) -> None:
-        self.machine = NativeMachine()
+    def __init__(self, behaviour: str, policy: str, nx: bool = False, host_level: int = 1) -> None:
+        self.machine = NativeMachine(host_level=host_level)
         self.kvm = Kvm(self.machine, NPT, BEHAVIOURS[behaviour], POLICIES[policy], 4, 1, nx)
         self.nx = nx
 
@@ -112,6 +115,38 @@ def exchange(number: int) -> Work:
     return vm.zap_root
 
 
+def protect(behaviour: str, again: bool, number: int) -> Work:
+    """All leaves lose W, as when dirty logging begins; ``again``: they have lost it, and the walk is all there is."""
+    vm = Vm(behaviour, "rcu")
+    vm.map(number)
+    if again:
+        slot_remove_write_access(vm.kvm, 0, 0, number, 1)
+    return partial(slot_remove_write_access, vm.kvm, 0, 0, number, 1)
+
+
+def clear_dirty(behaviour: str, number: int) -> Work:
+    """All leaves lose D."""
+    vm = Vm(behaviour, "rcu")
+    vm.map(number)
+    return partial(slot_leaf_clear_dirty, vm.kvm, 0, 0, number)
+
+
+def age(behaviour: str, number: int) -> Work:
+    """All leaves lose A."""
+    vm = Vm(behaviour, "rcu")
+    vm.map(number)
+    return partial(clear_young, vm.kvm, 0, number)
+
+
+def split(behaviour: str, level: int, number: int) -> Work:
+    """All huge pages of a level are split down to 4K."""
+    vm = Vm(behaviour, "rcu", host_level=level)
+    pages = HUGE ** (level - 1)
+    vm.machine.vcpus.set_faults(0, range(0, number, pages))
+    serve_faults(vm.kvm, 0, 0)
+    return partial(slot_try_split_huge_pages, vm.kvm, 0, 0, -(-number // pages) * pages)
+
+
 def collapse(behaviour: str, policy: str, number: int) -> Work:
     """Tables that huge pages can stand for go."""
     vm = Vm(behaviour, policy)
@@ -142,6 +177,15 @@ OPERATIONS = (
     Operation("fault map again, 6.12", remap),
     Operation("zap leafs, 6.12", partial(range_zap, "6.12", "rcu"), 9.9, 2),
     Operation("zap leafs, 6.1", partial(range_zap, "6.1", "rcu"), 11.8, 2),
+    Operation("write-protect, 6.12", partial(protect, "6.12", False), 11.0, 2),
+    Operation("write-protect, 6.1", partial(protect, "6.1", False), 11.5, 2),
+    Operation("write-protect again, 6.12", partial(protect, "6.12", True), 3.3),
+    Operation("clear dirty, 6.12", partial(clear_dirty, "6.12"), 10.5, 2),
+    Operation("clear dirty, 6.1", partial(clear_dirty, "6.1"), 10.3, 2),
+    Operation("age, 6.12", partial(age, "6.12"), 5.0, 2),
+    Operation("age, 6.1", partial(age, "6.1"), 11.6, 2),
+    Operation("split 2M, 6.12", partial(split, "6.12", 2), 2.8, 4),
+    Operation("split 2M, 6.1", partial(split, "6.1", 2), 2.4, 4),
     Operation("zap root, 6.12", partial(root_zap, "6.12"), 14.7, 4),
     Operation("zap root, 6.1", partial(root_zap, "6.1"), 6.7, 4),
     Operation("range zap with tables, eager", partial(range_zap, "5.17", "eager")),

@@ -6,6 +6,8 @@ the published scale. Times are not reproduced here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 import shootdown
@@ -43,7 +45,7 @@ def unmapped(vm: shootdown.Vm, page: str) -> int:
     return sum(vm.walk(gfn)[-1].text == "empty" for gfn in range(0, vm.pages, REGION[page]))
 
 
-LAWS = {
+LAWS: dict[str, Callable[[int, str], int]] = {
     "leaf-zap": lambda pages, page: pages,
     "promote-rfc": lambda pages, page: pages // 512 + (pages // PAGES[3] if page == "1G" else 0),
     "eager": lambda pages, page: LAWS["promote-rfc"](pages, page) + pages // REGION[page],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from shootdown.machine import words
 from shootdown.machine.native import NativeMachine
 from shootdown.mmu.kvm import Kvm
-from shootdown.mmu.spte import PRESENT, WRITABLE, is_executable, is_leaf, spte_pfn
+from shootdown.mmu.spte import AD_DISABLED, PRESENT, WRITABLE, is_executable, is_leaf, mark_for_access_track, spte_pfn
 
 Place = tuple[int, int]
 """Level and first gfn of an entry."""
@@ -121,12 +121,12 @@ def check_at_rest(machine: NativeMachine, kvm: Kvm) -> None:
     tracked = listed(machine, words.NX_TABLES)
     assert machine.load(words.NX_SPLITS, 0) == len(tracked) and set(tracked) <= set(tables.values())
     running = [machine.load(words.VCPU_ROOT, vcpu) for vcpu in range(int(kvm.vcpus))]
-    for number, root in roots.items():
-        assert machine.load(words.ROOT_COUNT, number) == root.valid + running.count(number)
+    for number, its in roots.items():
+        assert machine.load(words.ROOT_COUNT, number) == its.valid + running.count(number)
     machine.pages_unlock()
     machine.write_unlock()
-    for root in roots.values():
-        for (level, _), spte in root.leaves.items():
+    for its in roots.values():
+        for (level, _), spte in its.leaves.items():
             check_rights(kvm, level, spte)
 
 
@@ -135,3 +135,35 @@ def check_rights(kvm: Kvm, level: int, spte: int) -> None:
     assert not spte & WRITABLE or spte & kvm.fmt.mmu_writable
     assert not spte & kvm.fmt.mmu_writable or spte & kvm.fmt.host_writable
     assert level == 1 or not kvm.nx_huge_pages or not is_executable(spte, kvm.fmt)
+
+
+def scramble(machine: NativeMachine, kvm: Kvm, choose: Callable[[Place], int]) -> None:
+    """Bring leaves into any state that they may be in; ``choose`` gives a number for each.
+
+    Writable or not, by the host, the MMU or now, used and dirty or not; without A/D bits, access-tracked or not.
+    """
+    fmt = kvm.fmt
+    for table, root in held(machine, kvm).items():
+        top = machine.load(words.SP_ROLE, table) >> words.ROLE_LEVEL_SHIFT
+        for place, spte in root.leaves.items():
+            number = choose(place)
+            host, mmu, now = ((1, 1, 1), (1, 1, 0), (1, 0, 0), (0, 0, 0))[number & 3]
+            spte &= ~(WRITABLE | fmt.host_writable | fmt.mmu_writable | fmt.accessed | fmt.dirty)
+            spte |= WRITABLE * now | fmt.host_writable * host | fmt.mmu_writable * mmu
+            spte |= (fmt.accessed if number & 4 else 0) | (fmt.dirty if number & 8 and now else 0)
+            if not fmt.ad:
+                spte |= AD_DISABLED
+                if number & 4 == 0:
+                    spte = mark_for_access_track(spte, fmt)
+            machine.write(address(machine, kvm, table, top, place), spte)
+
+
+def address(machine: NativeMachine, kvm: Kvm, root: int, top: int, place: Place) -> int:
+    """Where the entry of a place is."""
+    table = root
+    for level in range(top, 0, -1):
+        sptep = table << int(kvm.bits) | place[1] // pages(kvm, level) % (1 << int(kvm.bits))
+        if level == place[0]:
+            return sptep
+        table = spte_pfn(machine.read(sptep))
+    raise AssertionError(place)

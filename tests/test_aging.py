@@ -77,14 +77,14 @@ def compare(
 
 def is_young(spte: int, fmt: SpteFormat) -> bool:
     """Was the page used, by A or by rights that were not taken away?"""
-    return bool(spte & (0x20 if fmt is NPT else 0x100)) if fmt.ad else bool(spte & 7)
+    return bool(spte & fmt.accessed) if fmt.accessed else bool(spte & 7)
 
 
 def aged(spte: int, fmt: SpteFormat) -> int:
     """The leaf of a page that is not used yet."""
     if fmt.ad:
         return spte & ~(0x20 if fmt is NPT else 0x100)
-    return spte if spte & 7 == 0 else (spte & ~7) | (spte & 1) << 54 | (spte >> 2 & 1) << 56
+    return spte if spte & 7 == 0 else (spte & ~(7 | fmt.accessed)) | (spte & 1) << 54 | (spte >> 2 & 1) << 56
 
 
 @settings(max_examples=150, deadline=None)

@@ -12,6 +12,7 @@ from mypy_extensions import i64
 from ..machine.words import (
     HOST_LEVEL,
     HOST_PFN,
+    HOST_WRITABLE,
     INVALIDATE_IN_PROGRESS,
     LOG_DIRTY_PAGES,
     NO_TABLE,
@@ -26,7 +27,7 @@ from ..machine.words import (
 from .batch import Batch
 from .change import set_spte, set_spte_atomic, untrack_locked, zap_spte_atomic
 from .iter import TdpIter
-from .make_spte import make_huge, make_leaf, make_nonleaf
+from .make_spte import make_huge, make_nonleaf, make_spte
 from .policies.policy import PROMOTE, RECOVER, ZAP_LEAFS
 from .resched import cond_resched
 from .roots import next_root, root_level
@@ -146,7 +147,9 @@ def try_promote(kvm: Kvm, batch: Batch, it: TdpIter) -> None:
     pfn = kvm.m.load(HOST_PFN, it.gfn)
     if pfn < 0:
         return
-    set_spte_atomic(kvm, batch, it, make_leaf(kvm, pfn, it.level))
+    writable = kvm.m.load(HOST_WRITABLE, it.gfn)
+    role = kvm.m.load(SP_ROLE, it.root)
+    set_spte_atomic(kvm, batch, it, make_spte(kvm, role, pfn, it.level, kvm.empty, writable != 0, False, False))
 
 
 def recover_huge_pages(kvm: Kvm, root: i64, start: i64, end: i64) -> None:

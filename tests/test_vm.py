@@ -184,3 +184,26 @@ def test_ageing_tells_what_was_used() -> None:
     vm = shootdown.Vm(memory="8M")
     vm.fault(range(5))
     assert [vm.age(0, 3), vm.age(0, 3), vm.age(), vm.age()] == [True, False, True, False]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    page=st.sampled_from(["4K", "2M"]),
+    format=st.sampled_from(["NPT", "EPT"]),
+    behaviour=st.sampled_from(sorted(BEHAVIOURS)),
+    eager_split=st.booleans(),
+    mapped=st.lists(st.integers(0, 2047), max_size=9),
+    rounds=st.lists(st.lists(st.integers(0, 2047), max_size=9), max_size=4),
+)
+def test_the_log_holds_what_was_written(
+    page: str, format: str, behaviour: str, eager_split: bool, mapped: list[int], rounds: list[list[int]]
+) -> None:
+    """Each question for the log gives the pages written since the last, and no more; none is mapped by a huge page."""
+    vm = shootdown.Vm("rcu", behaviour, "8M", page=page, format=format, eager_split=eager_split)
+    vm.fault(mapped)
+    vm.log_dirty(True)
+    for written in rounds:
+        vm.fault(written, write=True)
+        assert vm.dirty_log() == sorted(set(written))
+        assert all(vm.walk(gfn)[-1].level == 1 for gfn in written)
+    vm.log_dirty(False)

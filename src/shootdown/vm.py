@@ -147,7 +147,7 @@ class Vm:
     # Operations
 
     def fault(self, gfns: int | Iterable[int], *, vcpu: int = 0, write: bool = False, fetch: bool = False) -> int:
-        """The guest touches pages, one after the other: how many faults were served."""
+        """The guest faults at pages, mapped or not, one after the other: how many faults were served."""
         wanted = self._gfns(gfns)
         _number("vcpu", vcpu, 0, self.vcpus - 1)
         code = (WRITE if write else 0) | (FETCH if fetch else 0)

@@ -116,6 +116,16 @@ MUTATIONS = (
         (("mmu/policies/rcu.py", 'Source: 13e2e4f62a4b."""\n        flush_owed(kvm, batch)\n', 'None."""\n'),),
         "collapse-promote", FREED, policy="promote", behaviour="6.13",
     ),
+    Mutation(
+        "F4: flush of each leaf that a collapse zaps",
+        (("mmu/change.py", FLUSH_61, FLUSH_61.rsplit("        flush", 1)[0]),),
+        "collapse-leaf-zap", REVOKED, policy="leaf-zap", behaviour="6.1",
+    ),
+    Mutation(
+        "no promotion while an invalidation runs",
+        (("mmu/huge_pages.py", "    if kvm.m.load(INVALIDATE_IN_PROGRESS, 0) != 0:\n        return\n", ""),),
+        "collapse-promote-rfc", REVOKED, policy="promote-rfc", behaviour="6.1",
+    ),
     Mutation("frozen entries respected by faults", (FROZEN_IN_FAULT,), "collapse-zap", ASSERTION),
     Mutation(
         "frozen entries respected by faults and setters",

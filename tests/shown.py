@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.structure import ROOT
 
-BLOCK = re.compile(r"```console\n\$ (shootdown [^\n]*)\n(.*?)```", re.S)
+BLOCK = re.compile(r"```console\n\$ ((?:shootdown|python) [^\n]*)\n(.*?)```", re.S)
 TIMES = re.compile(r"^(\S+ .* (?:holds|refuted|unknown|idle)!? .*?) +\d+\.\d$", re.M)
 LEFT_OUT = "...\n"
 
@@ -36,8 +36,14 @@ def blocks() -> Iterator[tuple[Path, str, str]]:
 
 def printed(command: str) -> str:
     """What a command prints, run in the repository's folder."""
+    words = command.split()
     done = subprocess.run(
-        [sys.executable, "-m", *command.split()], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
+        [sys.executable, *(words[1:] if words[0] == "python" else ["-m", *words])],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
     )
     return done.stdout
 

@@ -25,12 +25,13 @@ CHECK = ("check", *MMU)
 KERNEL = ("kernel", *CHECK)
 # What each part of the package may import, itself aside. Anybody may import the package itself ("") for its version.
 LAYERS: dict[str, tuple[str, ...]] = {
-    "": (),
+    "": ("errors", "vm"),
     "errors": (),
     "figures": (),
     "build_info": (),
     "machine": ("errors",),
     "mmu": MACHINE,
+    "vm": MMU,
     "trace": MMU,
     "cost": ("figures", *TRACE),
     "check": MMU,

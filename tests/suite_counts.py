@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from shootdown.check.cases import Case
+from shootdown.check.cases import Case, pairs
 from shootdown.check.litmus import suite
 from shootdown.check.source import Source
 from shootdown.check.verdict import Budget, check
@@ -29,10 +29,9 @@ def measured() -> Counts:
     """The counts now."""
     source, found = Source(), {}
     for test in suite():
-        for policy in test.policies:
-            for behaviour in test.behaviours:
-                result = check(Case(test, policy, behaviour, test.tiny), source, Budget()).result
-                found[f"{test.name} {policy} {behaviour}"] = [result.states, result.transitions, result.depth]
+        for policy, behaviour in pairs(test):
+            result = check(Case(test, policy, behaviour, test.tiny), source, Budget()).result
+            found[f"{test.name} {policy} {behaviour}"] = [result.states, result.transitions, result.depth]
     source.close()
     return found
 

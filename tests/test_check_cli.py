@@ -67,6 +67,15 @@ SEED_TESTS = (
 )  # fmt: skip
 
 
+def test_a_policy_of_one_kernel_goes_with_no_other_behaviour() -> None:
+    """``kernel-6.1`` as another kernel is refused in one line, before anything runs; alone it is checked as 6.1."""
+    code, text = run("unmap-leafs", "--policy", "kernel-6.1", "--behaviour", "6.12")
+    assert (code, text) == (1, "policy kernel-6.1 is behaviour 6.1, not 6.12; leave --behaviour out")
+    code, text = run("unmap-leafs", "--tiny", "--policy", "kernel-6.1")
+    assert code == 0
+    assert "kernel-6.1     6.1   holds" in text
+
+
 @pytest.mark.parametrize("name", SEED_VERDICTS)
 def test_the_mail_is_answered_hunk_by_hunk(name: str) -> None:
     """The mail's hunks together keep every promise; without one, or read literally, the tests that name it refute."""
@@ -153,7 +162,11 @@ def test_a_deadlock_that_a_patch_brings_is_refuted(tmp_path: Path) -> None:
     assert "taken twice" in text
     old = "    m.store(VCPU_MODE, vcpu, OUTSIDE_GUEST_MODE)"
     patch.write_text(
-        diff("mmu/vcpu.py", old, "    if fault != NO_FAULT:\n        page_fault(kvm, vcpu, fault_gfn(fault), fault_code(fault))\n" + old)
+        diff(
+            "mmu/vcpu.py",
+            old,
+            "    if fault != NO_FAULT:\n        page_fault(kvm, vcpu, fault_gfn(fault), fault_code(fault))\n" + old,
+        )
     )
     saved = tmp_path / "s.json"
     code, text = run("unmap-tables", "--tiny", "--policy", "rcu", "--patch", str(patch), "--save", str(saved))

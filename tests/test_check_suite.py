@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from shootdown.check.cases import Case, behaviour_of
+from shootdown.check.cases import Case, behaviour_of, pairs
 from shootdown.check.litmus import Litmus, suite
 from shootdown.check.schedule import schedule_of, table
 from shootdown.check.source import PACKAGE, PARTS, Source
@@ -80,8 +80,7 @@ def test_the_same_test_holds_without_the_bug(mutation: Mutation) -> None:
 CASES = [
     pytest.param(test, policy, behaviour, marks=[pytest.mark.slow] * (test.name in LARGE))
     for test in TESTS.values()
-    for policy in test.policies
-    for behaviour in test.behaviours
+    for policy, behaviour in pairs(test)
 ]
 
 
@@ -104,7 +103,7 @@ def test_verdicts_are_as_expected(test: Litmus, policy: str, behaviour: str) -> 
 
 def test_counts_are_of_the_suite() -> None:
     """No recorded count outlives its test."""
-    assert COUNTS.keys() == {f"{t.name} {p} {b}" for t in TESTS.values() for p in t.policies for b in t.behaviours}
+    assert COUNTS.keys() == {f"{test.name} {p} {b}" for test in TESTS.values() for p, b in pairs(test)}
 
 
 def test_promotion_is_checked_where_it_exists() -> None:
@@ -114,3 +113,17 @@ def test_promotion_is_checked_where_it_exists() -> None:
     assert behaviour_of(test, "rcu", None) == "6.12"
     assert behaviour_of(test, "rcu", "5.17") == "5.17"
     assert behaviour_of(TESTS["unmap-tables"], "rcu", "6.12") is None
+
+
+def test_policies_of_one_kernel_or_form_are_checked_with_it_only() -> None:
+    """A policy of a kernel is checked as that kernel, a test of one form of collapse under policies that have it."""
+    assert behaviour_of(TESTS["unmap-leafs"], "kernel-6.1", None) == "6.1"
+    assert behaviour_of(TESTS["unmap-leafs"], "kernel-6.1", "6.12") is None
+    assert behaviour_of(TESTS["unmap-tables"], "kernel-6.1", None) is None
+    for policy, tests in {
+        "eager": {"collapse-zap", "collapse-promote"},
+        "leaf-zap": {"collapse-zap", "collapse-leaf-zap"},
+        "promote-rfc": {"collapse-promote-rfc"},
+    }.items():
+        forms = ("collapse-zap", "collapse-promote", "collapse-leaf-zap", "collapse-promote-rfc")
+        assert {name for name in forms if behaviour_of(TESTS[name], policy, None)} == tests

@@ -67,9 +67,9 @@ def test_compare_without_arguments_takes_the_sample() -> None:
 
 
 def test_the_history_of_policies_comes_with_all() -> None:
-    """--all adds eager, list, rcu and leaf-zap."""
+    """--all adds eager, list, rcu, leaf-zap and promote-rfc."""
     found = document("compare", "--all")["traces"][0]  # type: ignore[index]
-    assert [p["name"] for p in found["policies"]][3:] == ["eager", "list", "rcu", "leaf-zap"]
+    assert [p["name"] for p in found["policies"]][3:] == ["eager", "list", "rcu", "leaf-zap", "promote-rfc"]
 
 
 def test_a_trace_through_a_pipe_gives_the_same_answer() -> None:

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from shootdown.check.litmus import KEYS, read_litmus
-from tests import shown
+from tests import functions, shown
 from tests.structure import ROOT
 from tests.test_cli import run, schemas
 
@@ -115,3 +115,15 @@ def test_json_names_hunks_that_no_test_ran() -> None:
     jsonschema.validate(found, schemas()["check"])
     assert done.returncode == 3
     assert found["not_exercised"] and found["not_exercised"][0].startswith("mmu/policies/eager.py:")
+
+
+def test_every_function_of_the_kernel_is_found_by_its_name() -> None:
+    """docs/mmu.md names each function that some ``Source:`` line of the MMU names, and every file of it."""
+    guide = (ROOT / "docs" / "mmu.md").read_text()
+    for path in sorted(functions.MMU.rglob("*.py")):
+        lines = re.sub(r"\n +", " ", path.read_text())
+        for text in re.findall(r"Source: ([^\n]*)", lines):
+            names = {*re.findall(r"``(\w+)``", text.split('"""')[0])} - functions.NO_FUNCTIONS
+            missing = [name for name in names if not re.search(rf"^ *{name} +\S+\.py|`{name}`", guide, re.M)]
+            assert missing == [], path.name
+        assert path.name == "__init__.py" or path.parent.name == "policies" or f"`{path.name}`" in guide

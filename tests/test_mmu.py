@@ -18,7 +18,7 @@ from shootdown.mmu.huge_pages import disable_dirty_logging, recover_nx_huge_page
 from shootdown.mmu.kvm import Kvm
 from shootdown.mmu.make_spte import make_huge, make_leaf, make_nonleaf, make_split
 from shootdown.mmu.notifier import invalidate_range_end, invalidate_range_start, kvm_zap_gfn_range
-from shootdown.mmu.policies.policy import Policy
+from shootdown.mmu.policies.policy import PROMOTE, RECOVER, ZAP_LEAFS, ZAP_TABLES, Policy
 from shootdown.mmu.policies.registry import POLICIES
 from shootdown.mmu.spte import EPT, NPT, PRESENT, SpteFormat, is_leaf, spte_pfn, unsigned
 from shootdown.mmu.vcpu import serve_faults
@@ -36,10 +36,11 @@ class Tree:
     Every method says what an operation of the MMU comes to, in terms of nothing but these.
     """
 
-    def __init__(self, bits: int, levels: int, behaviour: str, nx: bool) -> None:
+    def __init__(self, bits: int, levels: int, behaviour: str, collapse: int, nx: bool) -> None:
         self.bits = bits
         self.levels = levels
         self.behaviour = BEHAVIOURS[behaviour]
+        self.form = collapse
         self.nx = nx
         self.leaves: dict[Place, int] = {}
         self.tables: set[Place] = set()
@@ -128,17 +129,21 @@ class Tree:
         self.leaves, self.tables, self.tracked, self.clean, self.refused = {}, set(), [], set(), set()
 
     def collapse(self, start: int, end: int) -> None:
-        """Tables that a host's huge page could stand for go; in place, those that map nothing stay."""
+        """Tables that a host's huge page could stand for go, or become that page; in two forms, leaves below go."""
         for place in sorted(self.tables, key=lambda place: (-place[0], place[1])):
             level, first = place
             if place not in self.tables or not self.inside(place, start, end) or self.host_level[first] < level:
                 continue
             below = [leaf for leaf in self.leaves if self.inside(leaf, first, first + self.pages(level))]
-            if not self.behaviour.promote:
+            if self.form == ZAP_TABLES:
                 self.drop(place)
-            elif below:
+            elif (self.form == RECOVER and below) or (self.form == PROMOTE and self.host_pfn[first] >= 0):
                 self.drop(place)
                 self.leaves[place] = self.host_pfn[first]
+        if self.form in (ZAP_LEAFS, PROMOTE):
+            for place in [*self.leaves]:
+                if self.inside(place, start, end) and self.host_level[place[1]] > place[0]:
+                    del self.leaves[place]
 
     def recover_nx(self, number: int) -> None:
         """The oldest tables that only NX made necessary go."""
@@ -162,9 +167,9 @@ class AgainstModel(RuleBasedStateMachine):
         self, geometry: Place, behaviour: str, policy: str, fmt: SpteFormat, nx: bool, resched_every: int
     ) -> None:
         """Any kind of VM of two vCPUs."""
-        self.tree = Tree(*geometry, behaviour, nx)
         self.machine = NativeMachine(2, geometry[0], resched_every=resched_every)
         self.kvm = Kvm(self.machine, fmt, BEHAVIOURS[behaviour], POLICIES[policy], geometry[1], 2, nx)
+        self.tree = Tree(*geometry, behaviour, self.kvm.collapse, nx)
         self.gfns = len(self.tree.host_pfn)
         self.versions = 0
 

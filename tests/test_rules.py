@@ -16,7 +16,7 @@ from shootdown.trace.op import (
     Op,
 )
 
-EAGER, LIST, RCU, LEAF_ZAP = HISTORY
+EAGER, LIST, RCU, LEAF_ZAP, PROMOTE_RFC = HISTORY
 ALL: list[Policy] = [EAGER, LIST, RCU, LEAF_ZAP, PROMOTE, KERNEL_61, KERNEL_612]
 
 

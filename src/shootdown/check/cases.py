@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..mmu.behaviour import BEHAVIOURS
+from ..mmu.policies.policy import AS_VERSION, RECOVER, ZAP_TABLES
 from ..mmu.policies.registry import POLICIES
 from .litmus import Geometry, Litmus
 
@@ -42,10 +43,31 @@ def cases(tests: Sequence[Litmus], policies: Sequence[str], behaviour: str | Non
 def behaviour_of(test: Litmus, policy: str, asked: str | None) -> str | None:
     """The behaviour to check a test with: the one that was asked for, or the test's default; None if it is not for it.
 
-    A policy that promotes huge pages implies one that can, where the test has it.
+    A policy with a behaviour of its own is checked with that one where the test has it; an exact policy with no other.
     """
-    if asked is not None:
-        return asked if asked in test.behaviours else None
-    if POLICIES[policy].promotes:
-        return next((name for name in test.behaviours if BEHAVIOURS[name].promote), test.behaviours[0])
-    return test.behaviours[0]
+    own = POLICIES[policy].behaviour
+    if POLICIES[policy].exact and asked not in (None, own):
+        return None
+    chosen = asked or own
+    if chosen not in test.behaviours:
+        if asked or POLICIES[policy].exact:
+            return None
+        chosen = test.behaviours[0]
+    # A test of a collapse is for the forms of it that its policies and behaviours have.
+    if any(task["run"] == "collapse" for task in test.host):
+        if form_of(policy, chosen) not in {form_of(p, b) for p in test.policies for b in test.behaviours}:
+            return None
+    return chosen
+
+
+def form_of(policy: str, behaviour: str) -> int:
+    """How huge pages come back under a policy and a behaviour (policies/policy.py)."""
+    named = POLICIES[policy].collapse
+    if named != AS_VERSION:
+        return int(named)
+    return RECOVER if BEHAVIOURS[behaviour].promote else ZAP_TABLES
+
+
+def pairs(test: Litmus) -> list[tuple[str, str]]:
+    """The policies and behaviours that a test is for."""
+    return [(p, b) for p in test.policies for b in test.behaviours if behaviour_of(test, p, b) is not None]

@@ -101,6 +101,7 @@ def command(
         return follow_file(schedule_file, as_json, step)
     if step:
         raise InputError("--step goes with --schedule only")
+    _refuse_mixed(policies, behaviour)
     tests = _tests(names, behaviour)
     if list_:
         verdicts.print_tests(tests, as_json)
@@ -124,6 +125,14 @@ def command(
         else:
             print("\n".join(verdicts.end(found, idle, bool(names), patch_files, save_file)))
         return verdicts.code(found, idle, bool(names))
+
+
+def _refuse_mixed(policies: tuple[str, ...], behaviour: str | None) -> None:
+    """Refuse a behaviour that is not that of a policy which stands for one kernel."""
+    for name in policies:
+        own = POLICIES[name].behaviour
+        if POLICIES[name].exact and behaviour not in (None, own):
+            raise InputError(f"policy {name} is behaviour {own}, not {behaviour}", advice="leave --behaviour out")
 
 
 def _tests(names: tuple[str, ...], behaviour: str | None) -> list[Litmus]:

@@ -43,7 +43,7 @@ def cost_options(function: Any) -> Any:
 
 @click.command("compare")
 @click.argument("traces", nargs=-1, metavar="[TRACE...]")
-@click.option("--all", "with_history", is_flag=True, help="Also the older policies: eager, list, rcu, leaf-zap.")
+@click.option("--all", "with_history", is_flag=True, help="Also the older policies: eager, list, rcu, ...")
 @click.option("--counters", is_flag=True, help="TRACES are two dumps of the kvm debugfs counters: BEFORE AFTER.")
 @click.option(
     "--format", "fmt", type=click.Choice(sorted(FORMATS)), help="SPTE format; told from the values if not given."

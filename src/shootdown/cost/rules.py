@@ -278,7 +278,33 @@ class LeafZap:
         return (0 if op.kind == COLLAPSE else op.tables), op.tables
 
 
-HISTORY: tuple[Policy, ...] = (Eager(), ListPolicy(), Rcu(), LeafZap())
+EAGER = Eager()
+
+
+@dataclass(frozen=True)
+class PromoteRfc:
+    """RFC 19 of November 2021: huge mappings built in place, and each table that goes is flushed as under ``eager``.
+
+    Source: list mail 20211110223010.1392399-20.
+    """
+
+    name: str = "promote-rfc"
+    title: str = "collapse in place, a flush for each table that goes (RFC 19 of Nov 2021); all else as eager"
+    defers: bool = False
+    unsure: str = ZAP_YIELDS
+
+    def flushes(self, op: Op, yields: bool) -> Range:
+        """As eager, without the flush that a zapped region takes besides those of its tables."""
+        if op.kind == COLLAPSE:
+            return op.tables, op.tables
+        return EAGER.flushes(op, yields)
+
+    def frees(self, op: Op) -> Range:
+        """Every table that was unlinked."""
+        return op.tables, op.tables
+
+
+HISTORY: tuple[Policy, ...] = (EAGER, ListPolicy(), Rcu(), LeafZap(), PromoteRfc())
 PROMOTE = Promote()
 KERNELS = {"6.1": KERNEL_61, "6.12": KERNEL_612}
 

@@ -22,6 +22,9 @@ from .words import KIND_NAMES, KINDS, LIST_NAMES, LISTS, NO_TABLE, OUTSIDE_GUEST
 TABLES_MAX: Final[i64] = 0xFF_FFFF_FFFF
 """The highest page frame that fits into the 40 bits of an SPTE: the limit on tables, unless a lower one is given."""
 
+LEVEL_MAX: Final = 5
+"""The highest level that page tables have."""
+
 WRITER: Final = -1
 """mmu_lock is held for write; a positive number counts its readers."""
 
@@ -30,12 +33,19 @@ WRITER: Final = -1
 class NativeMachine(Machine):
     """Flat memory, locks that are only checked, RCU without waiting, vCPUs that fault where they are told to.
 
-    The host maps gfn n to pfn n in writable 4K pages where HOST_PFN, HOST_LEVEL and HOST_WRITABLE are not stored.
+    The host maps gfn n to pfn n in writable pages of ``host_level`` where HOST_PFN, HOST_LEVEL and HOST_WRITABLE are
+    not stored.
     ``tables`` tells how many tables are in use and how many wait for RCU, ``vcpus`` who was flushed and interrupted.
     """
 
     def __init__(
-        self, vcpus: i64 = 1, bits: i64 = 9, tables_max: i64 = TABLES_MAX, resched_every: i64 = 0, slots: i64 = 0
+        self,
+        vcpus: i64 = 1,
+        bits: i64 = 9,
+        tables_max: i64 = TABLES_MAX,
+        resched_every: i64 = 0,
+        slots: i64 = 0,
+        host_level: i64 = 1,
     ) -> None:
         """At most ``tables_max`` tables; ``need_resched`` says yes at every ``resched_every``-th call (0: never)."""
         super().__init__(bits)
@@ -46,6 +56,8 @@ class NativeMachine(Machine):
                 f"{vcpus} vCPUs, {tables_max} tables, a reschedule every {resched_every} calls, {slots} slots: "
                 f"no number may be negative, and no more than {TABLES_MAX} tables have a number"
             )
+        if host_level < 1 or host_level > LEVEL_MAX:
+            raise ValueError(f"the host maps pages of level {host_level}: use 1 to {LEVEL_MAX}")
         self.vcpus: Final = Vcpus(vcpus)
         self.tables: Final = Tables(tables_max)
 
@@ -59,7 +71,7 @@ class NativeMachine(Machine):
         self._chunk_first = self._sptep_end
         self._chunk_end = self._sptep_end
 
-        self._store: Final = Store(vcpus, slots)
+        self._store: Final = Store(vcpus, slots, host_level)
 
         self._mmu_lock: i64 = 0
         self._pages_lock = False

@@ -10,6 +10,7 @@ from mypy_extensions import i64
 from .interface import Bug
 from .words import (
     DIRTY,
+    HOST_LEVEL,
     HOST_PFN,
     HOST_WRITABLE,
     KIND_NAMES,
@@ -57,7 +58,8 @@ class Store:
     Kinds with few owners lie in one vector; those of a gfn, of a slot's bitmap and of a ring are kept where stored.
     """
 
-    def __init__(self, vcpus: i64, slots: i64) -> None:
+    def __init__(self, vcpus: i64, slots: i64, host_level: i64) -> None:
+        self._host_level = host_level
         self._stride: Final[i64] = max(PREV_ROOTS * vcpus, OWNERS, slots)
         guards = vec[i64]()
         owners = vec[i64]()
@@ -78,6 +80,7 @@ class Store:
         self.guards: Final = guards
         self._owners: Final = owners
         self._sparse: Final = sparse
+        self._kept: Final = vec[i64]([0] * KINDS)
         self._words: Final = vec[i64]([0] * (KINDS * self._stride))
         for vcpu in range(vcpus):
             self._words[VCPU_ROOT * self._stride + vcpu] = NO_TABLE
@@ -86,9 +89,14 @@ class Store:
         """The value of a word: 0 before it is set, but -1 of VCPU_ROOT, and the host maps each gfn to itself."""
         if 0 <= owner < self._owners[kind]:
             return self._words[kind * self._stride + owner]
+        return self._get_sparse(kind, owner)
+
+    def _get_sparse(self, kind: i64, owner: i64) -> i64:
+        """The value of a word that is kept where it was stored."""
         if HOST_PFN <= kind <= HOST_WRITABLE:
-            usual: i64 = owner if kind == HOST_PFN else 1
-            if not self._sparse[kind]:
+            usual: i64 = owner if kind == HOST_PFN else self._host_level if kind == HOST_LEVEL else 1
+            # Looking into a dictionary takes a Python integer, which most VMs need not make.
+            if self._kept[kind] == 0:
                 return usual
             return self._sparse[kind].get(owner, usual)
         if DIRTY <= kind <= RING_ENTRY:
@@ -101,6 +109,7 @@ class Store:
             self._words[kind * self._stride + owner] = value
         elif HOST_PFN <= kind <= HOST_WRITABLE or DIRTY <= kind <= RING_ENTRY:
             self._sparse[kind][owner] = value
+            self._kept[kind] = 1
         else:
             self._no_owner(kind, owner)
 

@@ -1,4 +1,4 @@
-"""Huge pages rebuilt: after dirty logging (by zapping, or in place), and where the NX mitigation had split them.
+"""Huge pages rebuilt: after dirty logging (in four forms), and where the NX mitigation had split them.
 
 Source: arch/x86/kvm/mmu/tdp_mmu.c and mmu.c.
 """
@@ -11,6 +11,9 @@ from mypy_extensions import i64
 
 from ..machine.words import (
     HOST_LEVEL,
+    HOST_PFN,
+    HOST_WRITABLE,
+    INVALIDATE_IN_PROGRESS,
     LOG_DIRTY_PAGES,
     NO_TABLE,
     NX_SPLITS,
@@ -24,7 +27,8 @@ from ..machine.words import (
 from .batch import Batch
 from .change import set_spte, set_spte_atomic, untrack_locked, zap_spte_atomic
 from .iter import TdpIter
-from .make_spte import make_huge, make_nonleaf
+from .make_spte import make_huge, make_nonleaf, make_spte
+from .policies.policy import PROMOTE, RECOVER, ZAP_LEAFS
 from .resched import cond_resched
 from .roots import next_root, root_level
 from .slots import find_slot, slot_flags
@@ -37,14 +41,18 @@ if TYPE_CHECKING:
 def disable_dirty_logging(kvm: Kvm, as_id: i64, start: i64, end: i64) -> None:
     """Make huge mappings possible again in a slot that is no longer logged.
 
-    Locks: slots_lock; takes mmu_lock for read. TLB: as the two forms below. Source: ``kvm_mmu_zap_collapsible_sptes``,
+    Locks: slots_lock; takes mmu_lock for read. TLB: as the four forms below. Source: ``kvm_mmu_zap_collapsible_sptes``,
     ``kvm_mmu_recover_huge_pages`` (6.13).
     """
     kvm.m.read_lock()
     root = next_root(kvm, NO_TABLE, as_id, True)
     while root != NO_TABLE:
-        if kvm.behaviour.promote:
+        if kvm.collapse == RECOVER:
             recover_huge_pages(kvm, root, start, end)
+        elif kvm.collapse == PROMOTE:
+            promote_huge_pages(kvm, root, start, end)
+        elif kvm.collapse == ZAP_LEAFS:
+            zap_collapsible_leafs(kvm, root, start, end)
         else:
             zap_collapsible(kvm, root, start, end)
         root = next_root(kvm, root, as_id, True)
@@ -76,6 +84,72 @@ def zap_collapsible(kvm: Kvm, root: i64, start: i64, end: i64) -> None:
                     break
         it.next()
     kvm.m.rcu_read_unlock()
+
+
+def zap_collapsible_leafs(kvm: Kvm, root: i64, start: i64, end: i64) -> None:
+    """Zap every leaf that a huge page could stand for; the next fault there puts one in the place of the table.
+
+    Locks: mmu_lock for read; enters RCU. TLB: flushes each. Source: ``zap_collapsible_spte_range`` (5.15 to 5.18).
+    """
+    batch = Batch()
+    kvm.m.rcu_read_lock()
+    top = root_level(kvm, root)
+    it = TdpIter(kvm, root, top, 1, start)
+    while it.valid and it.gfn < end:
+        if not cond_resched(kvm, it, batch, True):
+            while is_collapsible_leaf(kvm, it, start, end):
+                if zap_spte_atomic(kvm, it):
+                    break
+        it.next()
+    kvm.m.rcu_read_unlock()
+
+
+def is_collapsible_leaf(kvm: Kvm, it: TdpIter, start: i64, end: i64) -> bool:
+    """Is the walk's entry a leaf inside the range that the host maps by a larger page?"""
+    if not is_leaf(it.old_spte, it.level):
+        return False
+    if it.gfn < start or it.gfn + kvm.pages(it.level) > end:
+        return False
+    return kvm.m.load(HOST_LEVEL, it.gfn) > it.level
+
+
+def promote_huge_pages(kvm: Kvm, root: i64, start: i64, end: i64) -> None:
+    """Put what the host maps in the place of every table that a huge page could stand for; zap leaves that are left.
+
+    Locks: mmu_lock for read; enters RCU. TLB: the policy's, as each table goes, so that nothing is owed; flushes each
+    leaf. Source: RFC 19/19 of November 2021, ``zap_collapsible_spte_range``.
+    """
+    batch = Batch()
+    kvm.m.rcu_read_lock()
+    top = root_level(kvm, root)
+    it = TdpIter(kvm, root, top, 1, start)
+    while it.valid and it.gfn < end:
+        if not cond_resched(kvm, it, batch, True):
+            if is_collapsible(kvm, it, start, end):
+                try_promote(kvm, batch, it)
+            else:
+                while is_collapsible_leaf(kvm, it, start, end):
+                    if zap_spte_atomic(kvm, it):
+                        break
+        it.next()
+    kvm.policy.end_promotion(kvm, batch)
+
+
+def try_promote(kvm: Kvm, batch: Batch, it: TdpIter) -> None:
+    """Replace the table that the walk's entry points to, unless the entry changed or an invalidation runs.
+
+    Locks: mmu_lock for read, RCU. TLB: the policy's, as the table goes. Source: RFC 19/19, ``try_promote_lpage``; that
+    the host must map something there is from its review.
+    """
+    # While no invalidation runs, none can begin under our lock, so that the host's page stays what it is.
+    if kvm.m.load(INVALIDATE_IN_PROGRESS, 0) != 0:
+        return
+    pfn = kvm.m.load(HOST_PFN, it.gfn)
+    if pfn < 0:
+        return
+    writable = kvm.m.load(HOST_WRITABLE, it.gfn)
+    role = kvm.m.load(SP_ROLE, it.root)
+    set_spte_atomic(kvm, batch, it, make_spte(kvm, role, pfn, it.level, kvm.empty, writable != 0, False, False))
 
 
 def recover_huge_pages(kvm: Kvm, root: i64, start: i64, end: i64) -> None:

@@ -6,7 +6,7 @@ from mypy_extensions import i64
 
 from ..machine.interface import Machine
 from .behaviour import Behaviour
-from .policies.policy import Policy
+from .policies.policy import AS_VERSION, RECOVER, ZAP_TABLES, Policy
 from .spte import EPT_NO_AD, EPT_SOFTWARE_AD, SpteFormat
 
 
@@ -22,6 +22,7 @@ class Kvm:
     fmt            bits of its SPTEs: NPT, EPT, or EPT_NO_AD, in the form that the kernel gives it
     behaviour      version of the kernel that it behaves as
     policy         how the removal of tables and translations is made visible to vCPUs
+    collapse       how huge pages come back when dirty logging ends: the policy's form, or else the version's
     root_level     level of the entries in a root, 1 to 5, where a role does not say another
     vcpus          how many it has
     nx_huge_pages  no huge page may be executable (the mitigation of CVE-2018-12207)
@@ -60,6 +61,9 @@ class Kvm:
         self.fmt = EPT_SOFTWARE_AD if fmt is EPT_NO_AD and behaviour.software_ad else fmt
         self.behaviour = behaviour
         self.policy = policy
+        self.collapse = policy.collapse
+        if policy.collapse == AS_VERSION:
+            self.collapse = RECOVER if behaviour.promote else ZAP_TABLES
         self.root_level = root_level
         self.vcpus = vcpus
         self.nx_huge_pages = nx_huge_pages

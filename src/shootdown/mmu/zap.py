@@ -44,7 +44,7 @@ def zap_leafs(kvm: Kvm, batch: Batch, root: i64, start: i64, end: i64, may_yield
         if not (may_yield and cond_resched(kvm, it, batch, False)):
             if it.old_spte & PRESENT != 0 and is_last(it.old_spte, it.level):
                 set_spte(kvm, batch, it.sptep, it.gfn, it.level, it.old_spte, kvm.empty)
-                if kvm.behaviour.flush_invalid_roots or m.load(ROOT_INVALID, root) == 0:
+                if not batch.flush and (kvm.behaviour.flush_invalid_roots or m.load(ROOT_INVALID, root) == 0):
                     batch.flush = True
         it.next()
     m.rcu_read_unlock()

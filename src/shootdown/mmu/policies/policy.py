@@ -2,11 +2,15 @@
 
 A removed table is *queued* when it is handed to RCU, which frees it when all who read now have left their sections. A
 flush is *owed* (``batch.flush``) from the moment that something was unmapped until all vCPUs were made to drop it.
+
+A policy decides about flushes and nothing else; what is changed is for the kernel's version to say (behaviour.py). One
+thing is both: how huge pages come back when dirty logging ends, since the number of flushes follows from what is zapped
+there. So a policy may name its *form of collapse*; ``Kvm`` resolves it once, and the MMU looks at ``kvm.collapse``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64, mypyc_attr
 
@@ -15,12 +19,32 @@ if TYPE_CHECKING:
     from ..kvm import Kvm
 
 
+AS_VERSION: Final = 0
+"""Huge pages come back as in the kernel's version (``Behaviour.promote``)."""
+ZAP_TABLES: Final = 1
+"""Each table that a huge page could stand for is zapped; a fault maps the huge page (5.19 to 6.12)."""
+RECOVER: Final = 2
+"""The huge page is made of the table's first leaf, and takes the table's place (6.13)."""
+ZAP_LEAFS: Final = 3
+"""Each leaf is zapped; the tables stay until a fault puts a huge page in their place (up to 5.18)."""
+PROMOTE: Final = 4
+"""The huge page is made of what the host maps, and takes the table's place (RFC 19 of November 2021)."""
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Policy:
-    """Immutable. ``name`` as users give it; ``promotes``: it only makes sense where huge pages are rebuilt in place."""
+    """Immutable.
+
+    name       as users give it
+    behaviour  the kernel's version whose flushes these are, "" for none: a test that has it is checked with it
+    exact      with any other version the policy makes no sense
+    collapse   its form of collapse, of those above
+    """
 
     name = ""
-    promotes = False
+    behaviour = ""
+    exact = False
+    collapse: i64 = AS_VERSION
 
     def table_removed(self, kvm: Kvm, batch: Batch, table: i64, gfn: i64, level: i64, shared: bool) -> None:
         """A table is cut off, and all its entries are marked; it held entries of ``level`` from ``gfn`` on.

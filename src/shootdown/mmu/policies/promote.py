@@ -14,7 +14,7 @@ class Promote(Rcu):
     """Needs no freezing: the old small and the new huge translation agree. Source: 13e2e4f62a4b."""
 
     name = "promote"
-    promotes = True
+    behaviour = "6.13"
 
 
 PROMOTE: Final = Promote()

@@ -133,7 +133,7 @@ def test_movers_keep_the_verdict(name: str, policy: str, behaviour: str, source:
     _, glued = explored(test, policy, behaviour, source)
     _, plain = explored(test, policy, behaviour, source, movers=False)
     assert glued.broken == plain.broken
-    assert (glued.broken != 0) == (test.expected(policy) == "refuted")
+    assert (glued.broken != 0) == (test.expected(policy, behaviour) == "refuted")
     assert glued.depth <= plain.depth
     if not glued.broken:
         assert glued.states < plain.states

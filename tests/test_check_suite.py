@@ -92,7 +92,7 @@ def test_verdicts_are_as_expected(test: Litmus, policy: str, behaviour: str) -> 
     source = Source()
     try:
         verdict = check(test, policy, behaviour, test.tiny, source, BUDGET)
-        assert (verdict.word, verdict.reason) == (test.expected(policy), "")
+        assert (verdict.word, verdict.reason) == (test.expected(policy, behaviour), "")
         result = verdict.result
         counts = [result.states, result.transitions, result.depth]
         assert counts == COUNTS[f"{test.name} {policy} {behaviour}"], "see tests/suite_counts.py"

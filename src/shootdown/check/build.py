@@ -7,7 +7,8 @@ from typing import Any
 
 from ..errors import InputError
 from ..machine import words
-from ..mmu.access import FETCH
+from ..mmu.access import FETCH, WRITE
+from .guest import Hardware
 from .litmus import Geometry, Litmus
 from .machine import CheckedMachine
 from .programs import HOST, vcpu
@@ -73,11 +74,16 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
     flags = module("mmu.behaviour").BEHAVIOURS[behaviour]
     chosen = module("mmu.policies.registry").POLICIES[policy]
     spte = module("mmu.spte")
-    kvm = module("mmu.kvm").Kvm(machine, spte.NPT, flags, chosen, geometry.levels, geometry.vcpus, test.nx)
+    memory = test.memory
+    fmt = getattr(spte, memory.form)
+    kvm = module("mmu.kvm").Kvm(
+        machine, fmt, flags, chosen, geometry.levels, geometry.vcpus, test.nx, len(memory.slots), memory.pml,
+        memory.eager_split,
+    )  # fmt: skip
     lib = SimpleNamespace(**{name: module(f"mmu.{name}") for name in MODULES})
     handles = {
         id(kvm): "kvm", id(machine): "machine", id(chosen): "policy", id(flags): "behaviour", id(lib): "lib",
-        id(spte.NPT): "format", id(flags.passes): "passes",
+        id(fmt): "format", id(flags.passes): "passes",
     }  # fmt: skip
 
     start = Start(kvm, module("mmu.make_spte"), geometry.levels)
@@ -89,6 +95,7 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
     for gfn in range(span):
         start.words[(words.HOST_PFN, gfn)] = HOST_PFN_FIRST + gfn
         start.words[(words.HOST_LEVEL, gfn)] = levels[gfn]
+        start.words[(words.HOST_WRITABLE, gfn)] = int(gfn not in memory.read_only)
     roots: dict[int, int] = {}
     users = [entry.get("as_id", 0) for entry in vcpus]
     # Who maps a page ahead stands for one more vCPU on the same root, whose guest is left out.
@@ -109,7 +116,8 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
         as_id = entry.get("as_id", 0)
         start.words[(words.VCPU_ROOT, n)] = roots[as_id]
         code = FETCH if entry.get("execute") else 0
-        faults = tuple((gfn, code) for gfn in entry["gfns"])
+        faults = tuple((gfn, code) for gfn in entry.get("gfns", ()))
+        faults += tuple((gfn, WRITE) for gfn in entry.get("writes", ()))
         programs.append(Program(f"vCPU{n}", vcpu, (lib, kvm, n, as_id), True, n, faults))
     promises: list[tuple[int, int]] = []
     for entry in test.host:
@@ -121,10 +129,30 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
     def is_table(raw: int) -> bool:
         return bool(spte.is_present(raw)) and not raw & spte.LARGE and spte.spte_pfn(raw) < HOST_PFN_FIRST
 
+    hardware = Hardware(memory.form != "NPT", fmt.accessed, fmt.dirty, fmt.mmu_writable, memory.hardware_ad, memory.pml)
+    logs, rings = _slots(test, start)
     return Setting(
         1, geometry.levels, geometry.tables, machine, handles, programs, flags.empty, is_table, start.words,
-        frozenset(range(start.used)), promises,
+        frozenset(range(start.used)), promises, hardware, bool(memory.slots), memory.watched(),
+        {} if memory.ring else logs, rings if memory.ring else {}, memory.ring,
     )  # fmt: skip
+
+
+def _slots(test: Litmus, start: Start) -> tuple[dict[Any, dict[int, int]], dict[int, int]]:
+    """Enter the slots and what is dirty; the bit of each gfn in the bitmaps, and the gfn of each value in a ring."""
+    logs: dict[Any, dict[int, int]] = {}
+    rings: dict[int, int] = {}
+    for number, slot in enumerate(test.memory.slots):
+        for kind, value in (
+            (words.SLOT_BASE, slot.base), (words.SLOT_PAGES, slot.pages), (words.SLOT_FLAGS, slot.flags),
+            (words.SLOT_AS, slot.as_id),
+        ):  # fmt: skip
+            start.words[(kind, number)] = value
+        bits = {gfn: 1 << gfn - slot.base for gfn in slot.gfns()}
+        logs[(words.DIRTY, number << 32)] = bits
+        start.words[(words.DIRTY, number << 32)] = sum(bits[gfn] for gfn in bits if gfn in test.memory.dirty)
+        rings |= {number << 32 | gfn - slot.base: gfn for gfn in slot.gfns()}
+    return logs, rings
 
 
 def _operands(entry: dict[str, Any], first: int, last: int, promise: int) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ behaviours = ["6.12"]            # behaviours that it is for, the default first
 exercises = ["zap_leafs"]        # functions that must run, or the test says nothing
 policies = ["eager", "rcu"]      # policies that it can tell apart or must pass; all, if missing
 refuted = ["rcu-literal"]        # those that must be refuted; all others must hold
+defects = ["6.1"]                # behaviours that have the defect: all policies must be refuted
 
 [geometry]                       # of the full test; [tiny] changes some of it
 levels = 2                       # of page tables with 2 entries each
@@ -27,6 +28,8 @@ name = "notifier"
 run = "unmap"                    # programs.HOST, with its keys
 start = 0
 end = 2
+
+What it says of memory slots, logs and hardware is in memory.py.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ from typing import Any
 from ..errors import InputError
 from ..mmu.behaviour import BEHAVIOURS
 from ..mmu.policies.registry import POLICIES
+from .memory import SLOT, START, Memory, read_memory
 from .programs import HOST
 
 SUITE = Path(__file__).resolve().parent / "suite"
@@ -49,12 +53,13 @@ LEVELS_MAX, TABLES_MAX, VCPUS_MAX, HOST_MAX = 3, 10, 3, 3
 KEYS: dict[str, dict[str, type]] = {
     "": {
         "promise": str, "guards": list, "behaviours": list, "exercises": list, "policies": list, "refuted": list,
-        "geometry": dict, "tiny": dict, "start": dict, "vcpu": list, "host": list,
+        "defects": list, "geometry": dict, "tiny": dict, "start": dict, "slot": list, "vcpu": list, "host": list,
     },
     "geometry": {"levels": int, "tables": int, "vcpus": int},
     "tiny": {"levels": int, "tables": int, "vcpus": int},
-    "start": {"map": list, "map_as0": list, "host": list, "nx": bool},
-    "vcpu": {"gfns": list, "as_id": int, "execute": bool},
+    "start": {"map": list, "map_as0": list, "host": list, "nx": bool, **START},
+    "slot": SLOT,
+    "vcpu": {"gfns": list, "writes": list, "as_id": int, "execute": bool},
     "host": {
         "name": str, "run": str, "start": int, "end": int, "refill": int, "may_block": bool, "tables": int,
         "vcpu": int, "gfn": int, "execute": bool,
@@ -92,10 +97,12 @@ class Litmus:
     nx: bool
     vcpus: tuple[dict[str, Any], ...] = field(hash=False)
     host: tuple[dict[str, Any], ...] = field(hash=False)
+    defects: frozenset[str] = frozenset()
+    memory: Memory = field(default_factory=Memory)
 
-    def expected(self, policy: str) -> str:
-        """The verdict that this test must give for a policy."""
-        return "refuted" if policy in self.refuted else "holds"
+    def expected(self, policy: str, behaviour: str) -> str:
+        """The verdict that this test must give for a policy under a behaviour."""
+        return "refuted" if policy in self.refuted or behaviour in self.defects else "holds"
 
 
 class _File:
@@ -158,8 +165,8 @@ def read_litmus(path: Path) -> Litmus:
             raise file.wrong("", key, f"'{key}' is missing")
     for key in ("geometry", "tiny", "start"):
         file.check(key, data.get(key, {}))
-    for key in ("vcpu", "host"):
-        for n, entry in enumerate(data[key]):
+    for key in ("slot", "vcpu", "host"):
+        for n, entry in enumerate(data.get(key, [])):
             if not isinstance(entry, dict):
                 raise file.wrong("", key, f"'{key}' must be tables: [[{key}]]")
             file.check(key, entry, n)
@@ -188,6 +195,8 @@ def read_litmus(path: Path) -> Litmus:
         host_levels=_pairs(file, "host", start.get("host", []), span, full.levels),
         nx=start.get("nx", False),
         vcpus=_vcpus(file, data["vcpu"], full, span),
+        defects=frozenset(_names(file, "defects", data.get("defects", []), behaviours)),
+        memory=read_memory(file, data, span),
         host=_host(file, data["host"], full, span),
     )
 
@@ -226,9 +235,9 @@ def _pairs(file: _File, key: str, found: list[Any], span: int, levels: int) -> t
 
 def _vcpus(file: _File, found: list[dict[str, Any]], full: Geometry, span: int) -> tuple[dict[str, Any], ...]:
     for n, entry in enumerate(found):
-        gfns = entry.get("gfns")
+        gfns = [*entry.get("gfns", []), *entry.get("writes", [])]
         if not gfns or not all(type(gfn) is int and 0 <= gfn < span for gfn in gfns):
-            raise file.wrong("vcpu", "gfns", f"'gfns' must be gfns below {span}", n)
+            raise file.wrong("vcpu", "gfns", f"'gfns' and 'writes' must be gfns below {span}", n)
         if entry.get("as_id", 0) not in (0, 1):
             raise file.wrong("vcpu", "as_id", "'as_id' must be 0 or 1", n)
     if len(found) < full.vcpus:

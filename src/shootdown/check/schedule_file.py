@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..mmu.behaviour import BEHAVIOURS
 from ..mmu.policies.registry import POLICIES
 from .build import build
+from .layout import CHOICES
 from .litmus import Geometry, Litmus, read_litmus
 from .model import Model, Restart
 from .replay import events_of
@@ -120,7 +121,7 @@ def _follow(
     places = places_at_start(model)
     state, broken, found, program = 0, 0, [], -1
     for number, (task, choice, texts) in enumerate(taken, 1):
-        if task not in names or not 0 <= choice < 32:
+        if task not in names or not 0 <= choice < CHOICES:
             raise InputError(f"{name}: step {number}: the test has no task '{task}' or no choice {choice}")
         program = names.index(task)
         after, broken = step(model, state, program, choice)

@@ -50,7 +50,7 @@ class Verdict:
     @property
     def expected(self) -> str:
         """What the test says that it must be."""
-        return self.test.expected(self.policy)
+        return self.test.expected(self.policy, self.behaviour)
 
 
 def check(

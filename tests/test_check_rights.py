@@ -356,14 +356,14 @@ def ring_that_logs() -> Setting:
         m.irq_enable(0)
         if fault == fault_of(0, WRITE | PERMISSION):
             pushed = m.load(words.RING_PUSHED, 0)
-            m.store(words.RING_ENTRY, pushed % 2, 0)
+            m.store(words.RING_ENTRY, pushed % 2, 5)
             m.store(words.RING_PUSHED, 0, pushed + 1)
             m.cmpxchg(2, leaf(PFN, READ_ONLY), leaf(PFN, DIRTY))
             m.irq_disable(0)
             m.enter_guest(0)
             m.irq_enable(0)
 
-    return logged(push, spte=leaf(PFN, READ_ONLY), ring_entries=2, rings={0: 0})
+    return logged(push, spte=leaf(PFN, READ_ONLY), ring_entries=2, rings={5: 0})
 
 
 FINE = (

@@ -15,6 +15,8 @@ from .programs import HOST, vcpu
 from .setting import Program, Setting
 from .source import Source
 
+PUSHED = 0x1000_0000_0000_0000
+"""Of an entry in a dirty ring that the user has not read: mmu/dirty_ring.py."""
 HOST_PFN_FIRST = 64
 """Frames of the host begin here; those below are page tables."""
 
@@ -151,7 +153,7 @@ def _slots(test: Litmus, start: Start) -> tuple[dict[Any, dict[int, int]], dict[
         bits = {gfn: 1 << gfn - slot.base for gfn in slot.gfns()}
         logs[(words.DIRTY, number << 32)] = bits
         start.words[(words.DIRTY, number << 32)] = sum(bits[gfn] for gfn in bits if gfn in test.memory.dirty)
-        rings |= {number << 32 | gfn - slot.base: gfn for gfn in slot.gfns()}
+        rings |= {PUSHED | number << 32 | gfn - slot.base: gfn for gfn in slot.gfns()}
     return logs, rings
 
 

@@ -149,7 +149,6 @@ class Tables:
         self.touched = empty
         self.volatile = empty
         self.logged = empty
-        self.ring = empty
         self.pml = empty
         self.pml_word = empty
         self.writable = empty

@@ -176,20 +176,7 @@ def lost_write(t: Tables, base: i64) -> bool:
             return False
         v += 1
     word: i64 = p[WORD_FIRST]
-    rings = len(t.ring) != 0
     while word < p[WORDS]:
-        if not rings:
-            written &= ~t.logged[word * values + get(rows, base, word, fw, fs, fm)]
+        written &= ~t.logged[word * values + get(rows, base, word, fw, fs, fm)]
         word += 1
-    i: i64 = 0
-    while i < len(t.ring):
-        pushed = t.child[t.ring[i] * values + get(rows, base, t.ring[i], fw, fs, fm)]
-        reset = t.child[t.ring[i + 1] * values + get(rows, base, t.ring[i + 1], fw, fs, fm)]
-        size = t.ring[i + 2]
-        i += 3
-        while reset < pushed:
-            word = t.ring[i + reset % size]
-            written &= ~t.logged[word * values + get(rows, base, word, fw, fs, fm)]
-            reset += 1
-        i += size
     return written != 0

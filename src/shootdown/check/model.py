@@ -54,13 +54,7 @@ class Model:
         self.word_numbers: dict[Hashable, int] = {word: n for n, word in enumerate(self.words)}
         self.values: list[list[Any]] = [[setting.empty] for _ in self.words]
         self.value_ids: list[dict[Any, int]] = [{setting.empty: 0} for _ in self.words]
-        self.read_kinds: set[int] = {
-            words.VCPU_ROOT,
-            words.DIRTY,
-            words.RING_ENTRY,
-            words.RING_PUSHED,
-            words.RING_RESET,
-        }
+        self.read_kinds: set[int] = {words.VCPU_ROOT, words.DIRTY, words.RING_ENTRY}
         self.acts = [setting.acts(n) for n in range(len(setting.programs))]
         self.marks = {act.kind for found, _ in self.acts for act in found} & {DIRTIES, TOUCHES}
         self.uses: set[str] = set()
@@ -144,7 +138,7 @@ class Model:
         self.changed = True
         for vcpu in range(self.setting.vcpus):
             self.word((words.VCPU_ROOT, vcpu))
-        for name in self.setting.log_words():
+        for name in (*self.setting.logs, *self.setting.ring_words()):
             self.word(name)
         for name, raw in self.setting.words.items():
             if isinstance(name, tuple) and name[0] != "list" and self._kind(name) not in self.read_kinds:

@@ -122,11 +122,9 @@ def logged(reference: Reference, world: World) -> set[int]:
     setting = reference.setting
     found = set()
     for word, bits in setting.logs.items():
-        if not setting.ring_entries:
-            found |= {gfn for gfn, bit in bits.items() if reference.value(world, word) & bit}
-    for vcpu in range(setting.vcpus if setting.ring_entries else 0):
-        first = reference.value(world, (words.RING_RESET, vcpu))
-        for n in range(first, reference.value(world, (words.RING_PUSHED, vcpu))):
-            raw = reference.value(world, (words.RING_ENTRY, vcpu << 32 | n % setting.ring_entries))
+        found |= {gfn for gfn, bit in bits.items() if reference.value(world, word) & bit}
+    for vcpu in range(setting.vcpus):
+        for n in range(setting.ring_entries):
+            raw = reference.value(world, (words.RING_ENTRY, vcpu << 32 | n))
             found |= {setting.rings[raw]} if raw in setting.rings else set()
     return found

@@ -50,7 +50,8 @@ class Setting:
     reserved       there may be entries with reserved bits
     watched        pages of the guest whose writes must be logged from the start on (mask of gfns)
     logs           by word and gfn, the bit that says that the gfn was written: bitmaps of dirty pages
-    rings          dirty rings: by vCPU the number of entries, and by entry's value the gfn
+    rings          by value of an entry in a dirty ring, the gfn that it says was written
+    ring_entries   how many entries the ring of each vCPU has
     """
 
     bits: int
@@ -75,13 +76,9 @@ class Setting:
         """What the guest of a program can do, and how many of that are faults, which come first."""
         return acts_of(self.programs[program].faults, self.hardware, self.tables, self.reserved)
 
-    def log_words(self) -> list[Word]:
-        """The words that say which pages were written."""
-        found = list(self.logs)
-        for vcpu in range(self.vcpus if self.ring_entries else 0):
-            found += [(words.RING_PUSHED, vcpu), (words.RING_RESET, vcpu)]
-            found += [(words.RING_ENTRY, vcpu << 32 | n) for n in range(self.ring_entries)]
-        return found
+    def ring_words(self) -> list[Word]:
+        """The entries of all dirty rings."""
+        return [(words.RING_ENTRY, vcpu << 32 | n) for vcpu in range(self.vcpus) for n in range(self.ring_entries)]
 
     @property
     def vcpus(self) -> int:

@@ -94,27 +94,14 @@ def _values(model: Model) -> None:
         number = model.word_numbers[name]
         for n, raw in enumerate(model.values[number]):
             logged[number, n] = sum(1 << gfn for gfn, bit in bits.items() if raw & bit)
-    _rings(model, child, logged)
+    for name in setting.ring_words():
+        number = model.word_numbers[name]
+        for n, raw in enumerate(model.values[number]):
+            logged[number, n] = 1 << setting.rings[raw] if raw in setting.rings else 0
     p[layout.ROOTS_WORD], p[layout.VALUES] = roots, values
     t.what, t.child, t.entry = packed(what.ravel()), packed(child.ravel()), packed(entry.ravel())
     t.soiled, t.touched = packed(soiled.ravel()), packed(touched.ravel())
     t.volatile, t.logged = packed(volatile.ravel()), packed(logged.ravel())
-
-
-def _rings(model: Model, child: Ints, logged: Ints) -> None:
-    """Of each dirty ring: the words that say how much was pushed and reset, and those of its entries."""
-    setting = model.setting
-    found: list[int] = []
-    for vcpu in range(setting.vcpus if setting.ring_entries else 0):
-        ends = [model.word_numbers[(kind, vcpu)] for kind in (words.RING_PUSHED, words.RING_RESET)]
-        entries = [model.word_numbers[(words.RING_ENTRY, vcpu << 32 | n)] for n in range(setting.ring_entries)]
-        for number in ends:
-            child[number, : len(model.values[number])] = model.values[number]
-        for number in entries:
-            for n, raw in enumerate(model.values[number]):
-                logged[number, n] = 1 << setting.rings[raw] if raw in setting.rings else 0
-        found += [*ends, len(entries), *entries]
-    model.t.ring = packed(np.array(found, np.int64))
 
 
 def _held(model: Model) -> dict[int, tuple[int, range, int]]:

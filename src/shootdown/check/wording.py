@@ -237,8 +237,7 @@ def broken(model: Model, kind: int, state: int, program: int, bug: str) -> list[
             return ["Everything is at rest, and a page table is neither free nor linked: it leaked."]
         case steps.LOST_WRITE:
             written = _gfns(model.field(state, int(model.t.p[layout.F_WRITTEN])))
-            return [f"Everything is at rest. Since the user last learned what was written, the guest wrote {written}, and",
-                    "no log says so."]  # fmt: skip
+            return [f"At rest: the guest wrote {written} since the user was last told, and no log says so."]
         case steps.OVERWRITTEN:
             return [
                 f"{names[program]} overwrites, without looking, a leaf in which a CPU may set D, or a fault W, now."

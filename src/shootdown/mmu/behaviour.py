@@ -23,6 +23,8 @@ class Behaviour:
     promote               huge pages are rebuilt in place (13e2e4f62a4b, in 6.13); else the table is zapped and a fault
                           maps the huge page
     passes                the levels at which ``zap_root`` stops, from the lowest; 0 stands for the root's own level
+    ring_full_by_request  whether a dirty ring is full is looked at only where a request says so (read in 6.12), else at
+                          every entry (read in 6.1)
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Behaviour:
         passes: tuple[int, ...],
         empty: i64,
         frozen: i64,
+        ring_full_by_request: bool,
     ) -> None:
         self.name = name
         self.range_zap_tables = range_zap_tables
@@ -47,6 +50,7 @@ class Behaviour:
         self.passes = passes
         self.empty = empty
         self.frozen = frozen
+        self.ring_full_by_request = ring_full_by_request
 
 
 def _behaviour(name: str) -> Behaviour:
@@ -61,6 +65,7 @@ def _behaviour(name: str) -> Behaviour:
         passes=(1, 2, 3, 0) if late else (3, 0),
         empty=EMPTY_612 if late else EMPTY_61,
         frozen=FROZEN_612 if late else FROZEN_61,
+        ring_full_by_request=late,
     )
 
 

@@ -17,6 +17,7 @@ COMPILED = [
     "src/shootdown/check/core.py",
     "src/shootdown/check/hardware.py",
     "src/shootdown/check/layout.py",
+    "src/shootdown/check/locks.py",
     "src/shootdown/check/logs.py",
     "src/shootdown/check/states.py",
     "src/shootdown/check/steps.py",

@@ -49,8 +49,8 @@ REQUEST_AND_MODE = """        m.fetch_or(VCPU_REQUESTS, vcpu, request)
 MODE_AND_REQUEST = """        mode = m.exchange(VCPU_MODE, vcpu, IN_GUEST_MODE, EXITING_GUEST_MODE)
         m.fetch_or(VCPU_REQUESTS, vcpu, request)
 """
-FREED, REVOKED, STALE, ASSERTION, LEAK = (
-    steps.FREED_IN_REACH, steps.REVOKED_IN_REACH, steps.STALE, steps.ASSERTION, steps.LEAK,
+FREED, REVOKED, STALE, ASSERTION, LEAK, DEADLOCK = (
+    steps.FREED_IN_REACH, steps.REVOKED_IN_REACH, steps.STALE, steps.ASSERTION, steps.LEAK, steps.DEADLOCK,
 )  # fmt: skip
 
 MUTATIONS = (
@@ -182,6 +182,28 @@ MUTATIONS = (
     Mutation(
         "a table that could not be linked is freed",
         (("mmu/fault.py", "    m.free_table(table)\n", ""),), "nested-collapses", LEAK,
+    ),
+    Mutation(
+        "the pages lock is taken inside mmu_lock",
+        (("mmu/notifier.py",
+          "    kvm.m.write_lock()\n    invalidate_begin(kvm, start, end)\n    # Invalid",
+          "    kvm.m.pages_lock()\n    kvm.m.write_lock()\n    kvm.m.pages_unlock()\n"
+          "    invalidate_begin(kvm, start, end)\n    # Invalid"),),
+        "notifier-and-fast-zap", DEADLOCK,
+    ),
+    Mutation(
+        "faults are served with interrupts on",
+        (("mmu/vcpu.py", "    m.store(VCPU_MODE, vcpu, OUTSIDE_GUEST_MODE)\n",
+          "    if fault != NO_FAULT:\n        page_fault(kvm, vcpu, fault_gfn(fault), fault_code(fault))\n"
+          "    m.store(VCPU_MODE, vcpu, OUTSIDE_GUEST_MODE)\n"),),
+        "unmap-leafs", DEADLOCK,
+    ),
+    Mutation(
+        "nobody waits for an interrupt of its own with interrupts off",
+        (("mmu/vcpu.py", "from .roots import", "from .requests import flush_remote_tlbs\nfrom .roots import"),
+         ("mmu/vcpu.py", "        fault = m.enter_guest(vcpu)\n",
+          "        fault = m.enter_guest(vcpu)\n        flush_remote_tlbs(kvm)\n")),
+        "unmap-leafs", DEADLOCK,
     ),
     Mutation(
         "harmless: release the entry just before the flush, since small and huge translations agree",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from shootdown.check.cases import Case
 from shootdown.check.litmus import suite
 from shootdown.check.source import Source
 from shootdown.check.verdict import Budget, check
@@ -30,7 +31,7 @@ def measured() -> Counts:
     for test in suite():
         for policy in test.policies:
             for behaviour in test.behaviours:
-                result = check(test, policy, behaviour, test.tiny, source, Budget()).result
+                result = check(Case(test, policy, behaviour, test.tiny), source, Budget()).result
                 found[f"{test.name} {policy} {behaviour}"] = [result.states, result.transitions, result.depth]
     source.close()
     return found

@@ -140,7 +140,7 @@ def test_a_task_that_never_ends_is_no_verdict(tmp_path: Path) -> None:
 
 
 def test_a_deadlock_that_a_patch_brings_is_refuted(tmp_path: Path) -> None:
-    """Gluing steps hides deadlocks, so a patch is searched without as well."""
+    """A patch that makes tasks wait for one another is refuted, and its schedule can be followed again to that end."""
     patch = tmp_path / "p.diff"
     old = "        m.send_ipi(kicked[i])"
     patch.write_text(diff("mmu/requests.py", old, old + "\n        m.read_lock()"))
@@ -151,9 +151,15 @@ def test_a_deadlock_that_a_patch_brings_is_refuted(tmp_path: Path) -> None:
     patch.write_text(
         diff("mmu/vcpu.py", old, "    if gfn != NO_FAULT:\n        page_fault(kvm, vcpu, gfn, False)\n" + old)
     )
-    code, text = run("unmap-tables", "--tiny", "--policy", "rcu", "--patch", str(patch))
+    saved = tmp_path / "s.json"
+    code, text = run("unmap-tables", "--tiny", "--policy", "rcu", "--patch", str(patch), "--save", str(saved))
     assert code == 2
-    assert "a deadlock" in text
+    end = text[text.index("BROKEN: ") :].split("\n\n")[0]
+    assert end.startswith("BROKEN: vCPU0 and notifier can never go on: a deadlock.")
+    assert "notifier waits for vCPU0 to take its interrupt." in end
+    code, again = run("--schedule", str(saved))
+    assert code == 2
+    assert end in again
 
 
 def test_a_hunk_of_comments_needs_no_run(tmp_path: Path) -> None:
@@ -168,7 +174,7 @@ def test_a_schedule_file_needs_no_other_words(tmp_path: Path) -> None:
     """--schedule with a test, a policy or a patch is refused: the file holds its own."""
     code, error = run("unmap-tables", "--schedule", str(tmp_path / "s.json"))
     assert code == 1
-    assert "--json only" in error
+    assert "--json or --step only" in error
 
 
 def test_a_patch_may_come_in_a_mail(tmp_path: Path) -> None:
@@ -209,9 +215,9 @@ def test_bad_patches_are_refused_with_their_line(text: str, message: str, tmp_pa
 def test_hunks_are_found_where_lines_moved(tmp_path: Path) -> None:
     """A hunk whose line numbers are off is applied where its lines are."""
     text = (SEED / "all.diff").read_text().replace("@@ -22,28 +22,32 @@", "@@ -52,28 +52,32 @@")
-    apply("p", read_patch("p", text), tmp_path)
+    apply(read_patch("p", text), tmp_path)
     fresh = tmp_path / "fresh"
-    apply("p", read_patch("p", (SEED / "all.diff").read_text()), fresh)
+    apply(read_patch("p", (SEED / "all.diff").read_text()), fresh)
     name = "mmu/policies/eager.py"
     assert (tmp_path / name).read_text() == (fresh / name).read_text()
 

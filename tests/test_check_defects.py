@@ -237,6 +237,102 @@ def two_locks_for_one_word() -> Setting:
     return small(None, task, other)
 
 
+def take_both(m: CheckedMachine) -> None:
+    """mmu_lock, and then the pages lock."""
+    m.read_lock()
+    m.pages_lock()
+    m.pages_unlock()
+    m.read_unlock()
+
+
+def write(m: CheckedMachine) -> None:
+    """Take mmu_lock for write and drop it."""
+    m.write_lock()
+    m.write_unlock()
+
+
+def locks_in_two_orders() -> Setting:
+    """Two tasks take two locks in opposite orders, with nothing between."""
+
+    def task(m: CheckedMachine) -> None:
+        m.pages_lock()
+        m.write_lock()
+        m.write_unlock()
+        m.pages_unlock()
+
+    return small(None, take_both, task)
+
+
+def readers_behind_a_writer_that_waits() -> Setting:
+    """Two readers, in opposite orders with the pages lock: only a writer that waits makes them wait for one another."""
+
+    def task(m: CheckedMachine) -> None:
+        m.pages_lock()
+        m.read_lock()
+        m.read_unlock()
+        m.pages_unlock()
+
+    return small(None, take_both, task, write)
+
+
+def deadlock_beside_a_vcpu_that_runs() -> Setting:
+    """Two tasks of the host wait for one another, while a vCPU goes on for ever."""
+    made = small(guest, *(program.run for program in locks_in_two_orders().programs))
+    made.programs[0].again = True
+    return made
+
+
+def interrupt_of_one_who_waits() -> Setting:
+    """A vCPU waits for a lock with interrupts off, and who holds it waits for the vCPU to take an interrupt."""
+
+    def vcpu(m: CheckedMachine) -> None:
+        m.irq_disable(0)
+        m.read_lock()
+        m.read_unlock()
+        m.irq_enable(0)
+
+    def task(m: CheckedMachine) -> None:
+        m.write_lock()
+        m.send_ipi(0)
+        m.wait_ipi(0)
+        m.write_unlock()
+
+    return small(vcpu, task)
+
+
+def interrupt_before_the_first_access() -> Setting:
+    """The same, but only if the interrupt comes after interrupts went off and before the vCPU's next access."""
+
+    def vcpu(m: CheckedMachine) -> None:
+        m.irq_disable(0)
+        locked = m.load(words.HOST_PFN, 0)
+        if locked:
+            m.read_lock()
+            m.read_unlock()
+        m.irq_enable(0)
+
+    def task(m: CheckedMachine) -> None:
+        m.write_lock()
+        m.send_ipi(0)
+        m.store(words.HOST_PFN, 0, 1)
+        m.wait_ipi(0)
+        m.write_unlock()
+
+    return small(vcpu, task)
+
+
+def interrupt_of_oneself() -> Setting:
+    """A vCPU's thread interrupts itself with interrupts off, and waits."""
+
+    def vcpu(m: CheckedMachine) -> None:
+        m.irq_disable(0)
+        m.send_ipi(0)
+        m.wait_ipi(0)
+        m.irq_enable(0)
+
+    return small(vcpu, write)
+
+
 DEFECTS: dict[Callable[[], Setting], int] = {
     use_of_a_field: steps.USE_AFTER_FREE,
     use_of_a_constant_field: steps.USE_AFTER_FREE,
@@ -255,6 +351,12 @@ DEFECTS: dict[Callable[[], Setting], int] = {
     list_read_without_a_lock: steps.ASSERTION,
     list_changed_with_mmu_lock_only: steps.ASSERTION,
     two_locks_for_one_word: steps.ASSERTION,
+    locks_in_two_orders: steps.DEADLOCK,
+    readers_behind_a_writer_that_waits: steps.DEADLOCK,
+    deadlock_beside_a_vcpu_that_runs: steps.DEADLOCK,
+    interrupt_of_one_who_waits: steps.DEADLOCK,
+    interrupt_before_the_first_access: steps.DEADLOCK,
+    interrupt_of_oneself: steps.DEADLOCK,
 }
 
 
@@ -285,6 +387,21 @@ def test_a_promise_is_not_blamed_for_what_another_task_has_in_hand() -> None:
         m.write_unlock()
 
     found = verdicts(lambda: small(guest, zapper, other))
+    assert found == dict.fromkeys(found, 0)
+
+
+def test_who_waits_for_one_that_goes_on_is_in_no_deadlock() -> None:
+    """Locks taken in one order by all, and an interrupt that is taken in the end, are nobody's deadlock."""
+
+    def task(m: CheckedMachine) -> None:
+        m.write_lock()
+        m.send_ipi(0)
+        m.wait_ipi(0)
+        m.pages_lock()
+        m.pages_unlock()
+        m.write_unlock()
+
+    found = verdicts(lambda: small(guest, take_both, task))
     assert found == dict.fromkeys(found, 0)
 
 

@@ -21,13 +21,13 @@ from shootdown.check import model as model_module
 from shootdown.check import steps
 from shootdown.check.automaton import Automata
 from shootdown.check.build import build
+from shootdown.check.cases import behaviour_of
 from shootdown.check.litmus import Geometry, Litmus, suite
 from shootdown.check.model import Model
 from shootdown.check.reference import Outcome, Reference
 from shootdown.check.reference_state import State
 from shootdown.check.search import path, search
 from shootdown.check.source import Source
-from shootdown.check.verdict import behaviour_of
 from shootdown.mmu.policies.registry import POLICIES
 from tests import rows
 from tests.small import core_states, reference_states

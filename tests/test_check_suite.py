@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from shootdown.check.cases import Case, behaviour_of
 from shootdown.check.litmus import Litmus, suite
 from shootdown.check.schedule import schedule_of, table
 from shootdown.check.source import PACKAGE, PARTS, Source
-from shootdown.check.verdict import Budget, Verdict, behaviour_of, check
+from shootdown.check.verdict import Budget, Verdict, check
 
 from .mutations import MUTATIONS, Mutation
 from .suite_counts import recorded
@@ -50,7 +51,7 @@ def run(mutation: Mutation, source: Source) -> Verdict:
     """The verdict of the mutation's test."""
     test = TESTS[mutation.test]
     geometry = test.full if mutation.full else test.tiny
-    return check(test, mutation.policy, mutation.behaviour or test.behaviours[0], geometry, source, BUDGET)
+    return check(Case(test, mutation.policy, mutation.behaviour or test.behaviours[0], geometry), source, BUDGET)
 
 
 @pytest.mark.parametrize("mutation", planted(MUTATIONS))
@@ -60,7 +61,7 @@ def test_planted_bugs_are_refuted(mutation: Mutation, tmp_path: Path) -> None:
         verdict = run(mutation, source)
         assert (verdict.word, verdict.result.broken) == ("refuted" if mutation.breaks else "holds", mutation.breaks)
         if mutation.breaks:
-            lines = table(schedule_of(verdict, source))
+            lines = table(schedule_of(verdict.case, source)).lines()
             assert any(line.startswith("BROKEN: ") for line in lines)
             assert max(len(line) for line in lines) <= 72
             assert all(line.isascii() for line in lines)
@@ -91,12 +92,12 @@ def test_verdicts_are_as_expected(test: Litmus, policy: str, behaviour: str) -> 
     """Every test gives its verdict in its tiny geometry, under all that it names, and explores what it always did."""
     source = Source()
     try:
-        verdict = check(test, policy, behaviour, test.tiny, source, BUDGET)
+        verdict = check(Case(test, policy, behaviour, test.tiny), source, BUDGET)
         assert (verdict.word, verdict.reason) == (test.expected(policy, behaviour), "")
         result = verdict.result
         counts = [result.states, result.transitions, result.depth]
         assert counts == COUNTS[f"{test.name} {policy} {behaviour}"], "see tests/suite_counts.py"
-        assert not verdict.model.automata.histories, "a program fell back to its history"
+        assert not verdict.histories, "a program fell back to its history"
     finally:
         source.close()
 

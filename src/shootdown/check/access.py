@@ -71,6 +71,7 @@ class Held:
     """What a program holds.
 
     mmu_lock ("", "read", "waiting", "write"), the pages lock, slots_lock, RCU and SRCU (depths), tables of its own.
+    ``irq_off``: it runs with interrupts off, so that who interrupts it waits.
     """
 
     mmu: str = ""
@@ -79,10 +80,11 @@ class Held:
     rcu: int = 0
     srcu: int = 0
     private: set[int] = field(default_factory=set)
+    irq_off: bool = False
 
     def key(self) -> Hashable:
         """As a value."""
-        return (self.mmu, self.pages, self.slots, self.rcu, self.srcu, frozenset(self.private))
+        return (self.mmu, self.pages, self.slots, self.rcu, self.srcu, frozenset(self.private), self.irq_off)
 
     def any(self) -> bool:
         """Does it hold anything at all, own tables aside?"""

@@ -19,7 +19,7 @@ def answer(verdicts: list[Verdict]) -> list[str]:
     """Sentences; none if the verdicts are not about ``rcu`` and the mail read literally."""
     by_policy: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
-        by_policy.setdefault(verdict.policy, []).append(verdict)
+        by_policy.setdefault(verdict.case.policy, []).append(verdict)
     if "rcu" not in by_policy or "rcu-literal" not in by_policy:
         return []
     found = [QUESTION]
@@ -32,7 +32,7 @@ def answer(verdicts: list[Verdict]) -> list[str]:
         found.append(f"No: rcu is not shown to keep {_names([v for v in rcu if v.word != HOLDS])}.")
     literal = [verdict for verdict in by_policy["rcu-literal"] if verdict.word == REFUTED]
     if literal:
-        lacks = [text for function, text in LACKS.items() if any(_runs(verdict, function) for verdict in literal)]
+        lacks = [text for function, text in LACKS.items() if any(function in verdict.functions for verdict in literal)]
         found.append(f"The mail's four hunks alone are not enough: refuted in {_names(literal)}.")
         found.append(f"They lack {' and '.join(lacks)}, which the mail leaves out.")
     for policy, mine in by_policy.items():
@@ -47,8 +47,4 @@ def answer(verdicts: list[Verdict]) -> list[str]:
 
 
 def _names(verdicts: list[Verdict]) -> str:
-    return ", ".join(verdict.test.name for verdict in verdicts)
-
-
-def _runs(verdict: Verdict, function: str) -> bool:
-    return any(function == name for node in verdict.model.automata.nodes for _, name, _ in node.stack)
+    return ", ".join(verdict.case.test.name for verdict in verdicts)

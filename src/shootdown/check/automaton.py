@@ -19,7 +19,7 @@ from .access import Access
 from .frames import Unkeyed, key_of
 from .machine import Astray, Stop
 from .setting import Program, Setting
-from .source import place_of
+from .source import place_in, place_of
 
 LINES_MAX = 200_000
 """Lines of a watched file that one run may take; a run from one access to the next takes some hundred."""
@@ -33,7 +33,7 @@ class Node:
     record    results that lead there from the program's (last) start, one way of many
     trail     the accesses that gave them
     access    what comes next
-    held      locks at that moment
+    irq_off   interrupts are off at that moment
     stack     (file, function, line) of the MMU's frames, innermost first
     bug       the assertion that failed, if ``access`` is a BUG
     """
@@ -42,7 +42,7 @@ class Node:
     record: tuple[Any, ...]
     trail: tuple[Access, ...]
     access: Access
-    held: Hashable
+    irq_off: bool
     stack: tuple[tuple[str, str, int], ...]
     bug: str = ""
 
@@ -117,9 +117,9 @@ class Automata:
         found = self.numbers.get(key)
         if found is not None:
             return found
-        held = machine.held.key()
         self.numbers[key] = len(self.nodes)
-        self.nodes.append(Node(number, tuple(record), tuple(machine.trail), access, held, _stack(machine.frame), bug))
+        trail, irq_off = tuple(machine.trail), machine.held.irq_off
+        self.nodes.append(Node(number, tuple(record), trail, access, irq_off, _stack(machine.frame), bug))
         machine.frame = None
         return len(self.nodes) - 1
 
@@ -128,7 +128,8 @@ class Automata:
             return None
         self.lines_left -= 1
         if self.lines_left < 0:
-            raise InputError(f"{frame.f_code.co_filename}:{frame.f_lineno}: a loop without an access to shared memory")
+            place = place_in(frame.f_code.co_filename, frame.f_lineno)
+            raise InputError(f"{place}: a loop without an access to shared memory")
         self.lines.add((frame.f_code.co_filename, frame.f_lineno))
         return self._trace
 

@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import InputError
 from ..machine import words
 from ..mmu.access import FETCH, WRITE
+from ..mmu.spte import spte_pfn
 from .guest import Hardware
 from .litmus import Geometry, Litmus
 from .machine import CheckedMachine
@@ -65,7 +66,7 @@ class Start:
                     self.nx = (*self.nx, below)
                 table = below
             else:
-                table = (entry & 0x000F_FFFF_FFFF_F000) >> 12
+                table = spte_pfn(entry)
         self.words[table << 1 | gfn >> (goal - 1) & 1] = self.make.make_leaf(self.kvm, HOST_PFN_FIRST + gfn, goal)
 
 

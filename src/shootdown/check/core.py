@@ -42,6 +42,7 @@ from .layout import (
     ROOT_WORDS,
     STATES,
     STOP,
+    STOP_ALL,
     TABLES,
     TRANSITIONS,
     VALUES,
@@ -53,6 +54,7 @@ from .layout import (
     get,
     put,
 )
+from .locks import blockers_of, stuck_of
 from .logs import act, lost_write, take, writes_protected
 from .states import add_state, insert
 from .steps import (
@@ -89,6 +91,8 @@ from .steps import (
     REVOKED_IN_REACH,
     SEND_IPI,
     SLOTS_LOCK,
+    SRCU_LOCK,
+    SRCU_SYNC,
     STALE,
     STORE,
     UPDATE,
@@ -108,8 +112,8 @@ def explore(t: Tables) -> i64:
     """Expand states in the order in which they were found, from ``p[NEXT]`` on.
 
     ``out[4]`` is the state that the last step led to. Returns DONE, MISSING_EDGE (out: node, result), MISSING_ENTRY
-    (out: place, value), VIOLATION (out: what, state, program) or FULL. A state that was cut short is expanded again
-    from its beginning, which changes nothing.
+    (out: place, value), VIOLATION (out: what, state, program, or of a deadlock the mask of those in it) or FULL. A
+    state that was cut short is expanded again from its beginning, which changes nothing.
     """
     p = t.p
     fw, fs, fm = t.fw, t.fs, t.fm
@@ -124,6 +128,7 @@ def explore(t: Tables) -> i64:
     f_flags, f_tlb, f_node, root_words = p[F_FLAGS], p[F_TLB], p[F_NODE], p[ROOT_WORDS]
     f_protected = p[F_PROTECTED]
     only, only_choice = p[ONLY_PROGRAM], p[ONLY_CHOICE]
+    blockers = t.blockers
     spte_words = tables * entries
     queued = bit_of(programs)
     left: i64 = 5 if movers != 0 else 4
@@ -132,8 +137,8 @@ def explore(t: Tables) -> i64:
     while current < p[STATES] and current < p[LAST]:
         base = current * width
         before = p[TRANSITIONS]
-        moved = 0
-        over = 0
+        waiting: i64 = 0
+        ended: i64 = 0
         c: i64 = 0
         while c < programs:
             me = bit_of(c)
@@ -146,7 +151,7 @@ def explore(t: Tables) -> i64:
                 choices = na[node]
             elif kind == END:
                 choices = 0
-                over += 1
+                ended |= me
             choice: i64 = 0
             if only >= 0:
                 choice = only_choice
@@ -159,6 +164,7 @@ def explore(t: Tables) -> i64:
                 node = nodes[c * nodes_max + get(row, 0, f_node + c, fw, fs, fm)]
                 kind = kinds[node]
                 past = False
+                takes = False
                 bad: i64 = 0
                 written: i64 = -1
                 # Can the step end a grace period, or concern a vCPU that took no part in it?
@@ -291,6 +297,9 @@ def explore(t: Tables) -> i64:
                             p[TRANSITIONS] = before
                             return MISSING_ENTRY
                     if not enabled:
+                        if kind != GUEST:
+                            waiting |= me
+                            blockers[c] = blockers_of(t, c, kind, a)
                         break
                     e = edge[node]
                     while e >= 0 and seen[e] != r:
@@ -310,11 +319,19 @@ def explore(t: Tables) -> i64:
                     # Right movers, one other step, left movers: together one step of the schedule.
                     if flags[node] & right == 0:
                         past = True
+                    takes = takes or kind == READ_LOCK or kind == PAGES_LOCK or kind == SLOTS_LOCK or kind == SRCU_LOCK
                     node = to[e]
                     kind = kinds[node]
                     if kind == BUG and bad == 0:
                         bad = ASSERTION
                     if bad != 0 or kind == END or kind == GUEST or kind == CHOOSE or kind == BUG:
+                        past = True
+                        break
+                    # What others wait for is seen to be held while its holder waits.
+                    if takes and (
+                        kind == READ_LOCK or kind == WRITE_LOCK or kind == PAGES_LOCK or kind == WAIT_IPI
+                        or kind == SLOTS_LOCK or kind == SRCU_SYNC
+                    ):  # fmt: skip
                         past = True
                         break
                     if past and flags[node] & left == 0:
@@ -360,9 +377,8 @@ def explore(t: Tables) -> i64:
                                     bad = WRITABLE_IN_REACH
                     v += 1
                 p[TRANSITIONS] += 1
-                moved += 1
                 # What breaks something is a state of its own, even if an equal one was reached without breaking it.
-                if bad != 0 and p[STOP] != 0:
+                if bad != 0 and p[STOP] == STOP_ALL:
                     found = add_state(t, current, c * CHOICES + choice)
                 else:
                     found = insert(t, current, c * CHOICES + choice)
@@ -371,7 +387,7 @@ def explore(t: Tables) -> i64:
                     p[TRANSITIONS] = before
                     return FULL
                 out[4] = found if found >= 0 else -1 - found
-                if bad != 0 and p[STOP] != 0:
+                if bad != 0 and p[STOP] == STOP_ALL:
                     out[0] = VIOLATION
                     out[1] = bad
                     out[2] = found
@@ -381,17 +397,21 @@ def explore(t: Tables) -> i64:
                 choice += 1
             c += 1
         wrong: i64 = 0
-        if moved == 0 and over < programs and movers == 0 and only < 0:
+        stuck = stuck_of(t, waiting, ended)
+        if only >= 0:
+            pass
+        elif stuck != 0:
             wrong = DEADLOCK
-        elif over == programs - vcpus and vcpus > 0 and leaks(t, base):
-            wrong = LEAK
-        elif over == programs - vcpus and lost_write(t, base):
-            wrong = LOST_WRITE
-        if wrong != 0 and p[STOP] != 0:
+        elif ended | (bit_of(vcpus) - 1) == queued - 1:
+            if vcpus > 0 and leaks(t, base):
+                wrong = LEAK
+            elif lost_write(t, base):
+                wrong = LOST_WRITE
+        if wrong != 0:
             out[0] = VIOLATION
             out[1] = wrong
             out[2] = current
-            out[3] = -1
+            out[3] = stuck if wrong == DEADLOCK else -1
             p[NEXT] = current
             return VIOLATION
         current += 1

@@ -25,6 +25,9 @@ ACTIONS: Final = 1024
 """A parent is kept as ``state * ACTIONS + program * CHOICES + choice``."""
 CHOICES: Final = 128
 
+PROGRAMS_MAX: Final = 8
+"""More than the vCPUs and tasks that a test can have."""
+
 TAG_SHIFT: Final = 20
 TAG_MASK: Final[i64] = 0x3FFF_FFFF
 
@@ -69,7 +72,10 @@ WORD_FIRST: Final = 33
 TABLE_WORDS: Final = 34
 """How many words belong to tables besides SPTEs (``word_table`` says to which, -1 to none)."""
 STOP: Final = 35
-"""1: report violations; 0: go on."""
+"""Which violations to report; the other kind is passed over."""
+STOP_ALL: Final = 1
+STOP_STANDING: Final = 2
+"""Those of a state as such, a deadlock or a leak, and none that a step commits."""
 LAST: Final = 36
 """Expand states below this number only."""
 ROOTS_WORD: Final = 37
@@ -110,6 +116,8 @@ class Tables:
     Of what hardware may hold: ``bit`` by place and SPTE (-1: none yet), ``lead`` by place and table (mask of entries
     there that lead to that table), ``into`` by table, ``maps`` by pfn, ``under`` by tag,
     ``writable`` by gfn (masks of entries).
+
+    ``blockers``: of each program that waits in the state at hand, the mask of those that it waits for.
     """
 
     def __init__(self) -> None:
@@ -156,6 +164,7 @@ class Tables:
         self.parents = empty
         self.index = empty
         self.row = empty
+        self.blockers: vec[i64] = vec[i64]([0] * PROGRAMS_MAX)
         self.out: vec[i64] = vec[i64]([0] * 8)
 
 

@@ -33,6 +33,7 @@ from .layout import (
     put,
 )
 from .steps import (
+    END,
     GUEST,
     HARVEST,
     PROTECT,
@@ -172,7 +173,8 @@ def lost_write(t: Tables, base: i64) -> bool:
     v: i64 = 0
     while v < p[VCPUS]:
         at = get(rows, base, p[F_NODE] + v, fw, fs, fm)
-        if at != 0 and t.kind[t.nodes[v * p[NODES_MAX] + at]] != GUEST:
+        kind = t.kind[t.nodes[v * p[NODES_MAX] + at]]
+        if at != 0 and kind != GUEST and kind != END:
             return False
         v += 1
     word: i64 = p[WORD_FIRST]

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 from ..machine import words
+from ..mmu.spte import is_present, spte_pfn
 from . import steps
 from .access import Access, Held
 
@@ -85,6 +86,10 @@ class CheckedMachine:
                 held.slots = True
             case steps.SLOTS_UNLOCK:
                 held.slots = False
+            case steps.IRQ_DISABLE:
+                held.irq_off = True
+            case steps.IRQ_ENABLE:
+                held.irq_off = False
             case steps.ALLOC if result >= 0:
                 held.private.add(result)
             case steps.FREE | steps.CALL_RCU:
@@ -110,8 +115,8 @@ class CheckedMachine:
 
     def _publish(self, value: int) -> None:
         """A table that an entry points to is nobody's own any more."""
-        if self.held.private and value & 0x800:
-            self.held.private.discard((value & 0x000F_FFFF_FFFF_F000) >> 12)
+        if self.held.private and is_present(value):
+            self.held.private.discard(spte_pfn(value))
 
     def read(self, sptep: int) -> int:
         """See ``Machine``."""

@@ -68,6 +68,8 @@ class Model:
         self.by_program: list[list[int]] = [[] for _ in setting.programs]
         self.node_room: list[int] = []
         """By program, how many nodes its field of a state can tell apart."""
+        self.irq_moves = movers
+        """Is switching interrupts off a mover? Not where a program waits with them off: then it may hold up others."""
         self.revoked: list[int] = []
         """Pfns that programs promise to keep from vCPUs, by bit."""
         self.begin()
@@ -192,6 +194,11 @@ class Model:
                         b = self.value(a, access.operands[0])
             touch = self._touched(access)
             flags = (1 if step in steps.LEFT else 0) | (2 if step in steps.RIGHT else 0)
+            if step == steps.IRQ_DISABLE and not self.irq_moves:
+                flags = 0
+            elif step in steps.WAITS and at.irq_off and self.irq_moves:
+                self.irq_moves = False
+                raise Restart
             # A promise is made at the moment of the access before it: else what another task has in hand would be
             # held against this one.
             if access.hidden or step in steps.GLUED:
@@ -372,10 +379,6 @@ class Model:
         t.rows = packed(fresh.ravel())
         self._new_index(len(t.index))
         states.rebuild_index(t)
-
-    def release(self) -> None:
-        """Give up the states; what programs did stays."""
-        self.t = layout.Tables()
 
     # Reading states
 

@@ -16,27 +16,31 @@ PATCH_MAX = 4 << 20
 """Bytes; a patch to these sources is shorter than the sources."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Hunk:
     """One hunk of a patch.
 
     file    as ``mmu/zap.py``
-    old, new   lines without and with the change, context included
     start   line of the old file where it should be, from 1
-    changed  offsets in ``new`` of lines that were added, or next to lines that were removed
-    where   line in the patch
-    lines   lines of the changed file that stand for it, once it is applied
+    where   file and line of the patch
+    diff    which diff of the patch it is from: line numbers count from the file before that diff
+    body    its lines: the sign, and the text
+    lines   lines of the changed file that stand for it, once all is applied
     function  the function around them
     """
 
     file: str
     start: int
-    where: int
-    old: list[str] = field(default_factory=list)
-    new: list[str] = field(default_factory=list)
-    changed: list[int] = field(default_factory=list)
+    where: str
+    diff: str
+    body: list[tuple[str, str]] = field(default_factory=list)
     lines: frozenset[int] = frozenset()
     function: str = ""
+
+    @property
+    def old(self) -> list[str]:
+        """Lines without the change, context included."""
+        return [text for sign, text in self.body if sign != "+"]
 
     def __str__(self) -> str:
         line = min(self.lines, default=self.start)
@@ -47,15 +51,16 @@ def read_patch(path: str, text: str) -> list[Hunk]:
     """The hunks of a diff or of a mail (or mailbox) that holds some. Raises InputError if it is no patch to the MMU."""
     lines = text.splitlines()
     hunks: list[Hunk] = []
-    file = ""
+    file = diff = ""
     n = 0
     while n < len(lines):
         line = lines[n]
         if line.startswith("+++ ") and n and lines[n - 1].startswith("--- "):
+            diff = f"{path}:{n}"
             file = _file(path, n + 1, line[4:].split("\t")[0].strip(), lines[n - 1][4:].split("\t")[0].strip())
         match = re.match(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))? @@", line)
         if match and file:
-            hunk = Hunk(file, int(match[1]), n + 1)
+            hunk = Hunk(file, int(match[1]), f"{path}:{n + 1}", diff)
             n = _body(path, lines, n + 1, hunk, int(match[2] or 1), int(match[3] or 1))
             hunks.append(hunk)
             continue
@@ -83,7 +88,7 @@ def _body(path: str, lines: list[str], n: int, hunk: Hunk, old: int, new: int) -
     """Read the lines of a hunk from the n-th line on; where it ends."""
     while old > 0 or new > 0:
         if n >= len(lines):
-            raise InputError(f"{path}:{hunk.where}: the hunk is cut short")
+            raise InputError(f"{hunk.where}: the hunk is cut short")
         line = lines[n] or " "
         sign, text = line[0], line[1:]
         if sign == "\\":
@@ -91,46 +96,71 @@ def _body(path: str, lines: list[str], n: int, hunk: Hunk, old: int, new: int) -
             continue
         if sign not in " +-":
             raise InputError(f"{path}:{n + 1}: a line of a hunk begins with none of ' ', '+', '-'")
-        if sign != "+":
-            hunk.old.append(text)
-            old -= 1
-        if sign != "-":
-            if sign == "+":
-                hunk.changed.append(len(hunk.new))
-            hunk.new.append(text)
-            new -= 1
-        else:
-            # What was removed shows in what now stands around it.
-            hunk.changed += [len(hunk.new) - 1, len(hunk.new)]
+        hunk.body.append((sign, text))
+        old -= sign != "+"
+        new -= sign != "-"
         n += 1
     return n
 
 
-def apply(path: str, hunks: list[Hunk], folder: Path) -> None:
-    """Copy the MMU's sources to ``folder`` and apply the hunks there. Raises InputError for one that does not fit."""
+@dataclass
+class _Line:
+    """A line of a file, and the hunks that changed it or what stood next to it."""
+
+    text: str
+    hunks: set[Hunk] = field(default_factory=set)
+
+
+def apply(hunks: list[Hunk], folder: Path) -> None:
+    """Copy the MMU's sources to ``folder`` and apply the hunks there, one after the other.
+
+    Raises InputError for one that does not fit.
+    """
     for part in PARTS:
         shutil.copytree(PACKAGE / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     by_file: dict[str, list[Hunk]] = {}
     for hunk in hunks:
         by_file.setdefault(hunk.file, []).append(hunk)
     for name, mine in by_file.items():
-        lines = (folder / name).read_text(encoding="utf-8").splitlines()
-        shift, placed = 0, []
+        lines = [_Line(text) for text in (folder / name).read_text(encoding="utf-8").splitlines()]
+        shift, diff = 0, ""
         for hunk in mine:
-            at = _find(lines, hunk.old, hunk.start - 1 + shift)
+            shift = shift if hunk.diff == diff else 0
+            diff = hunk.diff
+            at = _find([line.text for line in lines], hunk.old, hunk.start - 1 + shift)
             if at is None:
-                raise InputError(f"{path}:{hunk.where}: the hunk does not fit {name}; is it made for this version?")
-            lines[at : at + len(hunk.old)] = hunk.new
-            shift += len(hunk.new) - len(hunk.old)
-            placed.append((hunk, at))
-        text = "\n".join(lines) + "\n"
+                raise InputError(f"{hunk.where}: the hunk does not fit {name}; is it made for this version?")
+            before = lines[at : at + len(hunk.old)]
+            after = _changed(before, hunk)
+            lines[at : at + len(before)] = after
+            shift += len(after) - len(before)
+        text = "\n".join(line.text for line in lines) + "\n"
         try:
             tree = ast.parse(text)
         except SyntaxError as error:
+            path = mine[-1].where.rpartition(":")[0]
             raise InputError(f"{path}: with it, {name}:{error.lineno} is no Python: {error.msg}") from None
         (folder / name).write_text(text, encoding="utf-8")
-        for hunk, at in placed:
-            _account(hunk, at, tree, lines)
+        for hunk in mine:
+            _account(hunk, {n for n, line in enumerate(lines, 1) if hunk in line.hunks}, tree)
+
+
+def _changed(before: list[_Line], hunk: Hunk) -> list[_Line]:
+    """The lines of a hunk when it is applied. What was removed shows in what now stands around it."""
+    left, after, removed = iter(before), list[_Line](), False
+    for sign, text in hunk.body:
+        if sign == "-":
+            next(left)
+            removed = True
+            if after:
+                after[-1].hunks.add(hunk)
+            continue
+        line = _Line(text) if sign == "+" else next(left)
+        if sign == "+" or removed:
+            line.hunks.add(hunk)
+        removed = False
+        after.append(line)
+    return after
 
 
 def _find(lines: list[str], old: list[str], near: int) -> int | None:
@@ -139,9 +169,8 @@ def _find(lines: list[str], old: list[str], near: int) -> int | None:
     return min(places, key=lambda n: abs(n - near), default=None)
 
 
-def _account(hunk: Hunk, at: int, tree: ast.Module, lines: list[str]) -> None:
+def _account(hunk: Hunk, wanted: set[int], tree: ast.Module) -> None:
     """Find the statements that stand for a hunk: the changed ones, or the nearest to what was removed."""
-    wanted = {at + 1 + n for n in hunk.changed if 0 <= n < len(hunk.new)}
     found = {node.lineno for node in _statements(tree) if wanted & set(range(node.lineno, _end(node) + 1))}
     if not found:
         return

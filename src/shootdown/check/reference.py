@@ -18,7 +18,7 @@ from . import steps
 from .access import Access
 from .machine import Stop
 from .reference_guest import go, ways
-from .reference_rest import at_rest
+from .reference_rest import at_rest, stuck
 from .reference_state import EFFECTS, Entry, State, World
 from .setting import Program, Setting
 
@@ -417,16 +417,15 @@ class Reference:
         while layer:
             following = []
             for state in layer:
-                alive = False
                 for what, world in self.successors(state):
-                    alive, transitions = True, transitions + 1
+                    transitions += 1
                     last = self.settle(world)
                     if last not in parents:
                         parents[last] = (state, what)
                         following.append(last)
                     if world.broken:
                         return Outcome(world.broken, depth + 1, transitions, parents, last)
-                if not alive and any(self.places[place].access.step != steps.END for place in state.places):
+                if stuck(self, state):
                     return Outcome(steps.DEADLOCK, depth, transitions, parents, state)
                 wrong = at_rest(self, state)
                 if wrong:

@@ -48,7 +48,7 @@ def _step(model: Model, before: int, program: int, choice: int) -> Iterator[Even
     node = model.by_program[program][model.field(before, int(t.p[layout.F_NODE]) + program)]
     left, right = (5, 6) if model.movers else (4, 4)
     written: dict[int, int] = {}
-    past = False
+    past = takes = False
     while True:
         at = model.automata.nodes[node]
         step, word = int(t.kind[node]), int(t.a[node])
@@ -79,10 +79,13 @@ def _step(model: Model, before: int, program: int, choice: int) -> Iterator[Even
                 written[word] = int(t.b[node])
         yield Event(program, at, given, old, new, before, False)
         past = past or not int(t.flags[node]) & right
+        takes = takes or step in steps.TAKES
         if edge < 0:
             return
         node = int(t.to[edge])
         if int(t.kind[node]) in (steps.END, steps.GUEST, steps.CHOOSE, steps.BUG):
+            return
+        if takes and int(t.kind[node]) in steps.WAITS:
             return
         if past and not int(t.flags[node]) & left:
             return

@@ -9,16 +9,15 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..mmu.spte import spte_pfn
 from . import layout, steps
 from .build import build
-from .litmus import Geometry, Litmus
+from .cases import Case
 from .model import Model
+from .places import Places
 from .replay import Event, events_of
 from .search import path, search
 from .source import Source
-from .verdict import Verdict
-from .wording import access, broken, held, legend
+from .wording import broken, held, legend
 
 WIDTH = 72
 FINE_STATES = 5_000_000
@@ -31,12 +30,10 @@ class Schedule:
 
     path     (state before, program, choice, state after) of each step
     broken   what broke (steps.py), and ``state`` where, in ``model``
+    program  whose step broke it; of a deadlock, the mask of those in it
     """
 
-    test: Litmus
-    policy: str
-    behaviour: str
-    geometry: Geometry
+    case: Case
     model: Model
     path: list[tuple[int, int, int, int]]
     broken: int
@@ -44,27 +41,36 @@ class Schedule:
     program: int
 
 
-def schedule_of(verdict: Verdict, source: Source) -> Schedule:
-    """The schedule with the fewest accesses of a refuted test.
+def schedule_of(case: Case, source: Source) -> Schedule:
+    """The schedule with the fewest accesses of a case that is refuted.
 
-    The search glues accesses, which keeps the verdict but not the least number of accesses, so it is done again
-    without; where that takes too many states, the glued schedule stands.
+    A search that glues accesses keeps the verdict but not the least number of accesses, so this one does not; only
+    where that takes too many states, the glued schedule stands.
     """
-    model, result = verdict.model, verdict.result
-    if model.movers:
-        setting = build(verdict.test, verdict.geometry, verdict.policy, verdict.behaviour, source)
-        fine = Model(setting, movers=False)
-        found = search(fine, FINE_STATES)
-        if found.broken:
-            model, result = fine, found
-    return Schedule(
-        verdict.test, verdict.policy, verdict.behaviour, verdict.geometry, model, path(model, result.state),
-        result.broken, result.state, result.program,
-    )  # fmt: skip
+    for movers, states_max in ((False, FINE_STATES), (True, 1 << 31)):
+        setting = build(case.test, case.geometry, case.policy, case.behaviour, source)
+        model = Model(setting, movers)
+        result = search(model, states_max)
+        if result.broken:
+            break
+    return Schedule(case, model, path(model, result.state), result.broken, result.state, result.program)
 
 
-def table(schedule: Schedule) -> list[str]:
-    """The schedule in lines of at most 72 columns, and under it what broke, with its proof."""
+@dataclass
+class Table:
+    """A schedule in lines of at most 72 columns: its head, the rows of each access, and what broke, with its proof."""
+
+    head: list[str]
+    rows: list[list[str]]
+    end: list[str]
+
+    def lines(self) -> list[str]:
+        """The whole."""
+        return [*self.head, *(line for row in self.rows for line in row), *self.end]
+
+
+def table(schedule: Schedule) -> Table:
+    """A schedule as users read it."""
     model = schedule.model
     events = list(events_of(model, schedule.path))
     shown = sorted({event.program for event in events})
@@ -73,28 +79,29 @@ def table(schedule: Schedule) -> list[str]:
     location = min(location, 18)
     each = (WIDTH - 4 - location - 2 * len(shown)) // max(1, len(shown))
     rule = " ".join(["---", *["-" * each] * len(shown), "-" * location])
-    lines = [_row("#", names, "where", each, location)[0], rule]
-    places = places_at_start(model)
+    found = Table([_row("#", names, "where", each, location)[0], rule], [], [])
+    places = Places(model)
     before = {v: held(model, 0, v) for v in range(model.setting.vcpus)}
     raws: list[int] = []
     freed = model.field(0, int(model.t.p[layout.F_FREE]))
     for number, event in enumerate(events, 1):
         cells = [""] * len(shown)
-        cells[shown.index(event.program)] = access(event, model, places)
-        lines += _row(str(number), cells, _where(event), each, location)
+        cells[shown.index(event.program)] = places.tell(event)
+        lines = _row(str(number), cells, _where(event), each, location)
         if isinstance(event.node.access.word, int):
             raws += [event.before, event.after]
-            link(model, event, places)
         if event.last:
             lines += _notes(model, event.state, before, freed)
             freed = model.field(event.state, int(model.t.p[layout.F_FREE]))
-    bug = model.automata.nodes[model.node_of(schedule.state, max(0, schedule.program))].bug
-    lines.append("")
-    for text in broken(model, schedule.broken, schedule.state, schedule.program, bug):
-        lines += textwrap.wrap(text, WIDTH, initial_indent="BROKEN: " if lines[-1] == "" else "        ",
-                               subsequent_indent="        ")  # fmt: skip
-    lines += ["", *_state(model, schedule.state)]
-    return lines + [line for text in legend(model, raws) for line in textwrap.wrap(text, WIDTH, subsequent_indent="  ")]
+        found.rows.append(lines)
+    end = found.end
+    end.append("")
+    for text in broken(model, schedule.broken, schedule.state, schedule.program):
+        end += textwrap.wrap(text, WIDTH, initial_indent="BROKEN: " if end[-1] == "" else "        ",
+                             subsequent_indent="        ")  # fmt: skip
+    end += ["", *_state(model, schedule.state)]
+    end += [line for text in legend(model, raws) for line in textwrap.wrap(text, WIDTH, subsequent_indent="  ")]
+    return found
 
 
 def _row(number: str, cells: list[str], where: str, each: int, location: int) -> list[str]:
@@ -158,29 +165,3 @@ def _state(model: Model, state: int) -> list[str]:
             f"{program.name}: {where}, holds {', '.join(parts) or 'no lock'}", WIDTH, subsequent_indent="  "
         )
     return lines
-
-
-def places_at_start(model: Model) -> dict[int, tuple[int, int]]:
-    """First gfn and level of each table that is linked at the start."""
-    found: dict[int, tuple[int, int]] = {}
-    roots = model.setting.words.get(("list", 0), ())
-    todo = [(root, 0, model.setting.levels) for root in roots]
-    while todo:
-        table_, gfn, level = todo.pop()
-        found[table_] = (gfn, level)
-        for index in range(model.entries):
-            raw = model.setting.words.get(table_ * model.entries + index)
-            if isinstance(raw, int) and model.setting.is_table(raw):
-                todo.append((int(spte_pfn(raw)), gfn + index * model.entries ** (level - 1), level - 1))
-    return found
-
-
-def link(model: Model, event: Event, places: dict[int, tuple[int, int]]) -> None:
-    """Remember where a table is when it is linked."""
-    at = event.node.access.word
-    if isinstance(at, int) and isinstance(event.after, int) and model.setting.is_table(event.after):
-        place = places.get(at // model.entries)
-        if place is not None:
-            gfn, level = place
-            below = int(spte_pfn(event.after))
-            places[below] = (gfn + at % model.entries * model.entries ** (level - 1), level - 1)

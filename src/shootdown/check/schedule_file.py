@@ -11,14 +11,15 @@ from ..errors import InputError
 from ..mmu.behaviour import BEHAVIOURS
 from ..mmu.policies.registry import POLICIES
 from .build import build
+from .cases import Case
 from .layout import CHOICES
-from .litmus import Geometry, Litmus, read_litmus
+from .litmus import Geometry, read_litmus
 from .model import Model, Restart
+from .places import Places
 from .replay import events_of
-from .schedule import Schedule, link, places_at_start
-from .search import step
+from .schedule import Schedule
+from .search import standing, step
 from .source import Source
-from .wording import access
 
 FORMAT = "shootdown schedule 1"
 OTHER = "the sources are not those of the schedule"
@@ -29,43 +30,49 @@ Taken = tuple[str, int, list[str]]
 
 def document(schedule: Schedule, patch: str) -> dict[str, Any]:
     """What a schedule file holds: all that is needed to follow it again, and the texts that must come out."""
-    model = schedule.model
-    texts = _texts(schedule)
+    model, case, places = schedule.model, schedule.case, Places(schedule.model)
     return {
         "format": FORMAT,
-        "test": schedule.test.name,
-        "text": Path(schedule.test.path).read_text(encoding="utf-8"),
-        "policy": schedule.policy,
-        "behaviour": schedule.behaviour,
-        "geometry": vars(schedule.geometry),
+        "test": case.test.name,
+        "text": Path(case.test.path).read_text(encoding="utf-8"),
+        "policy": case.policy,
+        "behaviour": case.behaviour,
+        "geometry": vars(case.geometry),
         "movers": model.movers,
         "patch": patch,
         "steps": [
-            {"task": model.setting.programs[program].name, "choice": choice, "accesses": found}
-            for (_, program, choice, _), found in zip(schedule.path, texts, strict=True)
+            {
+                "task": model.setting.programs[step_[1]].name,
+                "choice": step_[2],
+                "accesses": [places.tell(event) for event in events_of(model, [step_])],
+            }
+            for step_ in schedule.path
         ],
         "broken": schedule.broken,
     }
 
 
-def _texts(schedule: Schedule) -> list[list[str]]:
-    places = places_at_start(schedule.model)
-    found = []
-    for one in schedule.path:
-        texts = []
-        for event in events_of(schedule.model, [one]):
-            texts.append(access(event, schedule.model, places))
-            link(schedule.model, event, places)
-        found.append(texts)
-    return found
-
-
-def save(schedule: Schedule, path_: Path, patch: str = "") -> None:
+def save(data: dict[str, Any], path_: Path) -> None:
     """Write a schedule file. Raises InputError where that is impossible."""
     try:
-        path_.write_text(json.dumps(document(schedule, patch), indent=1) + "\n", encoding="utf-8")
+        path_.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{path_}: cannot write: {(error.strerror or str(error)).lower()}") from None
+        raise _unwritable(path_, error) from None
+
+
+def try_to_save(path_: Path) -> None:
+    """Raise InputError if a schedule could not be written there, and leave everything as it is."""
+    new = not path_.exists()
+    try:
+        path_.open("ab").close()
+        if new:
+            path_.unlink()
+    except OSError as error:
+        raise _unwritable(path_, error) from None
+
+
+def _unwritable(path_: Path, error: OSError) -> InputError:
+    return InputError(f"{path_}: cannot write: {(error.strerror or str(error)).lower()}")
 
 
 def read(path_: Path) -> dict[str, Any]:
@@ -90,7 +97,7 @@ def follow(data: dict[str, Any], name: str, source: Source) -> Schedule:
     """Take the steps of a schedule again. Raises InputError where the code goes another way than it did."""
     if data["policy"] not in POLICIES or data["behaviour"] not in BEHAVIOURS:
         raise InputError(f"{name}: damaged: no such policy or behaviour")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="shootdown-") as folder:
         file = Path(folder, f"{Path(data['test']).name or 'test'}.toml")
         file.write_text(data["text"], encoding="utf-8")
         test = read_litmus(file)
@@ -101,24 +108,18 @@ def follow(data: dict[str, Any], name: str, source: Source) -> Schedule:
         taken = [(str(each["task"]), int(each["choice"]), list(each["accesses"])) for each in data["steps"]]
     except (TypeError, KeyError, ValueError):
         raise InputError(f"{name}: damaged: its geometry or steps are not as --save writes them") from None
-    model = Model(build(test, geometry, data["policy"], data["behaviour"], source), movers=data["movers"])
+    case = Case(test, data["policy"], data["behaviour"], geometry)
+    model = Model(build(test, geometry, case.policy, case.behaviour, source), movers=data["movers"])
     while True:
         try:
-            return _follow(model, test, geometry, data, taken, name)
+            return _follow(model, case, taken, name)
         except Restart:
             continue  # the model knows better now which words matter
 
 
-def _follow(
-    model: Model,
-    test: Litmus,
-    geometry: Geometry,
-    data: dict[str, Any],
-    taken: list[Taken],
-    name: str,
-) -> Schedule:
+def _follow(model: Model, case: Case, taken: list[Taken], name: str) -> Schedule:
     names = [program.name for program in model.setting.programs]
-    places = places_at_start(model)
+    places = Places(model)
     state, broken, found, program = 0, 0, [], -1
     for number, (task, choice, texts) in enumerate(taken, 1):
         if task not in names or not 0 <= choice < CHOICES:
@@ -128,14 +129,13 @@ def _follow(
         if after < 0:
             raise InputError(f"{name}: step {number}: {task} cannot go on here; {OTHER}")
         found.append((state, program, choice, after))
-        now = []
-        for event in events_of(model, found[-1:]):
-            now.append(access(event, model, places))
-            link(model, event, places)
+        now = [places.tell(event) for event in events_of(model, found[-1:])]
         if now != texts:
             raise InputError(
                 f"{name}: step {number}: the schedule says '{'; '.join(texts)}', the code does '{'; '.join(now)}'; "
                 f"{OTHER}"
             )
         state = after
-    return Schedule(test, data["policy"], data["behaviour"], geometry, model, found, broken, state, program)
+    if not broken:
+        broken, program = standing(model, state)
+    return Schedule(case, model, found, broken, state, program)

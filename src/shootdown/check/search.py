@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from . import core, layout
 from .model import Model, Restart, TooLarge
 
-SLICE = 50_000
+SLICE = 10_000
 """States that are expanded before budgets are looked at."""
 
 Progress = Callable[[int, int, float], None]
@@ -22,6 +22,7 @@ class Result:
 
     broken       what broke (steps.py), 0 for nothing
     state        where it broke
+    program      whose step broke it; of a deadlock, the mask of those in it
     states, transitions, depth, seconds
     stopped      why the search did not finish, "" if it did
     """
@@ -54,7 +55,7 @@ def search(
     broken, state, program = 0, 0, -1
     while True:
         p = model.t.p
-        p[layout.STOP], p[layout.ONLY_PROGRAM] = 1, -1
+        p[layout.STOP], p[layout.ONLY_PROGRAM] = layout.STOP_ALL, -1
         p[layout.LAST] = p[layout.NEXT] + SLICE
         try:
             if model.changed:
@@ -74,11 +75,10 @@ def search(
                     stopped = f"more than {states_max:,} states"
                     break
                 model.grow(states_max)
-            elif found == layout.DONE:
-                if progress:
-                    progress(int(p[layout.STATES]), int(p[layout.STATES] - p[layout.NEXT]), taken)
-            else:
+            elif found != layout.DONE:
                 supply(model, found)
+            if progress:
+                progress(int(p[layout.STATES]), int(p[layout.STATES] - p[layout.NEXT]), taken)
         except Restart:
             model.begin()
         except TooLarge as error:
@@ -104,19 +104,31 @@ def path(model: Model, state: int) -> list[tuple[int, int, int, int]]:
 
 def step(model: Model, state: int, program: int, choice: int) -> tuple[int, int]:
     """Let one program take one step: the state after it (-1: it cannot), and what broke (0: nothing)."""
+    if _expand(model, state, layout.STOP_ALL, program, choice):
+        return int(model.t.out[2]), int(model.t.out[1])
+    return int(model.t.out[4]), 0
+
+
+def standing(model: Model, state: int) -> tuple[int, int]:
+    """What is broken in a state as such, a deadlock or a leak (0: nothing), and the mask of those in the deadlock."""
+    if _expand(model, state, layout.STOP_STANDING, -1, 0):
+        return int(model.t.out[1]), int(model.t.out[3])
+    return 0, -1
+
+
+def _expand(model: Model, state: int, stop: int, program: int, choice: int) -> bool:
+    """Expand one state, by one program or (-1) by all; was there a violation?"""
     while True:
         p = model.t.p
-        p[layout.STOP], p[layout.ONLY_PROGRAM], p[layout.ONLY_CHOICE] = 1, program, choice
+        p[layout.STOP], p[layout.ONLY_PROGRAM], p[layout.ONLY_CHOICE] = stop, program, choice
         p[layout.NEXT], p[layout.LAST] = state, state + 1
         model.t.out[4] = -1
         try:
             if model.changed:
                 model.repack()
             found = core.explore(model.t)
-            if found == layout.VIOLATION:
-                return int(model.t.out[2]), int(model.t.out[1])
-            if found == layout.DONE:
-                return int(model.t.out[4]), 0
+            if found in (layout.VIOLATION, layout.DONE):
+                return bool(found == layout.VIOLATION)
             if found == layout.FULL:
                 model.grow(1 << 31)
             else:

@@ -70,9 +70,15 @@ def place_of(error: BaseException) -> str:
     """File and line of the MMU's sources where an error rose, as ``mmu/zap.py:33``."""
     place, trace = "mmu", error.__traceback__
     while trace is not None:
-        path = Path(trace.tb_frame.f_code.co_filename)
-        parts = [n for n, part in enumerate(path.parts) if part in PARTS]
-        if parts and "check" not in path.parts:
-            place = f"{'/'.join(path.parts[parts[-1] :])}:{trace.tb_lineno}"
+        place = place_in(trace.tb_frame.f_code.co_filename, trace.tb_lineno) or place
         trace = trace.tb_next
     return place
+
+
+def place_in(file: str, line: int) -> str:
+    """A line of the MMU's sources, whichever copy it is in; "" of another file."""
+    path = Path(file)
+    parts = [n for n, part in enumerate(path.parts) if part in PARTS]
+    if not parts or "check" in path.parts:
+        return ""
+    return f"{'/'.join(path.parts[parts[-1] :])}:{line}"

@@ -75,6 +75,10 @@ GLUED: Final = frozenset({SKIP, FORGET, WATCH, UNWATCH, HARVEST})
 another task has in hand would be held against the operation that just ended."""
 RIGHT: Final = frozenset({READ_LOCK, PAGES_LOCK, RCU_LOCK, SLOTS_LOCK, SRCU_LOCK, IRQ_DISABLE, SKIP})
 """Movers that can be glued to the step after."""
+TAKES: Final = frozenset({READ_LOCK, PAGES_LOCK, SLOTS_LOCK, SRCU_LOCK})
+"""Right movers for which others may have to wait."""
+WAITS: Final = frozenset({READ_LOCK, WRITE_LOCK, PAGES_LOCK, WAIT_IPI, SLOTS_LOCK, SRCU_SYNC})
+"""Steps that another program can hold up. Nothing that holds up others is glued to the front of one."""
 
 # What breaks.
 USE_AFTER_FREE: Final = 1

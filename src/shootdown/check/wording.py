@@ -221,18 +221,20 @@ def held(model: Model, state: int, vcpu: int) -> list[str]:
     return [cached(model, *each) for each in entries_held(model, state, vcpu)]
 
 
-def broken(model: Model, kind: int, state: int, program: int, bug: str) -> list[str]:
+def broken(model: Model, kind: int, state: int, program: int) -> list[str]:
     """The broken promise in words, and what of the state proves it."""
     names = [each.name for each in model.setting.programs]
     match kind:
         case steps.ASSERTION:
-            return [f"{names[program]}: {bug}."]
+            return [f"{names[program]}: {model.automata.nodes[model.node_of(state, program)].bug}."]
         case steps.USE_AFTER_FREE:
             return [f"{names[program]} accesses a page table that was freed."]
         case steps.DOUBLE_FREE:
             return [f"{names[program]} frees a page table that is free or queued for RCU."]
         case steps.DEADLOCK:
-            return ["No task can go on: a deadlock."]
+            stuck = [n for n in range(len(names)) if program >> n & 1]
+            many = " and ".join([", ".join(names[n] for n in stuck[:-1]), names[stuck[-1]]][len(stuck) == 1 :])
+            return [f"{many} can never go on: a deadlock.", *(_waits(model, state, n) for n in stuck)]
         case steps.LEAK:
             return ["Everything is at rest, and a page table is neither free nor linked: it leaked."]
         case steps.LOST_WRITE:
@@ -255,6 +257,17 @@ def broken(model: Model, kind: int, state: int, program: int, bug: str) -> list[
     return found
 
 
+def _waits(model: Model, state: int, program: int) -> str:
+    """What a program in a deadlock waits for."""
+    at = model.automata.nodes[model.node_of(state, program)].access
+    what = f"vCPU{at.number} to take its interrupt" if at.step == steps.WAIT_IPI else WAITS.get(at.step, "a lock")
+    return f"{model.setting.programs[program].name} waits for {what}."
+
+
+WAITS = {
+    steps.READ_LOCK: "mmu_lock, to read", steps.WRITE_LOCK: "mmu_lock, to write", steps.PAGES_LOCK: "the pages lock",
+    steps.SLOTS_LOCK: "slots_lock", steps.SRCU_SYNC: "SRCU sections to end",
+}  # fmt: skip
 BREAKS = {
     steps.FREED_IN_REACH: "can still walk into a page table that was freed",
     steps.REVOKED_IN_REACH: "reaches a page that the host has taken back",

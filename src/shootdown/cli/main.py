@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from types import FrameType
 
 import click
 
@@ -30,8 +32,14 @@ for command in (check.command, compare.command, show.command, record.command):
     cli.add_command(command)
 
 
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """End as the signal asks, but clean up before: workers and temporary files go."""
+    raise SystemExit(128 + number)
+
+
 def main() -> int:
     """Run the command that the arguments name; the exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
     if not compiled() and sys.stderr.isatty():
         print(f"shootdown: {describe()}", file=sys.stderr)
     try:

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable
 
 
-def reporter(what: str) -> Callable[[int], None]:
-    """A function to be called with the number of ``what`` done so far; it writes one line over and over."""
+def line() -> Callable[[Callable[[], str]], None]:
+    """A function that writes one line over and over, not more than five times a second, made by what it is given."""
     if not sys.stderr.isatty():
-        return lambda done: None
-    start = shown = time.monotonic()
+        return lambda text: None
+    shown = time.monotonic()
 
-    def report(done: int) -> None:
+    def write(text: Callable[[], str]) -> None:
         nonlocal shown
         now = time.monotonic()
         if now - shown > 0.2:
             shown = now
-            sys.stderr.write(f"\r{what}: {done:,} ({done / (now - start) / 1e6:.2f} M/s)\033[K")
+            # A line that is too long could not be written over.
+            sys.stderr.write(f"\r{text()[: shutil.get_terminal_size().columns - 1]}\033[K")
             sys.stderr.flush()
+
+    return write
+
+
+def reporter(what: str) -> Callable[[int], None]:
+    """A function to be called with the number of ``what`` done so far."""
+    write, start = line(), time.monotonic()
+
+    def report(done: int) -> None:
+        write(lambda: f"{what}: {done:,} ({done / (time.monotonic() - start) / 1e6:.2f} M/s)")
 
     return report
 

@@ -1,0 +1,59 @@
+"""``shootdown check --schedule``: a saved schedule is followed again, and printed as a whole or step by step."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ..check.patched import patched
+from ..check.schedule import Schedule, Table, table
+from ..check.schedule_file import follow, read
+from ..check.source import Source
+from ..errors import InputError
+from .report import dump
+from .verdicts import FINE, REFUTED_CODE, promise
+
+
+def follow_file(path: str, as_json: bool, step: bool) -> int:
+    """Follow the schedule in a file, print it, and say by the exit code whether something breaks at its end."""
+    if step and (as_json or not (sys.stdin.isatty() and sys.stdout.isatty())):
+        raise InputError("--step needs a terminal, and goes without --json")
+    data = read(Path(path))
+    with patched([(path, data["patch"])] if data["patch"] else []) as sources:
+        source = Source(sources.folder)
+        try:
+            schedule = follow(data, path, source)
+            _show(schedule, as_json, step)
+        finally:
+            source.close()
+    if not schedule.broken:
+        print(f"shootdown: {path}: nothing breaks at its end", file=sys.stderr)
+    return REFUTED_CODE if schedule.broken else FINE
+
+
+def _show(schedule: Schedule, as_json: bool, step: bool) -> None:
+    case = schedule.case
+    if as_json:
+        body = {"test": case.test.name, "policy": case.policy, "behaviour": case.behaviour,
+                "steps": len(schedule.path), "broken": bool(schedule.broken)}  # fmt: skip
+        print(dump("check --schedule", body))
+        return
+    print("\n".join([*promise(case), ""]))
+    if step:
+        _step_through(table(schedule))
+    else:
+        print("\n".join(table(schedule).lines()))
+
+
+def _step_through(shown: Table) -> None:
+    """A row at each Enter, and the end behind the last; q, or the end of input, stops."""
+    print("\n".join(shown.head))
+    for row in shown.rows:
+        # The terminal shows the Enter, which ends the line.
+        print("\n".join(row), end="", flush=True)
+        typed = sys.stdin.readline()
+        if not typed:
+            print()
+        if not typed or typed.strip().lower() == "q":
+            return
+    print("\n".join(shown.end))

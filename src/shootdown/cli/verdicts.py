@@ -1,0 +1,134 @@
+"""Verdicts as ``shootdown check`` prints them, in lines and as JSON, and the exit code that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..check.answer import answer
+from ..check.cases import Case
+from ..check.litmus import SUITE, Litmus
+from ..check.patch import Hunk
+from ..check.run import Answer
+from ..check.verdict import HOLDS, REFUTED, Verdict
+from .report import count, dump, number, wrap
+
+FINE, REFUTED_CODE, UNDETERMINED_CODE = 0, 2, 3
+
+SHORT = {"undetermined": "unknown", "not exercised": "idle"}
+HEADING = f"{'test':22} {'policy':14} as of {'verdict':8} {'states':>7} {'steps':>7} depth     s"
+
+
+def line(verdict: Verdict, heading: bool) -> str:
+    """One verdict, under the heading if it is the first."""
+    result, case = verdict.result, verdict.case
+    word = SHORT.get(verdict.word, verdict.word) + ("" if verdict.word == case.expected else "!")
+    text = (
+        f"{case.test.name:22} {case.policy:14} {case.behaviour:5} {word:8} "
+        f"{_short(result.states):>7} {_short(result.transitions):>7} {result.depth:5} {result.seconds:5.1f}"
+    )
+    return f"{HEADING}\n{text}" if heading else text
+
+
+def _short(value: int) -> str:
+    """A count in at most seven characters, below a thousand million."""
+    return number(value) if value < 10**6 else f"{value / 1e6:,.1f} M"
+
+
+def end(
+    found: Sequence[Answer], idle: Sequence[Hunk], named: bool, patches: Sequence[str], saved: str | None
+) -> list[str]:
+    """What is printed below the verdicts: schedules, what was not determined or not run, and the sum of it."""
+    lines = [text for each in found if each.lines for text in _schedule(each, patches, saved)]
+    lines.append("")
+    verdicts = [each.verdict for each in found]
+    for verdict in verdicts:
+        if verdict.reason:
+            lines += wrap(f"{verdict.case}: {verdict.word}: {verdict.reason}", "    ", "")
+    lines += [f"not exercised: {hunk}" for hunk in idle]
+    texts = [] if named or patches else answer(verdicts)
+    unexpected = [v for v in verdicts if v.word != v.case.expected]
+    if unexpected:
+        names = ", ".join(f"{v.case} ({v.word})" for v in unexpected)
+        texts = [f"{len(unexpected)} of {len(verdicts)} verdicts are not as expected: {names}."]
+    elif not texts:
+        texts = [f"{count(len(verdicts), 'verdict')}, all as expected."]
+    return lines + [text for each in texts for text in wrap(each)]
+
+
+def _schedule(found: Answer, patches: Sequence[str], saved: str | None) -> list[str]:
+    case = found.verdict.case
+    return ["", *promise(case), "", *found.lines, "", *_how_to_replay(case, patches, saved)]
+
+
+def promise(case: Case) -> list[str]:
+    """What a schedule breaks, above it."""
+    return wrap(f"{case}: {case.test.promise}")
+
+
+def _how_to_replay(case: Case, patches: Sequence[str], saved: str | None) -> list[str]:
+    if saved:
+        return [f"Replay: shootdown check --schedule {saved}"]
+    extra = " --tiny" if case.geometry != case.test.full else ""
+    extra += "".join(f" --patch {patch}" for patch in patches)
+    name = case.test.name if Path(case.test.path).parent == SUITE else case.test.path
+    return wrap(
+        f"Replay: shootdown check {name} --policy {case.policy} --behaviour {case.behaviour}"
+        f"{extra} --save FILE, then shootdown check --schedule FILE", "    ", "",
+    )  # fmt: skip
+
+
+def code(found: Sequence[Answer], idle: Sequence[Hunk], named: bool) -> int:
+    """The exit code; by name, what is refuted counts even if it is expected."""
+    words = [(each.verdict.word, each.verdict.case.expected) for each in found]
+    if any(word == REFUTED and (named or expected != REFUTED) for word, expected in words):
+        return REFUTED_CODE
+    if not named and (HOLDS, REFUTED) in words:
+        return REFUTED_CODE
+    return UNDETERMINED_CODE if idle or any(word not in (HOLDS, REFUTED) for word, _ in words) else FINE
+
+
+def document(found: Sequence[Answer], idle: Sequence[Hunk]) -> dict[str, Any]:
+    """All verdicts for JSON."""
+    return {"tests": [_document(each.verdict) for each in found], "not_exercised": [str(hunk) for hunk in idle]}
+
+
+def _document(verdict: Verdict) -> dict[str, Any]:
+    result, case = verdict.result, verdict.case
+    return {
+        "name": case.test.name,
+        "policy": case.policy,
+        "behaviour": case.behaviour,
+        "geometry": vars(case.geometry),
+        "verdict": verdict.word,
+        "reason": verdict.reason or None,
+        "bounds": None,
+        "expected": case.expected,
+        "states": result.states,
+        "transitions": result.transitions,
+        "depth": result.depth,
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def print_tests(tests: Sequence[Litmus], as_json: bool) -> None:
+    """Name tests and their promises."""
+    if not as_json:
+        for test in tests:
+            print("\n".join([test.name, *wrap(test.promise, "    ", "    ")]))
+        return
+    listed = [
+        {
+            "name": test.name,
+            "promise": test.promise,
+            "guards": test.guards,
+            "behaviours": test.behaviours,
+            "policies": test.policies,
+            "refuted": sorted(test.refuted),
+            "geometry": vars(test.full),
+            "tiny": vars(test.tiny),
+        }
+        for test in tests
+    ]
+    print(dump("check --list", {"tests": listed}))

@@ -23,6 +23,7 @@ from shootdown.check.automaton import Automata
 from shootdown.check.build import build
 from shootdown.check.cases import behaviour_of
 from shootdown.check.litmus import Geometry, Litmus, suite
+from shootdown.check.memory import FORMATS, Memory
 from shootdown.check.model import Model
 from shootdown.check.reference import Outcome, Reference
 from shootdown.check.reference_state import State
@@ -312,7 +313,8 @@ def litmus_tests(draw: st.DrawFn) -> Litmus:
     return Litmus(
         name="own", path="", promise="", guards=(), behaviours=(), exercises=(), policies=(), refuted=frozenset(),
         full=geometry, tiny=geometry, mapped=mapped, mapped_as0=(), host_levels=huge, nx=draw(st.booleans()),
-        vcpus=({"gfns": gfns, "execute": draw(st.booleans())},), host=tuple(host),
+        vcpus=({"gfns": gfns, "execute": draw(st.booleans()), "writes": draw(st.sampled_from([[], [0], [1]]))},),
+        host=tuple(host), memory=Memory(form=draw(st.sampled_from(FORMATS)), hardware_ad=draw(st.booleans())),
     )  # fmt: skip
 
 

@@ -126,7 +126,7 @@ def explore(t: Tables) -> i64:
     f_readers, f_writer, f_waiting, f_pages = p[F_READERS], p[F_WRITER], p[F_WAITING], p[F_PAGES]
     f_rcu, f_free, f_revoked, f_pending = p[F_RCU], p[F_FREE], p[F_REVOKED], p[F_PENDING]
     f_flags, f_tlb, f_node, root_words = p[F_FLAGS], p[F_TLB], p[F_NODE], p[ROOT_WORDS]
-    f_protected = p[F_PROTECTED]
+    protects = fm[p[F_PROTECTED]] != 0
     only, only_choice = p[ONLY_PROGRAM], p[ONLY_CHOICE]
     blockers = t.blockers
     spte_words = tables * entries
@@ -373,7 +373,7 @@ def explore(t: Tables) -> i64:
                                         bad = REVOKED_IN_REACH
                                     x >>= 1
                                     k += 1
-                                if get(row, 0, f_protected, fw, fs, fm) != 0 and writes_protected(t, held):
+                                if protects and writes_protected(t, held):
                                     bad = WRITABLE_IN_REACH
                     v += 1
                 p[TRANSITIONS] += 1
@@ -397,7 +397,9 @@ def explore(t: Tables) -> i64:
                 choice += 1
             c += 1
         wrong: i64 = 0
-        stuck = stuck_of(t, waiting, ended)
+        stuck: i64 = 0
+        if waiting != 0:
+            stuck = stuck_of(t, waiting, ended)
         if only >= 0:
             pass
         elif stuck != 0:

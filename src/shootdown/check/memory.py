@@ -32,7 +32,7 @@ from ..machine.words import LOG_DIRTY_PAGES, READONLY
 if TYPE_CHECKING:
     from .litmus import _File as File
 
-FORMATS = ("NPT", "EPT", "EPT_NO_AD")
+FORMATS = ("NPT", "EPT")
 FLAGS = {"log": LOG_DIRTY_PAGES, "readonly": READONLY}
 SLOTS_MAX = 2
 

@@ -12,6 +12,7 @@ from ..mmu.spte import spte_pfn
 from .guest import Hardware
 from .litmus import Geometry, Litmus
 from .machine import CheckedMachine
+from .memory import Slot
 from .programs import HOST, vcpu
 from .setting import Program, Setting
 from .source import Source
@@ -21,7 +22,8 @@ PUSHED = 0x1000_0000_0000_0000
 HOST_PFN_FIRST = 64
 """Frames of the host begin here; those below are page tables."""
 
-MODULES = ("vcpu", "fault", "notifier", "zap", "huge_pages", "roots")
+MODULES = ("vcpu", "fault", "notifier", "zap", "huge_pages", "roots", "slots", "dirty_log", "dirty_ring",
+           "write_protect", "requests")  # fmt: skip
 
 
 class Start:
@@ -78,15 +80,14 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
     chosen = module("mmu.policies.registry").POLICIES[policy]
     spte = module("mmu.spte")
     memory = test.memory
-    fmt = getattr(spte, memory.form)
     kvm = module("mmu.kvm").Kvm(
-        machine, fmt, flags, chosen, geometry.levels, geometry.vcpus, test.nx, len(memory.slots), memory.pml,
-        memory.eager_split,
+        machine, getattr(spte, memory.form), flags, chosen, geometry.levels, geometry.vcpus, test.nx, len(memory.slots), memory.pml,
+        memory.eager_split, memory.initially_set, memory.ring, memory.ring,
     )  # fmt: skip
     lib = SimpleNamespace(**{name: module(f"mmu.{name}") for name in MODULES})
     handles = {
         id(kvm): "kvm", id(machine): "machine", id(chosen): "policy", id(flags): "behaviour", id(lib): "lib",
-        id(fmt): "format", id(flags.passes): "passes",
+        id(kvm.fmt): "format", id(flags.passes): "passes",
     }  # fmt: skip
 
     start = Start(kvm, module("mmu.make_spte"), geometry.levels)
@@ -102,12 +103,13 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
     roots: dict[int, int] = {}
     users = [entry.get("as_id", 0) for entry in vcpus]
     # Who maps a page ahead stands for one more vCPU on the same root, whose guest is left out.
-    users += [users[entry.get("vcpu", 0)] for entry in test.host if entry["run"] == "prefault"]
+    users += [users[entry.get("vcpu", 0)] for entry in test.host if entry["run"] in ("prefault", "prefetch")]
     for as_id in sorted(set(users)):
         roots[as_id] = start.add_root(as_id, users.count(as_id))
     for as_id, root in roots.items():
         for gfn, level in (*test.mapped, *(test.mapped_as0 if as_id == 0 else ())):
             start.map(root, gfn, level, levels[gfn])
+    _leaves(test, start, spte)
     if test.nx:
         start.words[("list", words.NX_TABLES)] = start.nx
 
@@ -125,7 +127,7 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
     promises: list[tuple[int, int]] = []
     for entry in test.host:
         first, last = entry.get("start", 0), entry.get("end", span)
-        operands = _operands(entry, first, last, len(promises))
+        operands = _operands(test, entry, first, last, len(promises))
         promises.append((first, last))
         programs.append(Program(entry["name"], HOST[entry["run"]][0], (lib, kvm, *operands)))
 
@@ -139,6 +141,24 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
         frozenset(range(start.used)), promises, hardware, bool(memory.slots), memory.watched(),
         {} if memory.ring else logs, rings if memory.ring else {}, memory.ring,
     )  # fmt: skip
+
+
+def _leaves(test: Litmus, start: Start, spte: Any) -> None:
+    """Have the leaves at the start be what the test says."""
+    memory, fmt = test.memory, start.kvm.fmt
+    for word, raw in start.words.items():
+        if not isinstance(word, int) or spte.spte_pfn(raw) < HOST_PFN_FIRST:
+            continue
+        gfn = spte.spte_pfn(raw) - HOST_PFN_FIRST
+        if gfn in memory.protected:
+            raw &= ~spte.WRITABLE
+        if gfn in memory.clean:
+            raw &= ~fmt.dirty
+        if gfn in memory.read_only:
+            raw &= ~(spte.WRITABLE | fmt.dirty | fmt.mmu_writable | fmt.host_writable)
+        if gfn in memory.aged:
+            raw = spte.mark_for_access_track(raw, fmt)
+        start.words[word] = raw
 
 
 def _slots(test: Litmus, start: Start) -> tuple[dict[Any, dict[int, int]], dict[int, int]]:
@@ -158,7 +178,11 @@ def _slots(test: Litmus, start: Start) -> tuple[dict[Any, dict[int, int]], dict[
     return logs, rings
 
 
-def _operands(entry: dict[str, Any], first: int, last: int, promise: int) -> tuple[Any, ...]:
+def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promise: int) -> tuple[Any, ...]:
+    """What a task of the host is called with: the slot and the pages that it is about."""
+    number, gfn = entry.get("slot", 0), entry.get("gfn", 0)
+    slots = test.memory.slots
+    slot = slots[number] if slots else Slot(0, 0, 0, 0)
     match entry["run"]:
         case "unmap":
             pfns = tuple(range(HOST_PFN_FIRST + first, HOST_PFN_FIRST + last))
@@ -167,9 +191,29 @@ def _operands(entry: dict[str, Any], first: int, last: int, promise: int) -> tup
             return first, last, promise
         case "zap_all_fast":
             return (promise,)
-        case "collapse":
+        case "collapse" | "age" | "clear_young" | "test_young":
             return first, last
         case "recover_nx":
             return (entry.get("tables", 1),)
+        case "log_on" | "log_off":
+            return number, slot.as_id, slot.base, slot.pages, sum(1 << gfn for gfn in slot.gfns())
+        case "get_log" | "clear_log":
+            return number, slot.base
+        case "reset_ring":
+            return entry.get("vcpu", 0), tuple(slot.base for slot in slots)
+        case "change_pte":
+            return gfn, HOST_PFN_FIRST + gfn, entry.get("refill", 8)
+        case "write_protect" | "host_writable":
+            return (gfn,)
+        case "delete_slot":
+            return number, promise
+        case "move_slot":
+            return number, entry.get("base", 0), slot.pages, promise
+        case "create_slot":
+            return number, entry.get("base", 0), entry.get("pages", 1)
+        case "release":
+            return ()
+        case "prefetch":
+            return entry.get("vcpu", 0), gfn
         case _:
-            return entry.get("vcpu", 0), entry.get("gfn", 0), FETCH if entry.get("execute") else 0
+            return entry.get("vcpu", 0), gfn, FETCH if entry.get("execute") else 0

@@ -62,7 +62,7 @@ KEYS: dict[str, dict[str, type]] = {
     "vcpu": {"gfns": list, "writes": list, "as_id": int, "execute": bool},
     "host": {
         "name": str, "run": str, "start": int, "end": int, "refill": int, "may_block": bool, "tables": int,
-        "vcpu": int, "gfn": int, "execute": bool,
+        "vcpu": int, "gfn": int, "execute": bool, "slot": int, "base": int, "pages": int,
     },
 }  # fmt: skip
 """Keys of each table of a file and the types of their values."""
@@ -179,6 +179,7 @@ def read_litmus(path: Path) -> Litmus:
     if not behaviours:
         raise file.wrong("", "behaviours", "'behaviours' is empty; name at least one")
     span = 2**full.levels
+    memory = read_memory(file, data, span)
     return Litmus(
         name=path.stem,
         path=str(path),
@@ -196,8 +197,8 @@ def read_litmus(path: Path) -> Litmus:
         nx=start.get("nx", False),
         vcpus=_vcpus(file, data["vcpu"], full, span),
         defects=frozenset(_names(file, "defects", data.get("defects", []), behaviours)),
-        memory=read_memory(file, data, span),
-        host=_host(file, data["host"], full, span),
+        memory=memory,
+        host=_host(file, data["host"], full, span, memory),
     )
 
 
@@ -245,7 +246,9 @@ def _vcpus(file: _File, found: list[dict[str, Any]], full: Geometry, span: int) 
     return tuple(found)
 
 
-def _host(file: _File, found: list[dict[str, Any]], full: Geometry, span: int) -> tuple[dict[str, Any], ...]:
+def _host(
+    file: _File, found: list[dict[str, Any]], full: Geometry, span: int, memory: Memory
+) -> tuple[dict[str, Any], ...]:
     if len(found) > HOST_MAX:
         raise file.wrong("host", "name", f"more than {HOST_MAX} tasks of the host", HOST_MAX)
     names = set()
@@ -264,6 +267,10 @@ def _host(file: _File, found: list[dict[str, Any]], full: Geometry, span: int) -
         start, end = entry.get("start", 0), entry.get("end", span)
         if not -1 <= entry.get("refill", -1) <= 1 << 20 or entry.get("refill", -1) in range(span):
             raise file.wrong("host", "refill", f"'refill' must be -1, or {span} to {1 << 20}", n)
+        if not 0 <= entry.get("slot", 0) < max(1, len(memory.slots)):
+            raise file.wrong("host", "slot", "no such slot", n)
+        if not memory.slots and "slot" in HOST[run][1]:
+            raise file.wrong("host", "run", f"'{run}' needs a [[slot]]", n)
         if not 0 <= start < end <= span:
             raise file.wrong("host", "end", f"the range must lie within 0 to {span}", n)
         if not 0 <= entry.get("vcpu", 0) < full.vcpus or not 0 <= entry.get("gfn", 0) < span:

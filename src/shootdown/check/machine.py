@@ -335,6 +335,9 @@ class CheckedMachine:
         self._take(Access(steps.SRCU_WAIT))
         self._take(Access(steps.SRCU_SYNC))
 
+    def cpu_relax(self) -> None:
+        """See ``Machine``: whoever is waited for goes on in another task."""
+
     def _not_held(self, held: object, what: str) -> None:
         if held:
             self._wrong(f"{what} is taken twice by one task")

@@ -4,6 +4,7 @@
 format = "EPT"                   # of entries: "NPT" (if it is missing), "EPT", "EPT_NO_AD" (no A and D bits)
 hardware_ad = true               # CPUs set A in steps of their own; D they set wherever a guest writes
 pml = true                       # CPUs log the pages that they set D for
+initially_set = true             # a log begins all ones, and nothing is protected before it is cleared
 eager_split = false              # huge pages are split when they are written, not when logging begins
 dirty = [0]                      # gfns that a bitmap says were written
 protected = [0]                  # mapped gfns that logging has made read-only: a fault may make them writable
@@ -32,13 +33,13 @@ from ..machine.words import LOG_DIRTY_PAGES, READONLY
 if TYPE_CHECKING:
     from .litmus import _File as File
 
-FORMATS = ("NPT", "EPT")
+FORMATS = ("NPT", "EPT", "EPT_NO_AD")
 FLAGS = {"log": LOG_DIRTY_PAGES, "readonly": READONLY}
 SLOTS_MAX = 2
 
 START: dict[str, type] = {
     "format": str, "hardware_ad": bool, "pml": bool, "eager_split": bool, "dirty": list, "protected": list,
-    "clean": list, "aged": list, "read_only": list, "ring": int,
+    "clean": list, "aged": list, "read_only": list, "ring": int, "initially_set": bool,
 }  # fmt: skip
 SLOT: dict[str, type] = {"base": int, "pages": int, "as_id": int, "flags": list}
 
@@ -66,6 +67,7 @@ class Memory:
     hardware_ad: bool = False
     pml: bool = False
     eager_split: bool = True
+    initially_set: bool = False
     dirty: tuple[int, ...] = ()
     protected: tuple[int, ...] = ()
     clean: tuple[int, ...] = ()
@@ -105,7 +107,5 @@ def read_memory(file: File, data: dict[str, Any], span: int) -> Memory:
         if not all(type(gfn) is int and 0 <= gfn < span for gfn in found):
             raise file.wrong("start", key, f"'{key}' must hold gfns below {span}")
         lists[key] = tuple(found)
-    return Memory(
-        slots=tuple(slots), form=form, hardware_ad=start.get("hardware_ad", False), pml=start.get("pml", False),
-        eager_split=start.get("eager_split", True), ring=start.get("ring", 0), **lists,
-    )  # fmt: skip
+    flags = {key: start[key] for key in ("hardware_ad", "pml", "eager_split", "initially_set", "ring") if key in start}
+    return Memory(slots=tuple(slots), form=form, **flags, **lists)

@@ -81,8 +81,8 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
     spte = module("mmu.spte")
     memory = test.memory
     kvm = module("mmu.kvm").Kvm(
-        machine, getattr(spte, memory.form), flags, chosen, geometry.levels, geometry.vcpus, test.nx, len(memory.slots), memory.pml,
-        memory.eager_split, memory.initially_set, memory.ring, memory.ring,
+        machine, getattr(spte, memory.form), flags, chosen, geometry.levels, geometry.vcpus, test.nx,
+        len(memory.slots), memory.pml, memory.eager_split, memory.initially_set, memory.ring, memory.ring,
     )  # fmt: skip
     lib = SimpleNamespace(**{name: module(f"mmu.{name}") for name in MODULES})
     handles = {
@@ -134,7 +134,9 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
     def is_table(raw: int) -> bool:
         return bool(spte.is_present(raw)) and not raw & spte.LARGE and spte.spte_pfn(raw) < HOST_PFN_FIRST
 
-    hardware = Hardware(memory.form != "NPT", fmt.accessed, fmt.dirty, fmt.mmu_writable, memory.hardware_ad, memory.pml)
+    fmt = kvm.fmt
+    accessed, dirty = (fmt.accessed, fmt.dirty) if fmt.ad else (0, 0)
+    hardware = Hardware(fmt.ept, accessed, dirty, fmt.mmu_writable, memory.hardware_ad, memory.pml)
     logs, rings = _slots(test, start)
     return Setting(
         1, geometry.levels, geometry.tables, machine, handles, programs, flags.empty, is_table, start.words,

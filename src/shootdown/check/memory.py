@@ -101,7 +101,7 @@ def read_memory(file: File, data: dict[str, Any], span: int) -> Memory:
         raise file.wrong("start", "format", f"'format' must be one of {', '.join(FORMATS)}")
     if not 0 <= start.get("ring", 0) <= 4:
         raise file.wrong("start", "ring", "'ring' must be 0 to 4")
-    lists = {}
+    lists: dict[str, Any] = {}
     for key in ("dirty", "protected", "clean", "aged", "read_only"):
         found = start.get(key, [])
         if not all(type(gfn) is int and 0 <= gfn < span for gfn in found):

@@ -22,7 +22,7 @@ PUSHED = 0x1000_0000_0000_0000
 HOST_PFN_FIRST = 64
 """Frames of the host begin here; those below are page tables."""
 
-MODULES = ("vcpu", "fault", "notifier", "zap", "huge_pages", "roots", "slots", "dirty_log", "dirty_ring",
+MODULES = ("vcpu", "fault", "notifier", "zap", "huge_pages", "roots", "memory_region", "dirty_log", "dirty_ring",
            "write_protect", "requests")  # fmt: skip
 
 
@@ -193,7 +193,7 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
             return first, last, promise
         case "zap_all_fast":
             return (promise,)
-        case "collapse" | "age" | "clear_young" | "test_young":
+        case "collapse" | "age" | "clear_young":
             return first, last
         case "recover_nx":
             return (entry.get("tables", 1),)
@@ -205,7 +205,7 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
             return entry.get("vcpu", 0), tuple(slot.base for slot in slots)
         case "change_pte":
             return gfn, HOST_PFN_FIRST + gfn, entry.get("refill", 8)
-        case "write_protect" | "host_writable":
+        case "write_protect" | "host_writable" | "test_young":
             return (gfn,)
         case "delete_slot":
             return number, promise

@@ -59,14 +59,14 @@ def prefault(lib: Any, kvm: Any, number: int, gfn: int, code: int) -> None:
 
 def log_on(lib: Any, kvm: Any, slot: int, as_id: int, base: int, pages: int, gfns: int) -> None:
     """A slot's writes are logged from here on."""
-    lib.slots.set_memory_region(kvm, slot, as_id, base, pages, words.LOG_DIRTY_PAGES)
+    lib.memory_region.set_memory_region(kvm, slot, as_id, base, pages, words.LOG_DIRTY_PAGES)
     kvm.m.watch(gfns)
 
 
 def log_off(lib: Any, kvm: Any, slot: int, as_id: int, base: int, pages: int, gfns: int) -> None:
     """They are not any more."""
     kvm.m.unwatch(gfns)
-    lib.slots.set_memory_region(kvm, slot, as_id, base, pages, 0)
+    lib.memory_region.set_memory_region(kvm, slot, as_id, base, pages, 0)
 
 
 def get_log(lib: Any, kvm: Any, slot: int, base: int) -> None:
@@ -110,9 +110,9 @@ def clear_young(lib: Any, kvm: Any, start: int, end: int) -> None:
     lib.notifier.clear_young(kvm, start, end)
 
 
-def test_young(lib: Any, kvm: Any, start: int, end: int) -> None:
+def test_young(lib: Any, kvm: Any, gfn: int) -> None:
     """The host only asks."""
-    lib.notifier.test_young(kvm, start, end)
+    lib.notifier.test_young(kvm, gfn)
 
 
 def change_pte(lib: Any, kvm: Any, gfn: int, pfn: int, refill: int) -> None:
@@ -120,9 +120,9 @@ def change_pte(lib: Any, kvm: Any, gfn: int, pfn: int, refill: int) -> None:
     lib.notifier.invalidate_range_start(kvm, gfn, gfn + 1, True)
     kvm.m.store(words.HOST_WRITABLE, gfn, 0)
     kvm.m.store(words.HOST_PFN, gfn, pfn + refill)
-    lib.notifier.change_pte(kvm, gfn)
+    lib.notifier.change_pte(kvm, gfn, pfn + refill, False)
     kvm.m.revoke(pfn)
-    lib.notifier.invalidate_range_end(kvm)
+    lib.notifier.invalidate_range_end(kvm, gfn, gfn + 1)
 
 
 def write_protect(lib: Any, kvm: Any, gfn: int) -> None:
@@ -147,19 +147,19 @@ def release(lib: Any, kvm: Any) -> None:
 
 def delete_slot(lib: Any, kvm: Any, slot: int, promise: int) -> None:
     """A memory slot goes."""
-    lib.slots.set_memory_region(kvm, slot, 0, 0, 0, 0)
+    lib.memory_region.set_memory_region(kvm, slot, 0, 0, 0, 0)
     kvm.m.forget(promise)
 
 
 def move_slot(lib: Any, kvm: Any, slot: int, base: int, pages: int, promise: int) -> None:
     """A memory slot is to be found at another gfn."""
-    lib.slots.set_memory_region(kvm, slot, 0, base, pages, 0)
+    lib.memory_region.set_memory_region(kvm, slot, 0, base, pages, 0)
     kvm.m.forget(promise)
 
 
 def create_slot(lib: Any, kvm: Any, slot: int, base: int, pages: int) -> None:
     """A memory slot comes, where there was none."""
-    lib.slots.set_memory_region(kvm, slot, 0, base, pages, 0)
+    lib.memory_region.set_memory_region(kvm, slot, 0, base, pages, 0)
 
 
 def prefetch(lib: Any, kvm: Any, number: int, gfn: int) -> None:
@@ -182,7 +182,7 @@ HOST: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "reset_ring": (reset_ring, ("vcpu",)),
     "age": (age, ("start", "end")),
     "clear_young": (clear_young, ("start", "end")),
-    "test_young": (test_young, ("start", "end")),
+    "test_young": (test_young, ("gfn",)),
     "change_pte": (change_pte, ("gfn", "refill")),
     "write_protect": (write_protect, ("gfn",)),
     "host_writable": (host_writable, ("gfn",)),

@@ -13,7 +13,7 @@ from ..machine.interface import Bug
 from ..machine.words import ACCESSED_PFNS, DIRTY_PFNS, NX_SPLITS, NX_TABLES, PAGES, SP_NX, TABLES
 from .batch import Batch
 from .requests import flush_remote_tlbs_range
-from .spte import PFN, PRESENT, WRITABLE, ad_enabled, is_accessed, is_dirty, is_last, is_tracked, spte_pfn
+from .spte import PFN, PRESENT, WRITABLE, ad_enabled, is_access_track, is_accessed, is_dirty, is_last, is_mmio, spte_pfn
 
 if TYPE_CHECKING:
     from .iter import TdpIter
@@ -44,7 +44,7 @@ def handle_changed_spte(
     if is_leaf:
         check_writable(kvm, new)
     if not was_present and not is_present:
-        if new != kvm.frozen and old != kvm.frozen:
+        if new != kvm.frozen and old != kvm.frozen and not is_mmio(old, kvm.fmt) and not is_mmio(new, kvm.fmt):
             raise Bug("an entry changed from one non-present value to another")
         return
     if was_leaf != is_leaf:
@@ -116,7 +116,7 @@ def is_volatile(kvm: Kvm, spte: i64) -> bool:
     if spte & WRITABLE == 0 and spte & fmt.mmu_writable != 0:
         return True
     if not ad_enabled(spte):
-        return is_tracked(spte)
+        return is_access_track(spte)
     return spte & fmt.accessed == 0 or (spte & WRITABLE != 0 and spte & fmt.dirty == 0)
 
 

@@ -183,39 +183,6 @@ def mmio_generation(spte: i64) -> i64:
     return ((spte >> 3) & 0xFF) | ((spte >> 52) & 0x7FF) << 8
 
 
-def ad_enabled(spte: i64) -> bool:
-    """``spte_ad_enabled``: hardware keeps A and D of this present entry."""
-    return spte & AD_FIELD != AD_DISABLED
-
-
-def needs_write_protect(spte: i64) -> bool:
-    """``spte_ad_need_write_protect``: writes are logged by taking W away, since D is not there or not to be used."""
-    return spte & AD_FIELD != 0
-
-
-def is_accessed(spte: i64, fmt: SpteFormat) -> bool:
-    """``is_accessed_spte``, of a leaf: by A, or where there is none by its not being access-tracked."""
-    if ad_enabled(spte) and fmt.accessed != 0:
-        return spte & fmt.accessed != 0
-    return not is_tracked(spte)
-
-
-def is_dirty(spte: i64, fmt: SpteFormat) -> bool:
-    """``is_dirty_spte``, of a leaf: by D, or where there is none by W."""
-    if ad_enabled(spte) and fmt.dirty != 0:
-        return spte & fmt.dirty != 0
-    return spte & WRITABLE != 0
-
-
-def mark_for_access_track(spte: i64, fmt: SpteFormat) -> i64:
-    """``mark_spte_for_access_track``: A cleared, or where there is none R, W and X, of which R and X are saved."""
-    if ad_enabled(spte):
-        return spte & ~fmt.accessed
-    if is_tracked(spte):
-        return spte
-    return (spte & ~7) | (spte & 5) << ACC_TRACK_SHIFT
-
-
 def is_executable(spte: i64, fmt: SpteFormat) -> bool:
     """May the guest execute what a present leaf maps (once it is not access-tracked any more)?"""
     if not fmt.ept:

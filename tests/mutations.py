@@ -56,7 +56,10 @@ FREED, REVOKED, STALE, ASSERTION, LEAK, DEADLOCK = (
 MUTATIONS = (
     Mutation(
         "F1: flush before a notifier returns",
-        (("mmu/notifier.py", "    if flush:\n        flush_remote_tlbs(kvm)\n", ""),),
+        (("mmu/notifier.py",
+          "may_block):\n                flush = True\n            i += 1\n"
+          "        if flush:\n            flush_remote_tlbs(kvm)\n",
+          "may_block):\n                flush = True\n            i += 1\n"),),
         "unmap-leafs", REVOKED,
     ),
     Mutation(

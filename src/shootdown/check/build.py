@@ -13,7 +13,7 @@ from .guest import Hardware
 from .litmus import Geometry, Litmus
 from .machine import CheckedMachine
 from .memory import Slot
-from .programs import HOST, vcpu
+from .programs import HOST, parked, vcpu
 from .setting import Program, Setting
 from .source import Source
 
@@ -83,6 +83,7 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
     kvm = module("mmu.kvm").Kvm(
         machine, getattr(spte, memory.form), flags, chosen, geometry.levels, geometry.vcpus, test.nx,
         len(memory.slots), memory.pml, memory.eager_split, memory.initially_set, memory.ring, memory.ring,
+        slot_zap_all=memory.slot_zap_all,
     )  # fmt: skip
     lib = SimpleNamespace(**{name: module(f"mmu.{name}") for name in MODULES})
     handles = {
@@ -123,7 +124,8 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
         code = FETCH if entry.get("execute") else 0
         faults = tuple((gfn, code) for gfn in entry.get("gfns", ()))
         faults += tuple((gfn, WRITE) for gfn in entry.get("writes", ()))
-        programs.append(Program(f"vCPU{n}", vcpu, (lib, kvm, n, as_id), True, n, faults))
+        run = parked if entry.get("parked") else vcpu
+        programs.append(Program(f"vCPU{n}", run, (lib, kvm, n, as_id), run is vcpu, n, faults))
     promises: list[tuple[int, int]] = []
     for entry in test.host:
         first, last = entry.get("start", 0), entry.get("end", span)
@@ -208,9 +210,10 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
         case "write_protect" | "host_writable" | "test_young":
             return (gfn,)
         case "delete_slot":
-            return number, promise
+            return number, tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())
         case "move_slot":
-            return number, entry.get("base", 0), slot.pages, promise
+            pfns = tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())
+            return number, entry.get("base", 0), slot.pages, pfns
         case "create_slot":
             return number, entry.get("base", 0), entry.get("pages", 1)
         case "release":

@@ -59,7 +59,7 @@ KEYS: dict[str, dict[str, type]] = {
     "tiny": {"levels": int, "tables": int, "vcpus": int},
     "start": {"map": list, "map_as0": list, "host": list, "nx": bool, **START},
     "slot": SLOT,
-    "vcpu": {"gfns": list, "writes": list, "as_id": int, "execute": bool},
+    "vcpu": {"gfns": list, "writes": list, "as_id": int, "execute": bool, "parked": bool},
     "host": {
         "name": str, "run": str, "start": int, "end": int, "refill": int, "may_block": bool, "tables": int,
         "vcpu": int, "gfn": int, "execute": bool, "slot": int, "base": int, "pages": int,

@@ -11,6 +11,7 @@ protected = [0]                  # mapped gfns that logging has made read-only: 
 clean = [0]                      # mapped gfns whose D is clear
 aged = [0]                       # mapped gfns that were not accessed since they were aged
 read_only = [0]                  # gfns that the host may only read
+slot_zap_all = false             # a deleted slot's own leaves are zapped, and nothing else (6.12)
 ring = 2                         # entries of each vCPU's dirty ring; there are no bitmaps then
 
 [[slot]]                         # by number; without any, all memory is one slot that never changes
@@ -21,6 +22,7 @@ flags = ["log"]                  # "log", "readonly"
 
 [[vcpu]]
 writes = [0]                     # gfns that its guest writes
+parked = true                    # it holds a root, and never runs
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ SLOTS_MAX = 2
 START: dict[str, type] = {
     "format": str, "hardware_ad": bool, "pml": bool, "eager_split": bool, "dirty": list, "protected": list,
     "clean": list, "aged": list, "read_only": list, "ring": int, "initially_set": bool,
+    "slot_zap_all": bool,
 }  # fmt: skip
 SLOT: dict[str, type] = {"base": int, "pages": int, "as_id": int, "flags": list}
 
@@ -68,6 +71,7 @@ class Memory:
     pml: bool = False
     eager_split: bool = True
     initially_set: bool = False
+    slot_zap_all: bool = True
     dirty: tuple[int, ...] = ()
     protected: tuple[int, ...] = ()
     clean: tuple[int, ...] = ()
@@ -107,5 +111,9 @@ def read_memory(file: File, data: dict[str, Any], span: int) -> Memory:
         if not all(type(gfn) is int and 0 <= gfn < span for gfn in found):
             raise file.wrong("start", key, f"'{key}' must hold gfns below {span}")
         lists[key] = tuple(found)
-    flags = {key: start[key] for key in ("hardware_ad", "pml", "eager_split", "initially_set", "ring") if key in start}
+    flags = {
+        key: start[key]
+        for key in ("hardware_ad", "pml", "eager_split", "initially_set", "slot_zap_all", "ring")
+        if key in start
+    }
     return Memory(slots=tuple(slots), form=form, **flags, **lists)

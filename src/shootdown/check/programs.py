@@ -16,6 +16,10 @@ def vcpu(lib: Any, kvm: Any, number: int, role: int) -> None:
     lib.vcpu.vcpu_run(kvm, number, role)
 
 
+def parked(lib: Any, kvm: Any, number: int, role: int) -> None:
+    """A vCPU whose thread has gone, or never runs."""
+
+
 def unmap(lib: Any, kvm: Any, start: int, end: int, pfns: tuple[int, ...], refill: int, may_block: bool) -> None:
     """The host takes the pages of a range back, and gives ``refill`` frames further on in their place (-1: none)."""
     lib.notifier.invalidate_range_start(kvm, start, end, may_block)
@@ -128,6 +132,7 @@ def change_pte(lib: Any, kvm: Any, gfn: int, pfn: int, refill: int) -> None:
 def write_protect(lib: Any, kvm: Any, gfn: int) -> None:
     """A page turns out to hold page tables of a nested guest: nobody may write it unseen."""
     kvm.m.write_lock()
+    kvm.m.store(words.WRITE_TRACKED, 1 << 48 | gfn, 1)
     flush = lib.write_protect.write_protect_gfn(kvm, 0, gfn, 1)
     if flush:
         lib.requests.flush_remote_tlbs_range(kvm, gfn, 1)
@@ -145,16 +150,22 @@ def release(lib: Any, kvm: Any) -> None:
     lib.notifier.release(kvm)
 
 
-def delete_slot(lib: Any, kvm: Any, slot: int, promise: int) -> None:
-    """A memory slot goes."""
+def delete_slot(lib: Any, kvm: Any, slot: int, pfns: tuple[int, ...]) -> None:
+    """A memory slot goes, and its pages are used for something else, with no notifier that would find a slot."""
     lib.memory_region.set_memory_region(kvm, slot, 0, 0, 0, 0)
-    kvm.m.forget(promise)
+    i = 0
+    while i < len(pfns):
+        kvm.m.revoke(pfns[i])
+        i += 1
 
 
-def move_slot(lib: Any, kvm: Any, slot: int, base: int, pages: int, promise: int) -> None:
-    """A memory slot is to be found at another gfn."""
+def move_slot(lib: Any, kvm: Any, slot: int, base: int, pages: int, pfns: tuple[int, ...]) -> None:
+    """A memory slot is to be found at another gfn, and nothing where it was."""
     lib.memory_region.set_memory_region(kvm, slot, 0, base, pages, 0)
-    kvm.m.forget(promise)
+    i = 0
+    while i < len(pfns):
+        kvm.m.revoke(pfns[i])
+        i += 1
 
 
 def create_slot(lib: Any, kvm: Any, slot: int, base: int, pages: int) -> None:

@@ -27,7 +27,7 @@ from .access import FETCH
 from .batch import Batch
 from .change import set_spte_atomic, zap_spte_atomic
 from .iter import TdpIter
-from .link import link_sp
+from .link import link_table
 from .make_spte import make_leaf
 from .roots import root_level
 from .split import split_huge_page
@@ -135,12 +135,13 @@ def add_table(kvm: Kvm, batch: Batch, it: TdpIter, track: bool) -> bool:
     if it.old_spte & PRESENT != 0:
         linked = split_huge_page(kvm, batch, it, table, True)
     else:
-        linked = link_sp(kvm, batch, it, table, True)
-    if not linked:
-        m.free_table(table)
-    elif track:
-        track_table(kvm, table)
-    return linked
+        linked = link_table(kvm, batch, it, table, True)
+    if linked:
+        if track:
+            track_table(kvm, table)
+        return True
+    m.free_table(table)
+    return False
 
 
 def track_table(kvm: Kvm, table: i64) -> None:

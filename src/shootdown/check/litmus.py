@@ -253,7 +253,7 @@ def _host(
         raise file.wrong("host", "name", f"more than {HOST_MAX} tasks of the host", HOST_MAX)
     names = set()
     if sum(entry.get("run") == "zap_all_fast" for entry in found) > 1:
-        raise file.wrong("host", "run", "'zap_all_fast' twice: slots_lock, which is not modelled, excludes that", 1)
+        raise file.wrong("host", "run", "'zap_all_fast' twice: slots_lock, which it does not take, excludes that", 1)
     for n, entry in enumerate(found):
         run = entry.get("run")
         if run not in HOST:

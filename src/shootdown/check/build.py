@@ -75,7 +75,7 @@ class Start:
 def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source: Source) -> Setting:
     """The setting of a test under a policy and a behaviour, on the MMU's sources of ``source``."""
     module = source.module
-    machine = CheckedMachine(1, module("machine.interface").Bug)
+    machine = CheckedMachine(1, module("machine.interface").Bug, _settled(test))
     flags = module("mmu.behaviour").BEHAVIOURS[behaviour]
     chosen = module("mmu.policies.registry").POLICIES[policy]
     spte = module("mmu.spte")
@@ -145,6 +145,17 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
         frozenset(range(start.used)), promises, hardware, bool(memory.slots), memory.watched(),
         {} if memory.ring else logs, rings if memory.ring else {}, memory.ring,
     )  # fmt: skip
+
+
+def _settled(test: Litmus) -> frozenset[int]:
+    """The kinds of words that no task of the test writes."""
+    runs = {entry["run"] for entry in test.host}
+    found: set[int] = set()
+    if not runs & {"log_on", "log_off", "delete_slot", "move_slot", "create_slot"}:
+        found |= {words.SLOT_BASE, words.SLOT_PAGES, words.SLOT_FLAGS, words.SLOT_AS, words.SLOTS_GENERATION}
+    if not test.memory.read_only and not runs & {"host_writable", "change_pte"}:
+        found.add(words.HOST_WRITABLE)
+    return frozenset(found)
 
 
 def _leaves(test: Litmus, start: Start, spte: Any) -> None:

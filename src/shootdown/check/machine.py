@@ -27,11 +27,15 @@ class Astray(BaseException):
 
 
 class CheckedMachine:
-    """See the module's text. ``bits`` is the binary logarithm of the entries in a table."""
+    """See the module's text. ``bits`` is the binary logarithm of the entries in a table.
 
-    def __init__(self, bits: int, bug: type[Exception]) -> None:
+    ``settled``: kinds of words that no task of the test writes, so that to read one is no step.
+    """
+
+    def __init__(self, bits: int, bug: type[Exception], settled: frozenset[int] = frozenset()) -> None:
         self.bits = bits
         self.bug = bug
+        self.settled = settled
         self.record: list[Any] = []
         self.expected: Sequence[Access] | None = None
         self.trail: list[Access] = []
@@ -186,6 +190,10 @@ class CheckedMachine:
                 if not held.slots and (writes or not held.srcu):
                     self._wrong(f"word {kind} is {'written' if writes else 'read'} without slots_lock")
                 hidden = held.slots and not writes
+        if kind in self.settled:
+            if writes:
+                self._wrong(f"word {kind} is written, but the test's tasks do not do that")
+            hidden = True
         hidden = hidden or (kind <= words.ROOT_SCHEDULED and owner in held.private)
         step = steps.STORE if verb == "put" else steps.UPDATE
         return self._take(Access(step, (kind, owner), verb, operands, hidden=hidden))

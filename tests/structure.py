@@ -20,18 +20,19 @@ FILE_LINES_MAX = 450
 MACHINE = ("machine", "errors")
 MMU = ("mmu", *MACHINE)
 TRACE = ("trace", *MMU)
-COST = ("cost", *TRACE)
+COST = ("cost", "figures", *TRACE)
 CHECK = ("check", *MMU)
 KERNEL = ("kernel", *CHECK)
 # What each part of the package may import, itself aside. Anybody may import the package itself ("") for its version.
 LAYERS: dict[str, tuple[str, ...]] = {
     "": (),
     "errors": (),
+    "figures": (),
     "build_info": (),
     "machine": ("errors",),
     "mmu": MACHINE,
     "trace": MMU,
-    "cost": TRACE,
+    "cost": ("figures", *TRACE),
     "check": MMU,
     "kernel": CHECK,
     "reproduce": (*COST, *KERNEL),

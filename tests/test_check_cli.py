@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
+from click import UsageError
 from click.testing import CliRunner
 
 from shootdown.check.patch import apply, read_patch
@@ -13,15 +15,17 @@ from shootdown.check.source import PACKAGE
 from shootdown.cli.check import command
 from shootdown.errors import InputError
 from tests.structure import ROOT
+from tests.test_cli import schemas
 
 SEED = ROOT / "examples" / "seed"
 RCU = PACKAGE / "mmu" / "policies" / "rcu.py"
 
 
-def run(*words: str) -> tuple[int, str]:
-    """Exit code and output."""
-    result = CliRunner().invoke(command, list(words), standalone_mode=False)
-    if isinstance(result.exception, InputError):
+def run(*words: str, stdin: str = "") -> tuple[int, str]:
+    """Exit code and output; one process searches."""
+    jobs = [] if "--schedule" in words else ["--jobs", "1"]
+    result = CliRunner().invoke(command, [*words, *jobs], input=stdin, standalone_mode=False)
+    if isinstance(result.exception, InputError | UsageError):
         return 1, str(result.exception)
     if result.exception:
         raise result.exception
@@ -113,7 +117,7 @@ def test_a_hunk_that_no_test_runs_is_named(tmp_path: Path) -> None:
 CALL = "        kvm.m.call_rcu(table)"
 BAD_CODE = {
     "        kvm.m.call_rcuu(table)": "rcu.py:36: AttributeError",
-    "        while True:\n            pass": "a loop without an access",
+    "        while True:\n            pass": "mmu/policies/rcu.py:37: a loop without an access",
     "        self.n = getattr(self, 'n', 0) + 1\n        if self.n % 2:\n            kvm.m.read(0)\n" + CALL:
         "the code does not repeat itself",
 }  # fmt: skip
@@ -160,6 +164,54 @@ def test_a_deadlock_that_a_patch_brings_is_refuted(tmp_path: Path) -> None:
     code, again = run("--schedule", str(saved))
     assert code == 2
     assert end in again
+
+
+def test_several_patches_are_applied_one_after_the_other(tmp_path: Path) -> None:
+    """The second fits what the first made, changes some of the same lines, and each is accounted for."""
+    both = [tmp_path / "1.diff", tmp_path / "2.diff"]
+    both[0].write_text(diff("mmu/policies/rcu.py", CALL, "        pass\n        kvm.m.free_table(table)"))
+    lines = (PACKAGE / "mmu/policies/rcu.py").read_text().splitlines()
+    at = lines.index(CALL) + 1
+    both[1].write_text(
+        f"--- a/mmu/policies/rcu.py\n+++ b/mmu/policies/rcu.py\n@@ -{at},2 +{at},2 @@\n"
+        f"         pass\n-        kvm.m.free_table(table)\n+{CALL}\n"
+    )
+    words = ("unmap-tables", "--tiny", "--policy", "rcu")
+    assert run(*words, "--patch", str(both[0]))[0] == 2
+    code, text = run(*words, "--patch", str(both[0]), "--patch", str(both[1]))
+    assert code == 0, text
+    code, error = run(*words, "--patch", str(both[1]))
+    assert code == 1
+    assert "2.diff:3: the hunk does not fit mmu/policies/rcu.py" in error
+    read = [hunk for path in both for hunk in read_patch(path.name, path.read_text())]
+    apply(read, tmp_path / "copy")
+    assert [hunk.lines for hunk in read] == [{at}, {at, at + 1}]
+    assert (tmp_path / "copy/mmu/policies/rcu.py").read_text().splitlines()[at - 1 : at + 1] == ["        pass", CALL]
+
+
+def test_a_patch_may_come_through_a_pipe() -> None:
+    """--patch - reads standard input, and errors say so."""
+    words = ("unmap-tables", "--tiny", "--policy", "eager", "--behaviour", "5.17", "--patch", "-")
+    assert run(*words, stdin=(SEED / "hunk-1-alone.diff").read_text())[0] == 2
+    code, error = run(*words, stdin="nothing")
+    assert code == 1
+    assert error.startswith("standard input: no hunk of a unified diff")
+
+
+def test_a_schedule_that_cannot_be_saved_is_refused_before_the_search(tmp_path: Path) -> None:
+    """--save into nowhere fails at once; the attempt leaves no file where nothing is refuted."""
+    code, text = run("nested-collapses", "--save", str(tmp_path / "no" / "s.json"))
+    assert code == 1
+    assert "s.json: cannot write: no such file" in text
+    code, _ = run("huge-in-the-way", "--tiny", "--policy", "rcu", "--save", str(tmp_path / "s.json"))
+    assert code == 0
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("seconds", ["nan", "-1", "0", "x"])
+def test_a_budget_must_be_a_number_above_0(seconds: str) -> None:
+    """What is no number of seconds is refused; nan would never run out."""
+    assert run("unmap-tables", "--max-seconds", seconds)[0] == 1
 
 
 def test_a_hunk_of_comments_needs_no_run(tmp_path: Path) -> None:
@@ -290,9 +342,19 @@ end = 1
         ("end = 1", "end = 9", "t.toml:15: the range must lie within 0 to 4"),
         ("map = [[0, 1]]", "map = [[0, 7]]", "t.toml:8: 'map' must hold pairs"),
         ("[start]", "[start", "t.toml:7: "),
+        ("[start]", "[tiny]\nlevels = 2\n[start]", "t.toml:8: unknown key 'levels'; known are tables, vcpus"),
         ("tables = 3", "tables = 1", "the start takes 2 tables, and there are 1"),
         ("end = 1\n", "end = 1\nrefill = 0\n", "t.toml:16: 'refill' must be -1"),
         ('promise = "x"', "", "t.toml:1: 'promise' is missing"),
+        ("map = [[0, 1]]", "map = [[1, 1], [0, 2]]", "t.toml:8: [0, 2] in 'map' overlaps [1, 1]"),
+        ("map = [[0, 1]]", "map = [[0, 2], [1, 1]]", "t.toml:8: [1, 1] in 'map' overlaps [0, 2]"),
+        ("map = [[0, 1]]", "map = [[0, 1]]\nmap_as0 = [[0, 1]]", "t.toml:9: [0, 1] in 'map_as0' overlaps [0, 1]"),
+        ("map = [[0, 1]]", "host = [[0, 2], [1, 1]]", "t.toml:8: [1, 1] in 'host' overlaps [0, 2]"),
+        ("map = [[0, 1]]", "map = [[1, 2]]", "t.toml:8: [1, 2] in 'map': the gfn must be a multiple of 2**(level-1)"),
+        ('promise = "x"', 'promise = "x"\nguards = ["P9"]', "t.toml:2: 'P9' in 'guards' is none of P1, P2, P5, P6"),
+        ('promise = "x"', 'promise = "x"\npolicies = []', "t.toml:2: 'policies' is empty"),
+        ('"notifier"', '"vCPU0"', "t.toml:12: 'name' is missing or taken"),
+        ("end = 1\n", 'end = 1\n[[host]]\nname = "notifier"\nrun = "unmap"\n', "t.toml:17: 'name' is missing or taken"),
     ],
 )
 def test_errors_in_litmus_files_name_the_line(old: str, new: str, message: str, tmp_path: Path) -> None:
@@ -332,3 +394,8 @@ def test_the_suite_can_be_listed() -> None:
     code, text = run("--list")
     assert code == 0
     assert "unmap-tables\n    Once a notifier's start has returned" in text
+    code, text = run("--list", "--json")
+    assert code == 0
+    document = json.loads(text)
+    jsonschema.validate(document, schemas()["check-list"])
+    assert "unmap-tables" in [test["name"] for test in document["tests"]]

@@ -137,6 +137,17 @@ def test_a_recording_without_events_is_not_an_error() -> None:
     assert run("show", path, "--events").stdout == b""
 
 
+def test_options_are_text_or_hexadecimal() -> None:
+    """What a trace.dat says of itself is given as it is: readable text, else every byte."""
+    options = document("show", str(SAMPLE))["trace"]["options"]  # type: ignore[index]
+    found = {option["name"]: option for option in options}
+    assert found["UNAME"]["text"].startswith("Linux ")
+    assert found["CPUSTAT"]["text"].startswith("CPU: ")
+    assert found["CPUCOUNT"] == {"name": "CPUCOUNT", "hex": "04000000"}
+    for binary in ("HEADER_INFO", "FTRACE_EVENTS", "TRACEID", "BUFFER"):
+        assert len(bytes.fromhex(found[binary]["hex"])) >= 8
+
+
 def test_a_closed_pipe_ends_quietly() -> None:
     """``shootdown show --events | head`` leaves no complaint."""
     shell = f"{sys.executable} -m shootdown show {SAMPLE} --events | head -2"

@@ -48,6 +48,8 @@ from .programs import HOST
 
 SUITE = Path(__file__).resolve().parent / "suite"
 DEFAULT_POLICIES = ("eager", "list", "list-as-posted", "rcu", "rcu-literal", "promote")
+PROPERTIES = ("P1", "P2", "P3", "P4", "P5", "P6")
+"""What a test can be about; docs/model.md says what they are."""
 LEVELS_MAX, TABLES_MAX, VCPUS_MAX, HOST_MAX = 3, 10, 3, 3
 
 KEYS: dict[str, dict[str, type]] = {
@@ -56,7 +58,7 @@ KEYS: dict[str, dict[str, type]] = {
         "defects": list, "geometry": dict, "tiny": dict, "start": dict, "slot": list, "vcpu": list, "host": list,
     },
     "geometry": {"levels": int, "tables": int, "vcpus": int},
-    "tiny": {"levels": int, "tables": int, "vcpus": int},
+    "tiny": {"tables": int, "vcpus": int},
     "start": {"map": list, "map_as0": list, "host": list, "nx": bool, **START},
     "slot": SLOT,
     "vcpu": {"gfns": list, "writes": list, "as_id": int, "execute": bool, "parked": bool},
@@ -176,29 +178,32 @@ def read_litmus(path: Path) -> Litmus:
     behaviours = _names(file, "behaviours", data.get("behaviours", ["6.12"]), tuple(BEHAVIOURS))
     policies = _names(file, "policies", data.get("policies", list(DEFAULT_POLICIES)), tuple(POLICIES))
     refuted = _names(file, "refuted", data.get("refuted", []), policies)
-    if not behaviours:
-        raise file.wrong("", "behaviours", "'behaviours' is empty; name at least one")
+    for key, found in (("behaviours", behaviours), ("policies", policies)):
+        if not found:
+            raise file.wrong("", key, f"'{key}' is empty; name at least one")
     span = 2**full.levels
     memory = read_memory(file, data, span)
+    mapped = _pairs(file, "map", start.get("map", []), span, full.levels)
+    mapped_as0 = _pairs(file, "map_as0", start.get("map_as0", []), span, full.levels, mapped)
     return Litmus(
         name=path.stem,
         path=str(path),
         promise=data["promise"],
-        guards=_texts(file, "guards", data.get("guards", [])),
+        guards=_names(file, "guards", data.get("guards", []), PROPERTIES),
         behaviours=behaviours,
         exercises=_texts(file, "exercises", data.get("exercises", [])),
         policies=policies,
         refuted=frozenset(refuted),
         full=full,
         tiny=tiny,
-        mapped=_pairs(file, "map", start.get("map", []), span, full.levels),
-        mapped_as0=_pairs(file, "map_as0", start.get("map_as0", []), span, full.levels),
+        mapped=mapped,
+        mapped_as0=mapped_as0,
         host_levels=_pairs(file, "host", start.get("host", []), span, full.levels),
         nx=start.get("nx", False),
         vcpus=_vcpus(file, data["vcpu"], full, span),
         defects=frozenset(_names(file, "defects", data.get("defects", []), behaviours)),
         memory=memory,
-        host=_host(file, data["host"], full, span, memory),
+        host=_host(file, data["host"], min(full.vcpus, tiny.vcpus), span, memory),
     )
 
 
@@ -224,13 +229,24 @@ def _names(file: _File, key: str, found: list[Any], known: tuple[str, ...]) -> t
     return tuple(found)
 
 
-def _pairs(file: _File, key: str, found: list[Any], span: int, levels: int) -> tuple[tuple[int, int], ...]:
+def _pairs(
+    file: _File, key: str, found: list[Any], span: int, levels: int, others: tuple[tuple[int, int], ...] = ()
+) -> tuple[tuple[int, int], ...]:
+    """Pairs of gfn and level that overlap neither one another nor ``others``, as one table holds them."""
+    taken = {gfn + n: (gfn, level) for gfn, level in others for n in range(2 ** (level - 1))}
     for item in found:
         whole = isinstance(item, list) and len(item) == 2 and all(type(n) is int for n in item)
-        if not whole or not (0 <= item[0] < span and 1 <= item[1] <= levels and item[0] % 2 ** (item[1] - 1) == 0):
+        if not whole or not (0 <= item[0] < span and 1 <= item[1] <= levels):
             raise file.wrong(
                 "start", key, f"'{key}' must hold pairs of a gfn (below {span}) and a level (1 to {levels})"
             )
+        gfn, level = item
+        if gfn % 2 ** (level - 1):
+            raise file.wrong("start", key, f"{item} in '{key}': the gfn must be a multiple of 2**(level-1)")
+        for covered in range(gfn, gfn + 2 ** (level - 1)):
+            if covered in taken:
+                raise file.wrong("start", key, f"{item} in '{key}' overlaps {list(taken[covered])}")
+            taken[covered] = gfn, level
     return tuple((gfn, level) for gfn, level in found)
 
 
@@ -247,7 +263,7 @@ def _vcpus(file: _File, found: list[dict[str, Any]], full: Geometry, span: int) 
 
 
 def _host(
-    file: _File, found: list[dict[str, Any]], full: Geometry, span: int, memory: Memory
+    file: _File, found: list[dict[str, Any]], vcpus: int, span: int, memory: Memory
 ) -> tuple[dict[str, Any], ...]:
     if len(found) > HOST_MAX:
         raise file.wrong("host", "name", f"more than {HOST_MAX} tasks of the host", HOST_MAX)
@@ -258,9 +274,10 @@ def _host(
         run = entry.get("run")
         if run not in HOST:
             raise file.wrong("host", "run", f"'run' must be one of {', '.join(HOST)}", n)
-        if "name" not in entry or entry["name"] in names:
-            raise file.wrong("host", "name", "'name' is missing or taken", n)
-        names.add(entry["name"])
+        name = entry.get("name", "")
+        if not name or name in names or re.fullmatch(r"vCPU\d+", name):
+            raise file.wrong("host", "name", "'name' is missing or taken (vCPUs are called vCPU0, vCPU1, ...)", n)
+        names.add(name)
         for key in entry:
             if key not in ("name", "run", *HOST[run][1]):
                 raise file.wrong("host", key, f"'{run}' takes no '{key}'", n)
@@ -273,7 +290,7 @@ def _host(
             raise file.wrong("host", "run", f"'{run}' needs a [[slot]]", n)
         if not 0 <= start < end <= span:
             raise file.wrong("host", "end", f"the range must lie within 0 to {span}", n)
-        if not 0 <= entry.get("vcpu", 0) < full.vcpus or not 0 <= entry.get("gfn", 0) < span:
+        if not 0 <= entry.get("vcpu", 0) < vcpus or not 0 <= entry.get("gfn", 0) < span:
             raise file.wrong("host", "vcpu", "no such vCPU or gfn", n)
     return tuple(found)
 

@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
-from librt.vecs import append
+from librt.vecs import append, extend
 
 from ..machine import words
 from ..mmu.access import NO_FAULT, fault_of
@@ -348,10 +348,8 @@ class Model:
         t, p = self.t, self.t.p
         capacity = min(int(p[layout.CAPACITY]) * 2, most)
         for name, each in (("rows", self.width), ("parents", 1)):
-            larger = np.zeros(capacity * each, np.int64)
-            old = unpacked(getattr(t, name))
-            larger[: len(old)] = old
-            setattr(t, name, packed(larger))
+            old = getattr(t, name)
+            setattr(t, name, extend(old, packed(np.zeros(capacity * each - len(old), np.int64))))
         p[layout.CAPACITY] = capacity
         if len(t.index) < 2 * capacity:
             self._new_index(len(t.index) * 2)

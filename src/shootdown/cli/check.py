@@ -22,12 +22,13 @@ from ..check.schedule_file import save, try_to_save
 from ..check.source import Source
 from ..check.verdict import HOLDS, REFUTED, Budget
 from ..errors import InputError
+from ..figures import count
 from ..mmu.behaviour import BEHAVIOURS
 from ..mmu.policies.registry import POLICIES
 from . import verdicts
 from .follow import follow_file
 from .progress import clear, line
-from .report import count, dump
+from .report import dump
 
 FINE = 0
 

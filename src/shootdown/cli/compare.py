@@ -10,17 +10,17 @@ from typing import Any
 
 import click
 
-from ..cost.advice import percent
 from ..cost.compare import Comparison, compare
 from ..cost.model import PARAMETERS, CostModel, parse_interval
 from ..errors import InputError
+from ..figures import count, number, percent, seconds, span
 from ..mmu.spte import EPT, NPT
 from ..trace.history import WANTED, follow
 from ..trace.read import read_trace
 from .counters import print_counters
 from .heading import as_json, heading
 from .progress import clear, reporter
-from .report import WIDTH, columns, count, dump, exact, number, seconds, span, wrap
+from .report import WIDTH, columns, dump, exact, wrap
 
 SAMPLE = "6.12-dirty-logging.dat"
 """The recording that ships with the package: Linux 6.12, a guest of 4 vCPUs on 2 MiB pages goes on writing while dirty

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..cost.counters import CountersDelta, compare_counters, read_counters
 from ..errors import InputError
-from .report import columns, dump, number, wrap
+from ..figures import number
+from .report import columns, dump, wrap
 
 VMS_SHOWN = 10
 BY_VM = ("remote_tlb_flush_requests", "remote_tlb_flush", "pf_taken")

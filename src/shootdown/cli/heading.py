@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..figures import count, number
 from ..trace.history import History
-from .report import count, number, wrap
+from .report import wrap
 
 
 def heading(history: History) -> list[str]:

@@ -14,10 +14,25 @@ from ..build_info import compiled, describe
 from ..errors import InputError
 from . import check, compare, record, show
 
-BAD_INPUT, INTERRUPTED = 1, 130
+BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 1, 130, 128 + signal.SIGPIPE
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+class ClosedPipe(Exception):  # noqa: N818 - nothing is wrong
+    """Nobody reads the output any more."""
+
+
+class Commands(click.Group):
+    """All commands. A closed pipe is kept from click, which would end with the code of bad input."""
+
+    def invoke(self, context: click.Context) -> object:
+        """Run the command that the arguments name."""
+        try:
+            return super().invoke(context)
+        except BrokenPipeError:
+            raise ClosedPipe from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
 @click.version_option(__version__, message=f"shootdown {__version__}, {describe()}")
 def cli() -> None:
     """KVM's remote TLB flushes: which are needed, and what they cost.
@@ -52,10 +67,10 @@ def main() -> int:
         error.show()
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, ClosedPipe):
         # The reader has seen enough; what Python would still flush at exit must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return CLOSED_PIPE
     except OSError as error:
         print(f"shootdown: cannot write: {(error.strerror or str(error)).lower()}", file=sys.stderr)
     except MemoryError:

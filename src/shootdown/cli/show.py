@@ -13,6 +13,7 @@ from ..cost.model import CostModel
 from ..cost.price import by_operation
 from ..cost.rules import kernel_policy
 from ..errors import InputError
+from ..figures import number, span
 from ..mmu.spte import EMPTY_61, PAGES, SpteFormat, describe, is_leaf, spte_pfn, unsigned
 from ..trace.events import Events, Trace
 from ..trace.findings import Finding
@@ -23,7 +24,7 @@ from ..trace.walk import Run, runs
 from .compare import FORMATS
 from .heading import as_json, heading
 from .progress import clear, reporter
-from .report import columns, dump, exact, number, span, wrap
+from .report import columns, dump, exact, wrap
 
 SIZES_SHOWN = 12
 FINDINGS_SHOWN = 10
@@ -269,15 +270,22 @@ def _event(trace: Trace, events: Events, row: int, fmt: SpteFormat) -> str:
 # -------------------------------------------------------------------------------- JSON
 
 
+def _option(data: bytes) -> dict[str, str]:
+    """The data of an option: text, which may end in a NUL, or else what it is in hexadecimal."""
+    try:
+        text = data.removesuffix(b"\0").decode()
+    except UnicodeDecodeError:
+        return {"hex": data.hex()}
+    return {"text": text} if text and all(c.isprintable() or c in "\n\t" for c in text) else {"hex": data.hex()}
+
+
 def _document(history: History) -> dict[str, Any]:
     kernel, _ = kernel_policy(history.trace.kernel, history.state.empty == EMPTY_61)
     trace = history.trace
     return {
         **as_json(history),
         "counts": trace.counts,
-        "options": [
-            {"name": name, "text": data.split(b"\0")[0].decode(errors="replace")} for name, data in trace.options
-        ],
+        "options": [{"name": name, **_option(data)} for name, data in trace.options],
         "operations": [
             {"name": o.name, "operations": o.operations, "changes": o.changes, "flushes": exact(o.flushes)}
             for o in by_operation(history, kernel, CostModel())

@@ -12,7 +12,8 @@ from ..check.litmus import SUITE, Litmus
 from ..check.patch import Hunk
 from ..check.run import Answer
 from ..check.verdict import HOLDS, REFUTED, Verdict
-from .report import count, dump, number, wrap
+from ..figures import count, number
+from .report import dump, wrap
 
 FINE, REFUTED_CODE, UNDETERMINED_CODE = 0, 2, 3
 

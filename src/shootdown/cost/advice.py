@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..figures import percent, span
 from ..trace.history import History
 from ..trace.op import COLLAPSE, MAP, NAMES
 from .price import OperationCost
@@ -24,7 +25,7 @@ def advice(history: History, operations: list[OperationCost], seen: bool, expect
     low, high = (sum(row.flushes[end] for row in rows) for end in (0, 1))
     lost = ""
     if history.trace.lost and seen:
-        lost = f"Events were lost: the operations seen should have flushed {_span(*expected)} times. "
+        lost = f"Events were lost: the operations seen should have flushed {span(expected, ' to ')} times. "
     if not high and not history.state.changes:
         return "No change of page tables was recorded, so there is nothing to price."
     how = "recorded" if lost else "" if seen else "inferred"
@@ -33,26 +34,14 @@ def advice(history: History, operations: list[OperationCost], seen: bool, expect
     most = max(row.flushes[1] for row in rows)
     top = [row for row in rows if row.flushes[1] == most]
     names = " and ".join([", ".join(row.name for row in top[:-1]), top[-1].name] if len(top) > 1 else [top[0].name])
-    count = f"{_span(low, high)} {how} flushes".replace("  ", " ")
+    count = f"{span((low, high), ' to ')} {how} flushes".replace("  ", " ")
     if low != high:
-        share = f"{_span(*top[0].flushes)} of {count} come from {names}"
+        share = f"{span(top[0].flushes, ' to ')} of {count} come from {names}"
     else:
         share = f"{percent(most * len(top), high)} of {count} come from {names}"
     if len(top) > 1:
         return f"{lost}{share}, alike."
     return f"{lost}{share}{_remedy(history, top[0].name)}."
-
-
-def percent(part: float, whole: float) -> str:
-    """A share in words: never 100 % of less than all, never 0 % of something."""
-    if part == whole:
-        return "100 %"
-    rounded = round(100 * part / whole)
-    return "0 %" if not part else ">99 %" if rounded > 99 else "<1 %" if rounded < 1 else f"{rounded} %"
-
-
-def _span(low: int, high: int) -> str:
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _remedy(history: History, name: str) -> str:

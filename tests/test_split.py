@@ -88,7 +88,11 @@ def test_splitting_changes_no_translation(
     check_at_rest(machine, kvm)
     assert translations(kvm, mapped(machine, kvm)) == translations(kvm, before)
     if not nx and all(level < 3 for level in levels):
-        assert mapped(machine, kvm) == before
+        # But for D, which a fault on a page that is mapped takes away.
+        now = mapped(machine, kvm)
+        assert {key: spte | fmt.dirty for key, spte in now.items()} == {
+            key: spte | fmt.dirty for key, spte in before.items()
+        }
 
 
 @pytest.mark.parametrize("shared", [False, True])

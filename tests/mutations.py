@@ -103,7 +103,7 @@ MUTATIONS = (
     ),
     Mutation(
         "F11: flush when a root is loaded",
-        (("mmu/vcpu.py", "    kvm.m.flush_tlb(vcpu)\n", ""),),
+        (("mmu/vcpu_roots.py", "    kvm.m.flush_tlb(vcpu)\n", ""),),
         "zap-all-fast", FREED,
     ),
     Mutation(
@@ -152,6 +152,7 @@ MUTATIONS = (
     Mutation(
         "faults retried after an invalidation",
         (("mmu/fault.py", "return m.load(INVALIDATE_SEQ, 0) != seq", "return False"),), "unmap-leafs", REVOKED,
+        behaviour="6.1",
     ),
     Mutation(
         "faults retried during an invalidation",
@@ -196,11 +197,11 @@ MUTATIONS = (
         (("mmu/vcpu.py", "    m.store(VCPU_MODE, vcpu, OUTSIDE_GUEST_MODE)\n",
           "    if fault != NO_FAULT:\n        page_fault(kvm, vcpu, fault_gfn(fault), fault_code(fault))\n"
           "    m.store(VCPU_MODE, vcpu, OUTSIDE_GUEST_MODE)\n"),),
-        "unmap-leafs", DEADLOCK,
+        "unmap-leafs", DEADLOCK, behaviour="6.1",
     ),
     Mutation(
         "nobody waits for an interrupt of its own with interrupts off",
-        (("mmu/vcpu.py", "from .roots import", "from .requests import flush_remote_tlbs\nfrom .roots import"),
+        (("mmu/vcpu.py", "from .vcpu_roots import", "from .requests import flush_remote_tlbs\nfrom .vcpu_roots import"),
          ("mmu/vcpu.py", "        fault = m.enter_guest(vcpu)\n",
           "        fault = m.enter_guest(vcpu)\n        flush_remote_tlbs(kvm)\n")),
         "unmap-leafs", DEADLOCK,
@@ -311,6 +312,49 @@ OPERATIONS = (
         (("mmu/change.py", "        return kvm.m.fetch_and(sptep, ~bits)\n",
           "        kvm.m.write(sptep, old & ~bits)\n        return old\n"),),
         "age-writable", OVERWRITTEN, behaviour="6.12",
+    ),
+    Mutation(
+        "a fault without a lock logs the write after it made the page writable",
+        (("mmu/fast_fault.py", "        found = m.cmpxchg(it.sptep, old, new)\n        if found == old:\n",
+          "        if fault.flags & LOG_DIRTY_PAGES != 0 and is_writable(new) and not is_writable(old):\n"
+          "            mark_page_dirty(kvm, fault.slot, fault.gfn, vcpu)\n"
+          "        found = m.cmpxchg(it.sptep, old, new)\n        if found == old:\n"),
+         ("mmu/fast_fault.py",
+          "            if fault.flags & LOG_DIRTY_PAGES != 0 and is_writable(new) and not is_writable(old):\n"
+          "                mark_page_dirty(kvm, fault.slot, fault.gfn, vcpu)\n            result",
+          "            result")),
+        "fast-fault-get", LOST,
+    ),
+    Mutation(
+        "a fault without a lock leaves huge pages of a logged slot alone",
+        (("mmu/fast_fault.py",
+          "        if level > 1 and fault.flags & LOG_DIRTY_PAGES != 0:\n            return old\n", ""),),
+        "log-on-lazy", LOST,
+    ),
+    Mutation(
+        "a fault without a lock exchanges the very entry that it looked at",
+        (("mmu/fast_fault.py", "        found = m.cmpxchg(it.sptep, old, new)\n",
+          "        m.write(it.sptep, new)\n        found = old\n"),),
+        "fast-fault-notifier", OVERWRITTEN,
+    ),
+    Mutation(
+        "a fault logs the write that it makes possible",
+        (("mmu/fault.py", "        mark_page_dirty(kvm, fault.slot, fault.gfn, vcpu)\n", "        pass\n"),),
+        "prefetch", LOST,
+    ),
+    Mutation(
+        "a fault looks whether its page must stay write-protected",
+        (("mmu/fault.py", "    protect = fault.writable and is_tracked(kvm, it, fault)\n", "    protect = False\n"),
+         ("mmu/fault.py", "    if must_stay_protected(kvm, fault):\n", "    if False:\n")),
+        "write-protect", WRITABLE,
+    ),
+    Mutation(
+        "F22: flush where a fault takes MMU-writable away",
+        (("mmu/fault.py",
+          "                flush_remote_tlbs_range(kvm, it.gfn, kvm.pages(it.level))\n", "                pass\n"),
+         ("mmu/fault.py",
+          "    if kvm.behaviour.spurious_early and is_served(kvm, it, fault):\n        return SPURIOUS\n", "")),
+        "read-fault-upgrade", WRITABLE, behaviour="6.13",
     ),
     Mutation(
         "protection for good takes MMU-writable too",

@@ -23,6 +23,8 @@ NAMES = {
     words.SP_ROLE: "T{}.role", words.HOST_WRITABLE: "host may write gfn {}",
     words.SLOT_BASE: "slot{}.base", words.SLOT_PAGES: "slot{}.pages", words.SLOT_FLAGS: "slot{}.flags",
     words.SLOT_AS: "slot{}.as_id", words.SLOTS_GENERATION: "slots generation",
+    words.SP_NX_REFUSED: "T{}.nx_refused", words.INVALIDATIONS: "notifiers that run",
+    words.VCPU_CPU: "vCPU{}.cpu", words.VCPU_PREV_ROOT: "previous root {}",
     words.RING_PUSHED: "vCPU{}.pushed", words.RING_RESET: "vCPU{}.reset",
 }  # fmt: skip
 LISTS = {words.ROOTS: "roots", words.NX_TABLES: "NX list"}
@@ -108,6 +110,8 @@ def word(name: Any, model: Model, places: dict[int, tuple[int, int]]) -> str:
         return LISTS[name[1]]
     if name[0] == words.DIRTY:
         return f"slot{name[1] >> 32}.bitmap"
+    if name[0] == words.WRITE_TRACKED:
+        return f"writes tracked at gfn {name[1] & 0xFFFF_FFFF_FFFF} L{name[1] >> 48}"
     if name[0] == words.RING_ENTRY:
         return f"vCPU{name[1] >> 32}.ring[{name[1] & 0xFFFF_FFFF}]"
     return NAMES[name[0]].format(name[1])

@@ -329,7 +329,7 @@ OPERATIONS = (
         "a fault without a lock leaves huge pages of a logged slot alone",
         (("mmu/fast_fault.py",
           "        if level > 1 and fault.flags & LOG_DIRTY_PAGES != 0:\n            return old\n", ""),),
-        "log-on-lazy", LOST,
+        "fast-fault-huge", LOST,
     ),
     Mutation(
         "a fault without a lock exchanges the very entry that it looked at",

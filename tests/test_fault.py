@@ -402,7 +402,7 @@ def test_a_racing_read_fault_takes_writability_away_without_a_flush_up_to_612(ve
     """A known defect: a reader that learned too early that the host may not write wins, and TLBs stay writable."""
     vm = Vm(version)
     vm.machine.store(words.HOST_WRITABLE, 7, 0)
-    reader = new_fault(vm.kvm, 0, 7, 0, False)
+    reader = new_fault(vm.kvm, vm.machine.load(words.VCPU_ROOT, 0), 7, 0, False)
     seq = vm.machine.load(words.INVALIDATE_SEQ, 0)
     assert faultin_pfn(vm.kvm, reader, seq) == CONTINUE
     assert page_fault(vm.kvm, 1, 7, WRITE) == FIXED

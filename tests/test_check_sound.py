@@ -48,6 +48,17 @@ LARGE = {
     "two-collapses": "over 50,000 states without movers, since both tasks collapse the same table",
     "two-roots-leafs": "over 90,000 states without movers: two vCPUs",
     "two-roots-tables": "over 110,000 states without movers: two vCPUs",
+    "age-tracked": "over 110,000 states without movers: two tasks and a vCPU that faults without a lock",
+    "log-clear-notifier": "over 140,000 states without movers: two tasks and a vCPU that writes",
+    "log-get-notifier": "over 140,000 states without movers: two tasks and a vCPU that writes",
+    "log-off-notifier": "over 90,000 states without movers: two tasks",
+    "log-on-notifier": "over 250,000 states without movers: two tasks and a vCPU that writes",
+    "pml-get-notifier": "over 120,000 states without movers: two tasks and a vCPU that writes",
+    "prefetch-notifier": "over 30,000 states without movers: two tasks",
+    "read-fault-upgrade": "over 35,000 states without movers until it is refuted: two tasks",
+    "ring-reset-notifier": "over 200,000 states without movers: two tasks and a vCPU that writes",
+    "slot-delete-notifier": "over 300,000 states without movers: two tasks, one with SRCU, one with roots",
+    "slot-move": "over 90,000 states without movers: a slot goes and comes",
 }
 """Tests that only the fast explorer finishes; where they are refuted, the slow ones do too."""
 EXPLICIT_LARGE = {
@@ -62,6 +73,20 @@ HISTORIES_LARGE = {
     "two-collapses": "over 150,000 states: two tasks with retries",
     "two-roots-tables": "over 150,000 states: two vCPUs",
     "zap-all-fast": "over 150,000 states, since roots come and go",
+    **dict.fromkeys(
+        (
+            "log-clear-notifier",
+            "log-get-notifier",
+            "log-off-notifier",
+            "log-on-notifier",
+            "pml-get-notifier",
+            "ring-reset-notifier",
+            "slot-delete",
+            "slot-delete-notifier",
+            "slot-move",
+        ),
+        "over 180,000 states: tasks with loops and retries",
+    ),
 }
 """Tests that are too large if every history is a state of its own."""
 
@@ -72,7 +97,7 @@ def cases(slow: Any = ()) -> list[Any]:
     """(test, policy, behaviour) of the suite; ``slow``: tests to be marked so, where they are not refuted."""
     found = []
     for test in SUITE.values():
-        some = ["rcu", "list", *sorted(test.refuted)[-1:]]
+        some = [policy for policy in ("rcu", "list", *sorted(test.refuted)[-1:]) if policy in test.policies]
         for policy in test.policies if test.name in QUICK else some:
             every = test.name in QUICK and policy in ("rcu", *test.refuted)
             behaviours = test.behaviours if every else [behaviour_of(test, policy, None)]
@@ -88,9 +113,15 @@ def without(large: Any, found: list[Any]) -> list[Any]:
     return [c for c in found if c.values[0] not in large or c.values[1] in SUITE[c.values[0]].refuted]
 
 
+BUSY = (
+    "age-notifier", "age-tracked-notifier", "age-writable", "fast-fault-get", "fast-fault-huge", "fast-fault-notifier",
+    "log-clear-huge", "log-on-huge", "log-on-lazy", "log-two", "slot-delete", "test-young", "write-protect-notifier",
+)  # fmt: skip
+"""Tests that take the slow explorer some seconds even where only accesses are steps."""
 ALL = cases(LARGE)
-SMALL = without(LARGE, cases())
-SECONDS = ("collapse-and-notifier", "collapse-promote", "nx-recovery-yield", "unmap-yield-tables", "zap-all-fast")
+SMALL = without(LARGE, cases(BUSY))
+SECONDS = (*BUSY, "collapse-and-notifier", "collapse-promote", "nx-recovery-yield", "unmap-yield-tables",
+           "zap-all-fast", "age", "change-pte", "log-clear", "log-on", "pml-on", "ring-reset", "slot-delete-alone")  # fmt: skip
 DEEP = [c for c in without(LARGE, cases(SECONDS)) if c.values[:2] not in [(name, "list") for name in SECONDS]]
 """The same for explorations in which every fill and eviction is a step: SECONDS are slow then, so one policy does."""
 
@@ -168,8 +199,11 @@ def test_the_slow_explorer_finds_the_same_states(name: str, policy: str, behavio
         assert outcome.depth == fast.depth
         return
     ours, theirs = core_states(model, fast.states), reference_states(slow, outcome.parents, model)
-    assert ours == theirs
     assert len(ours) == fast.states
+    if steps.SKIP in model.t.kind:
+        # A store to a word that nobody reads is a step of the slow one only: places differ, and nothing else.
+        ours, theirs = ({state[:1] + state[2:] for state in found} for found in (ours, theirs))
+    assert ours == theirs
 
 
 @pytest.mark.parametrize(("name", "policy", "behaviour"), without(EXPLICIT_LARGE, DEEP))

@@ -120,8 +120,10 @@ BUSY = (
 """Tests that take the slow explorer some seconds even where only accesses are steps."""
 ALL = cases(LARGE)
 SMALL = without(LARGE, cases(BUSY))
-SECONDS = (*BUSY, "collapse-and-notifier", "collapse-promote", "nx-recovery-yield", "unmap-yield-tables",
-           "zap-all-fast", "age", "change-pte", "log-clear", "log-on", "pml-on", "ring-reset", "slot-delete-alone")  # fmt: skip
+SECONDS = (
+    *BUSY, "collapse-and-notifier", "collapse-promote", "nx-recovery-yield", "unmap-yield-tables", "zap-all-fast",
+    "age", "change-pte", "log-clear", "log-on", "pml-on", "ring-reset", "slot-delete-alone",
+)  # fmt: skip
 DEEP = [c for c in without(LARGE, cases(SECONDS)) if c.values[:2] not in [(name, "list") for name in SECONDS]]
 """The same for explorations in which every fill and eviction is a step: SECONDS are slow then, so one policy does."""
 

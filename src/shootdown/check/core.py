@@ -27,6 +27,7 @@ from .layout import (
     F_TLB,
     F_WAITING,
     F_WRITER,
+    F_WRITTEN,
     FULL,
     GFNS_MAX,
     LAST,
@@ -126,7 +127,7 @@ def explore(t: Tables) -> i64:
     f_readers, f_writer, f_waiting, f_pages = p[F_READERS], p[F_WRITER], p[F_WAITING], p[F_PAGES]
     f_rcu, f_free, f_revoked, f_pending = p[F_RCU], p[F_FREE], p[F_REVOKED], p[F_PENDING]
     f_flags, f_tlb, f_node, root_words = p[F_FLAGS], p[F_TLB], p[F_NODE], p[ROOT_WORDS]
-    protects = fm[p[F_PROTECTED]] != 0
+    protects, logs = fm[p[F_PROTECTED]] != 0, fm[p[F_WRITTEN]] != 0
     only, only_choice = p[ONLY_PROGRAM], p[ONLY_CHOICE]
     blockers = t.blockers
     spte_words = tables * entries
@@ -407,7 +408,7 @@ def explore(t: Tables) -> i64:
         elif ended | (bit_of(vcpus) - 1) == queued - 1:
             if vcpus > 0 and leaks(t, base):
                 wrong = LEAK
-            elif lost_write(t, base):
+            elif logs and lost_write(t, base):
                 wrong = LOST_WRITE
         if wrong != 0:
             out[0] = VIOLATION

@@ -207,11 +207,11 @@ MUTATIONS = (
         (("mmu/vcpu.py", "    m.store(VCPU_MODE, vcpu, OUTSIDE_GUEST_MODE)\n",
           "    if fault != NO_FAULT:\n        page_fault(kvm, vcpu, fault_gfn(fault), fault_code(fault))\n"
           "    m.store(VCPU_MODE, vcpu, OUTSIDE_GUEST_MODE)\n"),),
-        "unmap-leafs", DEADLOCK,
+        "unmap-leafs", DEADLOCK, behaviour="6.1",
     ),
     Mutation(
         "nobody waits for an interrupt of its own with interrupts off",
-        (("mmu/vcpu.py", "from .roots import", "from .requests import flush_remote_tlbs\nfrom .roots import"),
+        (("mmu/vcpu.py", "from .vcpu_roots import", "from .requests import flush_remote_tlbs\nfrom .vcpu_roots import"),
          ("mmu/vcpu.py", "        fault = m.enter_guest(vcpu)\n",
           "        fault = m.enter_guest(vcpu)\n        flush_remote_tlbs(kvm)\n")),
         "unmap-leafs", DEADLOCK,
@@ -237,3 +237,150 @@ MUTATIONS = (
         "unmap-leafs", 0,
     ),
 )  # fmt: skip
+
+LOST, WRITABLE, OVERWRITTEN = steps.LOST_WRITE, steps.WRITABLE_IN_REACH, steps.OVERWRITTEN
+
+OPERATIONS = (
+    Mutation(
+        "F7: flush when logging is switched on",
+        (("mmu/dirty_log.py",
+          "start, start + pages, 1)\n    flush_remote_tlbs_range(kvm, start, pages)\n", "start, start + pages, 1)\n"),),
+        "log-on", LOST,
+    ),
+    Mutation(
+        "F8: flush when the log was read",
+        (("mmu/dirty_log.py",
+          "    if flush:\n        flush_remote_tlbs_range(kvm, base, pages)\n    m.slots_unlock()\n    return words\n",
+          "    m.slots_unlock()\n    return words\n"),),
+        "log-get", LOST,
+    ),
+    Mutation(
+        "F8: flush when the log was cleared",
+        (("mmu/dirty_log.py",
+          "    m.write_unlock()\n    if flush:\n        flush_remote_tlbs_range(kvm, base, pages)\n"
+          "    m.slots_unlock()\n\n",
+          "    m.write_unlock()\n    m.slots_unlock()\n\n"),),
+        "log-clear", LOST,
+    ),
+    Mutation(
+        "F8: flush when the log was read, with PML",
+        (("mmu/dirty_log.py",
+          "    if flush:\n        flush_remote_tlbs_range(kvm, base, pages)\n    m.slots_unlock()\n    return words\n",
+          "    m.slots_unlock()\n    return words\n"),),
+        "pml-get", LOST,
+    ),
+    Mutation(
+        "F8: the flush is owed for a bit that was reaped, not for an entry that changed",
+        (("mmu/clear_dirty.py", "            clear_dirty_leaf(kvm, batch, it, bit)\n", "            pass\n"),),
+        "log-get", LOST,
+    ),
+    Mutation(
+        "F9: flush when a ring was reset",
+        (("mmu/dirty_log.py", "    if cleared > 0:\n        flush_remote_tlbs(kvm)\n", ""),),
+        "ring-reset", LOST,
+    ),
+    Mutation(
+        "F15, legal: the invalidation in which a page is replaced has zapped it, and flushed, already",
+        (("mmu/notifier.py", "        if changed:\n            flush_remote_tlbs(kvm)\n", ""),),
+        "change-pte", 0, behaviour="6.1",
+    ),
+    Mutation(
+        "F16, legal: no flush when pages were aged",
+        (("mmu/notifier.py", "        if young and flush:\n            flush_remote_tlbs(kvm)\n", ""),),
+        "age-notifier", 0,
+    ),
+    Mutation(
+        "huge pages are split or protected when logging begins",
+        (("mmu/dirty_log.py",
+          "        slot_remove_write_access(kvm, as_id, start, start + pages, 1)\n", "        pass\n"),),
+        "log-on", LOST,
+    ),
+    Mutation(
+        "a log that began all ones protects huge pages when it is cleared",
+        (("mmu/dirty_log.py", "            slot_gfn_write_protect(kvm, slot, first, 2)\n", "            pass\n"),
+         ("mmu/dirty_log.py",
+          "            try_split_huge_pages(kvm, as_id, first, end, 1, False)\n", "            pass\n")),
+        "log-clear-huge", LOST,
+    ),
+    Mutation(
+        "what is dirty is reaped before it is made clean",
+        (("mmu/dirty_log.py",
+          "            mask = m.fetch_clear(DIRTY, word_of(slot, offset), -1)\n            flush = True\n"
+          "            enable_log_dirty_pt_masked(kvm, slot, offset, mask)\n",
+          "            flush = True\n            enable_log_dirty_pt_masked(kvm, slot, offset, mask)\n"
+          "            mask = m.fetch_clear(DIRTY, word_of(slot, offset), -1)\n"),),
+        "pml-get", LOST,
+    ),
+    Mutation(
+        "leaves that a CPU may dirty are exchanged, not overwritten",
+        (("mmu/change.py", "        return kvm.m.xchg(sptep, new)\n",
+          "        kvm.m.write(sptep, new)\n        return old\n"),),
+        "pml-get-notifier", OVERWRITTEN,
+    ),
+    Mutation(
+        "bits of a leaf that a fault may change are cleared by an AND",
+        (("mmu/change.py", "        return kvm.m.fetch_and(sptep, ~bits)\n",
+          "        kvm.m.write(sptep, old & ~bits)\n        return old\n"),),
+        "age-writable", OVERWRITTEN, behaviour="6.12",
+    ),
+    Mutation(
+        "a fault without a lock logs the write after it made the page writable",
+        (("mmu/fast_fault.py", "        found = m.cmpxchg(it.sptep, old, new)\n        if found == old:\n",
+          "        if fault.flags & LOG_DIRTY_PAGES != 0 and is_writable(new) and not is_writable(old):\n"
+          "            mark_page_dirty(kvm, fault.slot, fault.gfn, vcpu)\n"
+          "        found = m.cmpxchg(it.sptep, old, new)\n        if found == old:\n"),
+         ("mmu/fast_fault.py",
+          "            if fault.flags & LOG_DIRTY_PAGES != 0 and is_writable(new) and not is_writable(old):\n"
+          "                mark_page_dirty(kvm, fault.slot, fault.gfn, vcpu)\n            result",
+          "            result")),
+        "fast-fault-get", LOST,
+    ),
+    Mutation(
+        "a fault without a lock leaves huge pages of a logged slot alone",
+        (("mmu/fast_fault.py",
+          "        if level > 1 and fault.flags & LOG_DIRTY_PAGES != 0:\n            return old\n", ""),),
+        "fast-fault-huge", LOST,
+    ),
+    Mutation(
+        "a fault without a lock exchanges the very entry that it looked at",
+        (("mmu/fast_fault.py", "        found = m.cmpxchg(it.sptep, old, new)\n",
+          "        m.write(it.sptep, new)\n        found = old\n"),),
+        "fast-fault-notifier", OVERWRITTEN,
+    ),
+    Mutation(
+        "a fault logs the write that it makes possible",
+        (("mmu/fault.py", "        mark_page_dirty(kvm, fault.slot, fault.gfn, vcpu)\n", "        pass\n"),),
+        "prefetch", LOST,
+    ),
+    Mutation(
+        "a fault looks whether its page must stay write-protected",
+        (("mmu/fault.py", "    protect = fault.writable and is_tracked(kvm, it, fault)\n", "    protect = False\n"),
+         ("mmu/fault.py", "    if must_stay_protected(kvm, fault):\n", "    if False:\n")),
+        "write-protect", WRITABLE,
+    ),
+    Mutation(
+        "F22: flush where a fault takes MMU-writable away",
+        (("mmu/fault.py",
+          "                flush_remote_tlbs_range(kvm, it.gfn, kvm.pages(it.level))\n", "                pass\n"),
+         ("mmu/fault.py",
+          "    if kvm.behaviour.spurious_early and is_served(kvm, it, fault):\n        return SPURIOUS\n", "")),
+        "read-fault-upgrade", WRITABLE, behaviour="6.13",
+    ),
+    Mutation(
+        "protection for good takes MMU-writable too",
+        (("mmu/write_protect.py", "it.old_spte & ~(WRITABLE | kvm.fmt.mmu_writable)", "it.old_spte & ~WRITABLE"),),
+        "write-protect-logged", WRITABLE,
+    ),
+    Mutation(
+        "faults in a slot that is being deleted retry",
+        (("mmu/memory_region.py", "SLOT_FLAGS, slot, flags | SLOT_INVALID)", "SLOT_FLAGS, slot, flags)"),),
+        "slot-delete-alone", REVOKED,
+    ),
+    Mutation(
+        "who changes slots waits for those who read them",
+        (("mmu/memory_region.py", "    m.store(INVALIDATIONS, 0, 0)\n    m.synchronize_srcu()\n",
+          "    m.store(INVALIDATIONS, 0, 0)\n"),),
+        "slot-delete-alone", REVOKED,
+    ),
+)  # fmt: skip
+"""The same for the operations on slots, logs, ages and rights."""

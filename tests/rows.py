@@ -8,9 +8,10 @@ from shootdown import build_info
 from shootdown.check import layout
 from shootdown.check.build import build
 from shootdown.check.litmus import suite
-from shootdown.check.model import Model, unpacked
+from shootdown.check.model import Model
 from shootdown.check.search import search
 from shootdown.check.source import Source
+from shootdown.check.tabulate import unpacked
 
 CASES = (
     ("collapse-zap", "rcu"),

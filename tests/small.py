@@ -22,14 +22,14 @@ PFN = 64
 """A page of the host: pfns below are page tables."""
 
 
-def leaf(pfn: int) -> int:
-    """An entry that maps a page."""
-    return PRESENT | pfn << 12
+def leaf(pfn: int, rights: int = 3) -> int:
+    """An entry that maps a page; ``rights``: bits P and W of NPT, and those of A and D."""
+    return PRESENT | rights | pfn << 12
 
 
 def link(table: int) -> int:
     """An entry that points to a table."""
-    return PRESENT | table << 12
+    return PRESENT | 3 | table << 12
 
 
 def is_table(raw: int) -> bool:
@@ -38,16 +38,20 @@ def is_table(raw: int) -> bool:
 
 
 def small(
-    guest: Task | None, *tasks: Task, used: int = 1, words: dict[Any, Any] | None = None, tables: int = 4
-) -> Setting:
-    """A setting with two levels, perhaps a vCPU on root 0 that runs ``guest``, and tasks of the host."""
+    guest: Task | None, *tasks: Task, used: int = 1, words: dict[Any, Any] | None = None, tables: int = 4,
+    faults: tuple[tuple[int, int], ...] = ((0, 0),), **more: Any,
+) -> Setting:  # fmt: skip
+    """A setting with two levels, perhaps a vCPU on root 0 that runs ``guest``, and tasks of the host.
+
+    ``more``: further fields of the setting.
+    """
     machine = CheckedMachine(1, Bug)
-    programs = [Program("vCPU0", guest, (machine,), False, 0, ((0, 0),))] if guest else []
+    programs = [Program("vCPU0", guest, (machine,), False, 0, faults)] if guest else []
     programs += [Program(f"task{n}", task, (machine,)) for n, task in enumerate(tasks)]
     start = {(VCPU_ROOT, 0): 0} if guest else {}
     return Setting(
         1, 2, tables, machine, {id(machine): "machine"}, programs, 0, is_table, {**start, **(words or {})},
-        frozenset(range(used)), [(0, 2)],
+        frozenset(range(used)), [(0, 2)], **more,
     )  # fmt: skip
 
 
@@ -74,8 +78,8 @@ def core_states(model: Model, count: int) -> set[Any]:
     p, setting = model.t.p, model.setting
     found = set()
 
-    def members(state: int, number: int) -> frozenset[int]:
-        mask = model.field(state, int(p[number]))
+    def members(state: int, number: int, offset: int = 0) -> frozenset[int]:
+        mask = model.field(state, int(p[number]) + offset)
         return frozenset(n for n in range(mask.bit_length()) if mask >> n & 1)
 
     for state in range(count):
@@ -102,7 +106,9 @@ def core_states(model: Model, count: int) -> set[Any]:
                 members(state, layout.F_READERS), members(state, layout.F_WRITER), members(state, layout.F_WAITING),
                 members(state, layout.F_PAGES), members(state, layout.F_RCU), frozenset(pending),
                 members(state, layout.F_FREE), frozenset(model.revoked[n] for n in members(state, layout.F_REVOKED)),
-                tuple(marks), tuple(held),
+                tuple(marks), tuple(held), members(state, layout.F_SLOTS), members(state, layout.F_SRCU),
+                tuple(members(state, layout.F_SYNC, n) for n in range(len(setting.programs))),
+                members(state, layout.F_WATCHED), members(state, layout.F_WRITTEN), members(state, layout.F_PROTECTED),
             )
         )  # fmt: skip
     return found
@@ -145,7 +151,9 @@ def reference_states(reference: Reference, states: set[State] | dict[State, Any]
                 frozenset((name, raw) for name, raw in state.words if name in model.word_numbers),
                 tuple(nodes[place] for place in state.places),
                 state.readers, state.writer, state.waiting, state.pages, state.rcu, state.pending, state.free,
-                state.revoked, tuple(marks), state.caches,
+                state.revoked, tuple(marks), state.caches, state.slots, state.srcu,
+                tuple(dict(state.syncs).get(n, frozenset()) for n in range(len(model.setting.programs))),
+                state.watched, state.written, state.protected,
             )
         )  # fmt: skip
     return found

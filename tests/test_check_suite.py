@@ -16,7 +16,7 @@ from shootdown.check.schedule import schedule_of, table
 from shootdown.check.source import PACKAGE, PARTS, Source
 from shootdown.check.verdict import Budget, Verdict, check
 
-from .mutations import MUTATIONS, Mutation
+from .mutations import MUTATIONS, OPERATIONS, Mutation
 from .suite_counts import recorded
 
 TESTS = {test.name: test for test in suite()}
@@ -54,7 +54,7 @@ def run(mutation: Mutation, source: Source) -> Verdict:
     return check(Case(test, mutation.policy, mutation.behaviour or test.behaviours[0], geometry), source, BUDGET)
 
 
-@pytest.mark.parametrize("mutation", planted(MUTATIONS))
+@pytest.mark.parametrize("mutation", planted((*MUTATIONS, *OPERATIONS)))
 def test_planted_bugs_are_refuted(mutation: Mutation, tmp_path: Path) -> None:
     """Without the flush, order or check that a site names, its test is refuted; harmless changes hold."""
     with mutated(mutation, tmp_path) as source:
@@ -67,7 +67,7 @@ def test_planted_bugs_are_refuted(mutation: Mutation, tmp_path: Path) -> None:
             assert all(line.isascii() for line in lines)
 
 
-@pytest.mark.parametrize("mutation", planted([m for m in MUTATIONS if m.breaks]))
+@pytest.mark.parametrize("mutation", planted([m for m in (*MUTATIONS, *OPERATIONS) if m.breaks]))
 def test_the_same_test_holds_without_the_bug(mutation: Mutation) -> None:
     """A refutation is the bug's: the unchanged sources pass the very test."""
     source = Source()
@@ -92,7 +92,7 @@ def test_verdicts_are_as_expected(test: Litmus, policy: str, behaviour: str) -> 
     source = Source()
     try:
         verdict = check(Case(test, policy, behaviour, test.tiny), source, BUDGET)
-        assert (verdict.word, verdict.reason) == (test.expected(policy), "")
+        assert (verdict.word, verdict.reason) == (test.expected(policy, behaviour), "")
         result = verdict.result
         counts = [result.states, result.transitions, result.depth]
         assert counts == COUNTS[f"{test.name} {policy} {behaviour}"], "see tests/suite_counts.py"

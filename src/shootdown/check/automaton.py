@@ -15,8 +15,9 @@ from typing import Any
 
 from ..errors import InputError
 from . import steps
+from .access import Access
 from .frames import Unkeyed, key_of
-from .machine import Access, Astray, Stop
+from .machine import Astray, Stop
 from .setting import Program, Setting
 from .source import place_in, place_of
 

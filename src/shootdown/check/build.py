@@ -7,18 +7,23 @@ from typing import Any
 
 from ..errors import InputError
 from ..machine import words
-from ..mmu.access import FETCH
+from ..mmu.access import FETCH, WRITE
 from ..mmu.spte import spte_pfn
+from .guest import Hardware
 from .litmus import Geometry, Litmus
 from .machine import CheckedMachine
-from .programs import HOST, vcpu
+from .memory import Slot
+from .programs import HOST, parked, vcpu
 from .setting import Program, Setting
 from .source import Source
 
+PUSHED = 0x1000_0000_0000_0000
+"""Of an entry in a dirty ring that the user has not read: mmu/dirty_ring.py."""
 HOST_PFN_FIRST = 64
 """Frames of the host begin here; those below are page tables."""
 
-MODULES = ("vcpu", "fault", "notifier", "zap", "huge_pages", "roots")
+MODULES = ("vcpu", "fault", "notifier", "zap", "huge_pages", "roots", "memory_region", "dirty_log", "dirty_ring",
+           "write_protect", "requests")  # fmt: skip
 
 
 class Start:
@@ -71,15 +76,20 @@ class Start:
 def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source: Source) -> Setting:
     """The setting of a test under a policy and a behaviour, on the MMU's sources of ``source``."""
     module = source.module
-    machine = CheckedMachine(1, module("machine.interface").Bug)
+    machine = CheckedMachine(1, module("machine.interface").Bug, _settled(test))
     flags = module("mmu.behaviour").BEHAVIOURS[behaviour]
     chosen = module("mmu.policies.registry").POLICIES[policy]
     spte = module("mmu.spte")
-    kvm = module("mmu.kvm").Kvm(machine, spte.NPT, flags, chosen, geometry.levels, geometry.vcpus, test.nx)
+    memory = test.memory
+    kvm = module("mmu.kvm").Kvm(
+        machine, getattr(spte, memory.form), flags, chosen, geometry.levels, geometry.vcpus, test.nx,
+        len(memory.slots), memory.pml, memory.eager_split, memory.initially_set, memory.ring, memory.ring,
+        slot_zap_all=memory.slot_zap_all,
+    )  # fmt: skip
     lib = SimpleNamespace(**{name: module(f"mmu.{name}") for name in MODULES})
     handles = {
         id(kvm): "kvm", id(machine): "machine", id(chosen): "policy", id(flags): "behaviour", id(lib): "lib",
-        id(spte.NPT): "format", id(flags.passes): "passes",
+        id(kvm.fmt): "format", id(flags.passes): "passes",
     }  # fmt: skip
 
     start = Start(kvm, module("mmu.make_spte"), geometry.levels)
@@ -91,15 +101,17 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
     for gfn in range(span):
         start.words[(words.HOST_PFN, gfn)] = HOST_PFN_FIRST + gfn
         start.words[(words.HOST_LEVEL, gfn)] = levels[gfn]
+        start.words[(words.HOST_WRITABLE, gfn)] = int(gfn not in memory.read_only)
     roots: dict[int, int] = {}
     users = [entry.get("as_id", 0) for entry in vcpus]
     # Who maps a page ahead stands for one more vCPU on the same root, whose guest is left out.
-    users += [users[entry.get("vcpu", 0)] for entry in test.host if entry["run"] == "prefault"]
+    users += [users[entry.get("vcpu", 0)] for entry in test.host if entry["run"] in ("prefault", "prefetch")]
     for as_id in sorted(set(users)):
         roots[as_id] = start.add_root(as_id, users.count(as_id))
     for as_id, root in roots.items():
         for gfn, level in (*test.mapped, *(test.mapped_as0 if as_id == 0 else ())):
             start.map(root, gfn, level, levels[gfn])
+    _leaves(test, start, spte)
     if test.nx:
         start.words[("list", words.NX_TABLES)] = start.nx
 
@@ -111,25 +123,82 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
         as_id = entry.get("as_id", 0)
         start.words[(words.VCPU_ROOT, n)] = roots[as_id]
         code = FETCH if entry.get("execute") else 0
-        faults = tuple((gfn, code) for gfn in entry["gfns"])
-        programs.append(Program(f"vCPU{n}", vcpu, (lib, kvm, n, as_id), True, n, faults))
+        faults = tuple((gfn, code) for gfn in entry.get("gfns", ()))
+        faults += tuple((gfn, WRITE) for gfn in entry.get("writes", ()))
+        run = parked if entry.get("parked") else vcpu
+        programs.append(Program(f"vCPU{n}", run, (lib, kvm, n, as_id), run is vcpu, n, faults))
     promises: list[tuple[int, int]] = []
     for entry in test.host:
         first, last = entry.get("start", 0), entry.get("end", span)
-        operands = _operands(entry, first, last, len(promises))
+        operands = _operands(test, entry, first, last, len(promises))
         promises.append((first, last))
         programs.append(Program(entry["name"], HOST[entry["run"]][0], (lib, kvm, *operands)))
 
     def is_table(raw: int) -> bool:
         return bool(spte.is_present(raw)) and not raw & spte.LARGE and spte.spte_pfn(raw) < HOST_PFN_FIRST
 
+    fmt = kvm.fmt
+    accessed, dirty = (fmt.accessed, fmt.dirty) if fmt.ad else (0, 0)
+    hardware = Hardware(fmt.ept, accessed, dirty, fmt.mmu_writable, memory.hardware_ad, memory.pml)
+    logs, rings = _slots(test, start)
     return Setting(
         1, geometry.levels, geometry.tables, machine, handles, programs, flags.empty, is_table, start.words,
-        frozenset(range(start.used)), promises,
+        frozenset(range(start.used)), promises, hardware, bool(memory.slots), memory.watched(),
+        {} if memory.ring else logs, rings if memory.ring else {}, memory.ring,
     )  # fmt: skip
 
 
-def _operands(entry: dict[str, Any], first: int, last: int, promise: int) -> tuple[Any, ...]:
+def _settled(test: Litmus) -> frozenset[int]:
+    """The kinds of words that no task of the test writes."""
+    runs = {entry["run"] for entry in test.host}
+    found: set[int] = set()
+    if not runs & {"log_on", "log_off", "delete_slot", "move_slot", "create_slot"}:
+        found |= {words.SLOT_BASE, words.SLOT_PAGES, words.SLOT_FLAGS, words.SLOT_AS, words.SLOTS_GENERATION}
+    if not test.memory.read_only and not runs & {"host_writable", "change_pte"}:
+        found.add(words.HOST_WRITABLE)
+    return frozenset(found)
+
+
+def _leaves(test: Litmus, start: Start, spte: Any) -> None:
+    """Have the leaves at the start be what the test says."""
+    memory, fmt = test.memory, start.kvm.fmt
+    for word, raw in start.words.items():
+        if not isinstance(word, int) or spte.spte_pfn(raw) < HOST_PFN_FIRST:
+            continue
+        gfn = spte.spte_pfn(raw) - HOST_PFN_FIRST
+        if gfn in memory.protected:
+            raw &= ~spte.WRITABLE
+        if gfn in memory.clean:
+            raw &= ~fmt.dirty
+        if gfn in memory.read_only:
+            raw &= ~(spte.WRITABLE | fmt.dirty | fmt.mmu_writable | fmt.host_writable)
+        if gfn in memory.aged:
+            raw = spte.mark_for_access_track(raw, fmt)
+        start.words[word] = raw
+
+
+def _slots(test: Litmus, start: Start) -> tuple[dict[Any, dict[int, int]], dict[int, int]]:
+    """Enter the slots and what is dirty; the bit of each gfn in the bitmaps, and the gfn of each value in a ring."""
+    logs: dict[Any, dict[int, int]] = {}
+    rings: dict[int, int] = {}
+    for number, slot in enumerate(test.memory.slots):
+        for kind, value in (
+            (words.SLOT_BASE, slot.base), (words.SLOT_PAGES, slot.pages), (words.SLOT_FLAGS, slot.flags),
+            (words.SLOT_AS, slot.as_id),
+        ):  # fmt: skip
+            start.words[(kind, number)] = value
+        bits = {gfn: 1 << gfn - slot.base for gfn in slot.gfns()}
+        logs[(words.DIRTY, number << 32)] = bits
+        start.words[(words.DIRTY, number << 32)] = sum(bits[gfn] for gfn in bits if gfn in test.memory.dirty)
+        rings |= {PUSHED | number << 32 | gfn - slot.base: gfn for gfn in slot.gfns()}
+    return logs, rings
+
+
+def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promise: int) -> tuple[Any, ...]:
+    """What a task of the host is called with: the slot and the pages that it is about."""
+    number, gfn = entry.get("slot", 0), entry.get("gfn", 0)
+    slots = test.memory.slots
+    slot = slots[number] if slots else Slot(0, 0, 0, 0)
     match entry["run"]:
         case "unmap":
             pfns = tuple(range(HOST_PFN_FIRST + first, HOST_PFN_FIRST + last))
@@ -138,9 +207,30 @@ def _operands(entry: dict[str, Any], first: int, last: int, promise: int) -> tup
             return first, last, promise
         case "zap_all_fast":
             return (promise,)
-        case "collapse":
+        case "collapse" | "age" | "clear_young":
             return first, last
         case "recover_nx":
             return (entry.get("tables", 1),)
+        case "log_on" | "log_off":
+            return number, slot.as_id, slot.base, slot.pages, sum(1 << gfn for gfn in slot.gfns())
+        case "get_log" | "clear_log":
+            return number, slot.base
+        case "reset_ring":
+            return entry.get("vcpu", 0), tuple(slot.base for slot in slots)
+        case "change_pte":
+            return gfn, HOST_PFN_FIRST + gfn, entry.get("refill", 8)
+        case "write_protect" | "host_writable" | "test_young":
+            return (gfn,)
+        case "delete_slot":
+            return number, tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())
+        case "move_slot":
+            pfns = tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())
+            return number, entry.get("base", 0), slot.pages, pfns
+        case "create_slot":
+            return number, entry.get("base", 0), entry.get("pages", 1)
+        case "release":
+            return ()
+        case "prefetch":
+            return entry.get("vcpu", 0), gfn
         case _:
-            return entry.get("vcpu", 0), entry.get("gfn", 0), FETCH if entry.get("execute") else 0
+            return entry.get("vcpu", 0), gfn, FETCH if entry.get("execute") else 0

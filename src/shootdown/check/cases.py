@@ -23,7 +23,7 @@ class Case:
     @property
     def expected(self) -> str:
         """What the test says that the verdict must be."""
-        return self.test.expected(self.policy)
+        return self.test.expected(self.policy, self.behaviour)
 
     def __str__(self) -> str:
         return f"{self.test.name} under {self.policy}"

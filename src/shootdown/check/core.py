@@ -6,6 +6,8 @@ something is missing. Compiled or not, it gives the same rows; products are mask
 
 from __future__ import annotations
 
+from typing import Final
+
 from mypy_extensions import i64
 
 from .hardware import can_fault, closure, free_table, leads_to_freed, leaks, mark_stale, run_callbacks
@@ -18,12 +20,14 @@ from .layout import (
     F_NODE,
     F_PAGES,
     F_PENDING,
+    F_PROTECTED,
     F_RCU,
     F_READERS,
     F_REVOKED,
     F_TLB,
     F_WAITING,
     F_WRITER,
+    F_WRITTEN,
     FULL,
     GFNS_MAX,
     LAST,
@@ -52,6 +56,7 @@ from .layout import (
     put,
 )
 from .locks import blockers_of, stuck_of
+from .logs import act, lost_write, take, writes_protected
 from .states import add_state, insert
 from .steps import (
     ALLOC,
@@ -74,8 +79,11 @@ from .steps import (
     IRQ_ENABLE,
     IRQ_OFF,
     LEAK,
+    LOST_WRITE,
+    OVERWRITTEN,
     PAGES_LOCK,
     PAGES_UNLOCK,
+    PROTECT,
     RCU_LOCK,
     RCU_UNLOCK,
     READ_LOCK,
@@ -83,15 +91,22 @@ from .steps import (
     REVOKE,
     REVOKED_IN_REACH,
     SEND_IPI,
+    SLOTS_LOCK,
+    SRCU_LOCK,
+    SRCU_SYNC,
     STALE,
     STORE,
     UPDATE,
     USE_AFTER_FREE,
     WAIT_IPI,
+    WRITABLE_IN_REACH,
     WRITE_LOCK,
     WRITE_UNLOCK,
     WRITE_WAIT,
 )
+
+LACKING: Final = 1
+"""As guest.py numbers it; a literal, since compiled code computes no constant beforehand."""
 
 
 def explore(t: Tables) -> i64:
@@ -112,6 +127,7 @@ def explore(t: Tables) -> i64:
     f_readers, f_writer, f_waiting, f_pages = p[F_READERS], p[F_WRITER], p[F_WAITING], p[F_PAGES]
     f_rcu, f_free, f_revoked, f_pending = p[F_RCU], p[F_FREE], p[F_REVOKED], p[F_PENDING]
     f_flags, f_tlb, f_node, root_words = p[F_FLAGS], p[F_TLB], p[F_NODE], p[ROOT_WORDS]
+    protects, logs = fm[p[F_PROTECTED]] != 0, fm[p[F_WRITTEN]] != 0
     only, only_choice = p[ONLY_PROGRAM], p[ONLY_CHOICE]
     blockers = t.blockers
     spte_words = tables * entries
@@ -122,7 +138,6 @@ def explore(t: Tables) -> i64:
     while current < p[STATES] and current < p[LAST]:
         base = current * width
         before = p[TRANSITIONS]
-        over = 0
         waiting: i64 = 0
         ended: i64 = 0
         c: i64 = 0
@@ -132,12 +147,11 @@ def explore(t: Tables) -> i64:
             kind = kinds[node]
             choices: i64 = 1
             if kind == GUEST:
-                choices = 1 + t.gfns[c * p[GFNS_MAX]]
+                choices = 1 + t.spot[c * p[GFNS_MAX]]
             elif kind == CHOOSE:
                 choices = na[node]
             elif kind == END:
                 choices = 0
-                over += 1
                 ended |= me
             choice: i64 = 0
             if only >= 0:
@@ -172,6 +186,8 @@ def explore(t: Tables) -> i64:
                         # Hidden writes go to tables that no vCPU reaches.
                         if a < spte_words and flags[node] & 4 == 0:
                             written = a // entries
+                            if t.volatile[a * values + get(row, 0, a, fw, fs, fm)] != 0:
+                                bad = OVERWRITTEN
                         put(row, a, nb[node], fw, fs, fm)
                     elif kind == READ_LOCK:
                         if get(row, 0, f_writer, fw, fs, fm) != 0 or get(row, 0, f_waiting, fw, fs, fm) != 0:
@@ -235,12 +251,22 @@ def explore(t: Tables) -> i64:
                         free_table(t, a)
                     elif kind == GUEST:
                         if choice > 0:
+                            k = c * p[GFNS_MAX]
+                            if choice > t.gfns[k]:
+                                # The guest goes on; what the page tables or the logs hold may have changed.
+                                written = act(t, c, choice)
+                                past = written != -2
+                                break
                             r = choice
+                            k += choice
                             x = root_words + c
                             x = t.child[x * values + get(row, 0, x, fw, fs, fm)]
-                            enabled = can_fault(
-                                t, get(row, 0, f_tlb + c, fw, fs, fm), x, t.gfns[c * p[GFNS_MAX] + choice]
-                            )
+                            if t.act[k] == LACKING:
+                                enabled = get(row, 0, f_tlb + c, fw, fs, fm) & t.able[k] & t.under[x] != 0
+                            else:
+                                enabled = can_fault(
+                                    t, get(row, 0, f_tlb + c, fw, fs, fm), x, t.gfns[k], -1 if t.act[k] != 0 else 0
+                                )
                     elif kind == SEND_IPI:
                         x = get(row, 0, f_flags + a, fw, fs, fm)
                         if x & IRQ_OFF != 0:
@@ -254,11 +280,18 @@ def explore(t: Tables) -> i64:
                         put(row, f_flags + a, get(row, 0, f_flags + a, fw, fs, fm) & ~(IRQ_OFF | IPI), fw, fs, fm)
                     elif kind == FLUSH:
                         put(row, f_tlb + a, 0, fw, fs, fm)
+                        if a != c:
+                            # A CPU that runs its guest fills again at once, as after a write to its root.
+                            x = root_words + a
+                            written = t.child[x * values + get(row, 0, x, fw, fs, fm)]
                         put(row, f_flags + a, get(row, 0, f_flags + a, fw, fs, fm) & (IRQ_OFF | IPI), fw, fs, fm)
                     elif kind == CHOOSE:
                         r = choice
                     elif kind == REVOKE:
                         put(row, f_revoked, get(row, 0, f_revoked, fw, fs, fm) | bit_of(a), fw, fs, fm)
+                    elif kind >= SLOTS_LOCK:
+                        enabled = take(t, c, kind, a)
+                        marks = marks or kind == PROTECT
                     elif kind == FORGET:
                         if not mark_stale(t, a):
                             p[NEXT] = current
@@ -267,7 +300,7 @@ def explore(t: Tables) -> i64:
                     if not enabled:
                         if kind != GUEST:
                             waiting |= me
-                            blockers[c] = blockers_of(t, kind, a)
+                            blockers[c] = blockers_of(t, c, kind, a)
                         break
                     e = edge[node]
                     while e >= 0 and seen[e] != r:
@@ -287,7 +320,7 @@ def explore(t: Tables) -> i64:
                     # Right movers, one other step, left movers: together one step of the schedule.
                     if flags[node] & right == 0:
                         past = True
-                    takes = takes or kind == READ_LOCK or kind == PAGES_LOCK
+                    takes = takes or kind == READ_LOCK or kind == PAGES_LOCK or kind == SLOTS_LOCK or kind == SRCU_LOCK
                     node = to[e]
                     kind = kinds[node]
                     if kind == BUG and bad == 0:
@@ -296,7 +329,10 @@ def explore(t: Tables) -> i64:
                         past = True
                         break
                     # What others wait for is seen to be held while its holder waits.
-                    if takes and (kind == READ_LOCK or kind == WRITE_LOCK or kind == PAGES_LOCK or kind == WAIT_IPI):
+                    if takes and (
+                        kind == READ_LOCK or kind == WRITE_LOCK or kind == PAGES_LOCK or kind == WAIT_IPI
+                        or kind == SLOTS_LOCK or kind == SRCU_SYNC
+                    ):  # fmt: skip
                         past = True
                         break
                     if past and flags[node] & left == 0:
@@ -338,6 +374,8 @@ def explore(t: Tables) -> i64:
                                         bad = REVOKED_IN_REACH
                                     x >>= 1
                                     k += 1
+                                if protects and writes_protected(t, held):
+                                    bad = WRITABLE_IN_REACH
                     v += 1
                 p[TRANSITIONS] += 1
                 # What breaks something is a state of its own, even if an equal one was reached without breaking it.
@@ -360,13 +398,18 @@ def explore(t: Tables) -> i64:
                 choice += 1
             c += 1
         wrong: i64 = 0
-        stuck = stuck_of(t, waiting, ended)
+        stuck: i64 = 0
+        if waiting != 0:
+            stuck = stuck_of(t, waiting, ended)
         if only >= 0:
             pass
         elif stuck != 0:
             wrong = DEADLOCK
-        elif over == programs - vcpus and vcpus > 0 and leaks(t, base):
-            wrong = LEAK
+        elif ended | (bit_of(vcpus) - 1) == queued - 1:
+            if vcpus > 0 and leaks(t, base):
+                wrong = LEAK
+            elif logs and lost_write(t, base):
+                wrong = LOST_WRITE
         if wrong != 0:
             out[0] = VIOLATION
             out[1] = wrong

@@ -50,7 +50,7 @@ def closure(t: Tables, held: i64, root: i64) -> i64:
                 while i < entries:
                     word = table * entries + i
                     v = word * values + get(row, 0, word, fw, fs, fm)
-                    if what[v] != 0:
+                    if what[v] > 0:
                         # An entry's place is that of its table and its index; the place of what is below follows it.
                         place = (first + prefix) * entries + i
                         b = bit[place * sptes + entry[v]]
@@ -66,8 +66,8 @@ def closure(t: Tables, held: i64, root: i64) -> i64:
     return held
 
 
-def can_fault(t: Tables, held: i64, root: i64, gfn: i64) -> bool:
-    """May a walk for ``gfn`` by a CPU that holds ``held`` meet an entry that is not present?"""
+def can_fault(t: Tables, held: i64, root: i64, gfn: i64, want: i64) -> bool:
+    """May a walk for ``gfn`` by a CPU that holds ``held`` meet an entry of that kind: 0 not present, -1 reserved?"""
     p = t.p
     fw, fs, fm, row = t.fw, t.fs, t.fm, t.row
     tables, entries, prefixes, values, levels = p[TABLES], p[ENTRIES], p[PREFIXES], p[VALUES], p[LEVELS]
@@ -81,7 +81,7 @@ def can_fault(t: Tables, held: i64, root: i64, gfn: i64) -> bool:
                 prefix != 0 and held & t.lead[(root * prefixes + prefix) * tables + table] != 0
             ):
                 word = table * entries + i
-                if t.what[word * values + get(row, 0, word, fw, fs, fm)] == 0:
+                if t.what[word * values + get(row, 0, word, fw, fs, fm)] == want:
                     return True
             table += 1
         prefix = prefix * entries + i + 1

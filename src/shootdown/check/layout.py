@@ -21,9 +21,9 @@ MISSING_ENTRY: Final = 2
 VIOLATION: Final = 3
 FULL: Final = 4
 
-ACTIONS: Final = 256
+ACTIONS: Final = 1024
 """A parent is kept as ``state * ACTIONS + program * CHOICES + choice``."""
-CHOICES: Final = 32
+CHOICES: Final = 128
 
 PROGRAMS_MAX: Final = 8
 """More than the vCPUs and tasks that a test can have."""
@@ -80,6 +80,16 @@ LAST: Final = 36
 """Expand states below this number only."""
 ROOTS_WORD: Final = 37
 """The word that is the list of roots, -1 while nobody reads it; its ``child`` is the mask of their tables."""
+F_SLOTS: Final = 38
+F_SRCU: Final = 39
+F_SYNC: Final = 40
+"""Of the first program; the others follow. Whom it waits for in ``synchronize_srcu``."""
+F_WATCHED: Final = 41
+F_WRITTEN: Final = 42
+"""Pages of the guest that were written since the user last learned so."""
+F_PROTECTED: Final = 43
+GFNS: Final = 44
+"""How many pages the guest has."""
 
 
 class Tables:
@@ -97,8 +107,15 @@ class Tables:
     Of a value, by word and identifier (``word * values + id``): ``what`` (0 not present, 1 leaf, 2 table), ``child``
     (the table it points to) and ``entry`` (number of the SPTE); for a vCPU's root ``child`` is the table.
 
+    Of what a guest can do, by program and choice: ``act`` (guest.py), ``gfns``, ``spot`` (table) and ``able``, the mask
+    of held entries of which one must be there. ``gfns`` and ``spot`` of choice 0: how many choices are faults, and how
+    many there are. ``soiled`` by value: identifier of the SPTE with D set (-1: not by a CPU), ``touched`` with A;
+    ``volatile``: a leaf that may change at any time; ``logged``: mask of the gfns that a word with this value says were
+    written. ``pml`` by gfn and value: identifier of the value that logs the gfn in the word ``pml_word`` of it.
+
     Of what hardware may hold: ``bit`` by place and SPTE (-1: none yet), ``lead`` by place and table (mask of entries
-    there that lead to that table), ``into`` by table, ``maps`` by pfn, ``under`` by tag (masks of entries).
+    there that lead to that table), ``into`` by table, ``maps`` by pfn, ``under`` by tag,
+    ``writable`` by gfn (masks of entries).
 
     ``blockers``: of each program that waits in the state at hand, the mask of those that it waits for.
     """
@@ -133,6 +150,16 @@ class Tables:
         self.gfns = empty
         self.path = empty
         self.ranges = empty
+        self.act = empty
+        self.spot = empty
+        self.able = empty
+        self.soiled = empty
+        self.touched = empty
+        self.volatile = empty
+        self.logged = empty
+        self.pml = empty
+        self.pml_word = empty
+        self.writable = empty
         self.rows = empty
         self.parents = empty
         self.index = empty

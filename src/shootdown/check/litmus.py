@@ -6,6 +6,7 @@ behaviours = ["6.12"]            # behaviours that it is for, the default first
 exercises = ["zap_leafs"]        # functions that must run, or the test says nothing
 policies = ["eager", "rcu"]      # policies that it can tell apart or must pass; all, if missing
 refuted = ["rcu-literal"]        # those that must be refuted; all others must hold
+defects = ["6.1"]                # behaviours that have the defect: all policies must be refuted
 
 [geometry]                       # of the full test; [tiny] changes some of it
 levels = 2                       # of page tables with 2 entries each
@@ -27,6 +28,8 @@ name = "notifier"
 run = "unmap"                    # programs.HOST, with its keys
 start = 0
 end = 2
+
+What it says of memory slots, logs and hardware is in memory.py.
 """
 
 from __future__ import annotations
@@ -40,26 +43,28 @@ from typing import Any
 from ..errors import InputError
 from ..mmu.behaviour import BEHAVIOURS
 from ..mmu.policies.registry import POLICIES
+from .memory import SLOT, START, Memory, read_memory
 from .programs import HOST
 
 SUITE = Path(__file__).resolve().parent / "suite"
 DEFAULT_POLICIES = ("eager", "list", "list-as-posted", "rcu", "rcu-literal", "promote")
-PROPERTIES = ("P1", "P2", "P5", "P6")
-"""What a test can be about; docs/model.md says what they are, and that P3 and P4 are not looked for."""
+PROPERTIES = ("P1", "P2", "P3", "P4", "P5", "P6")
+"""What a test can be about; docs/model.md says what they are."""
 LEVELS_MAX, TABLES_MAX, VCPUS_MAX, HOST_MAX = 3, 10, 3, 3
 
 KEYS: dict[str, dict[str, type]] = {
     "": {
         "promise": str, "guards": list, "behaviours": list, "exercises": list, "policies": list, "refuted": list,
-        "geometry": dict, "tiny": dict, "start": dict, "vcpu": list, "host": list,
+        "defects": list, "geometry": dict, "tiny": dict, "start": dict, "slot": list, "vcpu": list, "host": list,
     },
     "geometry": {"levels": int, "tables": int, "vcpus": int},
     "tiny": {"tables": int, "vcpus": int},
-    "start": {"map": list, "map_as0": list, "host": list, "nx": bool},
-    "vcpu": {"gfns": list, "as_id": int, "execute": bool},
+    "start": {"map": list, "map_as0": list, "host": list, "nx": bool, **START},
+    "slot": SLOT,
+    "vcpu": {"gfns": list, "writes": list, "as_id": int, "execute": bool, "parked": bool},
     "host": {
         "name": str, "run": str, "start": int, "end": int, "refill": int, "may_block": bool, "tables": int,
-        "vcpu": int, "gfn": int, "execute": bool,
+        "vcpu": int, "gfn": int, "execute": bool, "slot": int, "base": int, "pages": int,
     },
 }  # fmt: skip
 """Keys of each table of a file and the types of their values."""
@@ -94,10 +99,12 @@ class Litmus:
     nx: bool
     vcpus: tuple[dict[str, Any], ...] = field(hash=False)
     host: tuple[dict[str, Any], ...] = field(hash=False)
+    defects: frozenset[str] = frozenset()
+    memory: Memory = field(default_factory=Memory)
 
-    def expected(self, policy: str) -> str:
-        """The verdict that this test must give for a policy."""
-        return "refuted" if policy in self.refuted else "holds"
+    def expected(self, policy: str, behaviour: str) -> str:
+        """The verdict that this test must give for a policy under a behaviour."""
+        return "refuted" if policy in self.refuted or behaviour in self.defects else "holds"
 
 
 class _File:
@@ -160,8 +167,8 @@ def read_litmus(path: Path) -> Litmus:
             raise file.wrong("", key, f"'{key}' is missing")
     for key in ("geometry", "tiny", "start"):
         file.check(key, data.get(key, {}))
-    for key in ("vcpu", "host"):
-        for n, entry in enumerate(data[key]):
+    for key in ("slot", "vcpu", "host"):
+        for n, entry in enumerate(data.get(key, [])):
             if not isinstance(entry, dict):
                 raise file.wrong("", key, f"'{key}' must be tables: [[{key}]]")
             file.check(key, entry, n)
@@ -175,6 +182,7 @@ def read_litmus(path: Path) -> Litmus:
         if not found:
             raise file.wrong("", key, f"'{key}' is empty; name at least one")
     span = 2**full.levels
+    memory = read_memory(file, data, span)
     mapped = _pairs(file, "map", start.get("map", []), span, full.levels)
     mapped_as0 = _pairs(file, "map_as0", start.get("map_as0", []), span, full.levels, mapped)
     return Litmus(
@@ -193,7 +201,9 @@ def read_litmus(path: Path) -> Litmus:
         host_levels=_pairs(file, "host", start.get("host", []), span, full.levels),
         nx=start.get("nx", False),
         vcpus=_vcpus(file, data["vcpu"], full, span),
-        host=_host(file, data["host"], min(full.vcpus, tiny.vcpus), span),
+        defects=frozenset(_names(file, "defects", data.get("defects", []), behaviours)),
+        memory=memory,
+        host=_host(file, data["host"], min(full.vcpus, tiny.vcpus), span, memory),
     )
 
 
@@ -242,9 +252,9 @@ def _pairs(
 
 def _vcpus(file: _File, found: list[dict[str, Any]], full: Geometry, span: int) -> tuple[dict[str, Any], ...]:
     for n, entry in enumerate(found):
-        gfns = entry.get("gfns")
+        gfns = [*entry.get("gfns", []), *entry.get("writes", [])]
         if not gfns or not all(type(gfn) is int and 0 <= gfn < span for gfn in gfns):
-            raise file.wrong("vcpu", "gfns", f"'gfns' must be gfns below {span}", n)
+            raise file.wrong("vcpu", "gfns", f"'gfns' and 'writes' must be gfns below {span}", n)
         if entry.get("as_id", 0) not in (0, 1):
             raise file.wrong("vcpu", "as_id", "'as_id' must be 0 or 1", n)
     if len(found) < full.vcpus:
@@ -252,12 +262,14 @@ def _vcpus(file: _File, found: list[dict[str, Any]], full: Geometry, span: int) 
     return tuple(found)
 
 
-def _host(file: _File, found: list[dict[str, Any]], vcpus: int, span: int) -> tuple[dict[str, Any], ...]:
+def _host(
+    file: _File, found: list[dict[str, Any]], vcpus: int, span: int, memory: Memory
+) -> tuple[dict[str, Any], ...]:
     if len(found) > HOST_MAX:
         raise file.wrong("host", "name", f"more than {HOST_MAX} tasks of the host", HOST_MAX)
     names = set()
     if sum(entry.get("run") == "zap_all_fast" for entry in found) > 1:
-        raise file.wrong("host", "run", "'zap_all_fast' twice: slots_lock, which is not modelled, excludes that", 1)
+        raise file.wrong("host", "run", "'zap_all_fast' twice: slots_lock, which it does not take, excludes that", 1)
     for n, entry in enumerate(found):
         run = entry.get("run")
         if run not in HOST:
@@ -272,6 +284,10 @@ def _host(file: _File, found: list[dict[str, Any]], vcpus: int, span: int) -> tu
         start, end = entry.get("start", 0), entry.get("end", span)
         if not -1 <= entry.get("refill", -1) <= 1 << 20 or entry.get("refill", -1) in range(span):
             raise file.wrong("host", "refill", f"'refill' must be -1, or {span} to {1 << 20}", n)
+        if not 0 <= entry.get("slot", 0) < max(1, len(memory.slots)):
+            raise file.wrong("host", "slot", "no such slot", n)
+        if not memory.slots and "slot" in HOST[run][1]:
+            raise file.wrong("host", "run", f"'{run}' needs a [[slot]]", n)
         if not 0 <= start < end <= span:
             raise file.wrong("host", "end", f"the range must lie within 0 to {span}", n)
         if not 0 <= entry.get("vcpu", 0) < vcpus or not 0 <= entry.get("gfn", 0) < span:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from mypy_extensions import i64
 
-from .layout import F_PAGES, F_READERS, F_WAITING, F_WRITER, PROGRAMS, Tables, bit_of, get
-from .steps import PAGES_LOCK, READ_LOCK, WRITE_LOCK
+from .layout import F_PAGES, F_READERS, F_SLOTS, F_SYNC, F_WAITING, F_WRITER, PROGRAMS, Tables, bit_of, get
+from .steps import PAGES_LOCK, READ_LOCK, SLOTS_LOCK, SRCU_SYNC, WRITE_LOCK
 
 
-def blockers_of(t: Tables, kind: i64, vcpu: i64) -> i64:
+def blockers_of(t: Tables, program: i64, kind: i64, vcpu: i64) -> i64:
     """The programs (a mask) that hold up a step in ``row``; ``vcpu``: whose interrupt it waits for, if it does."""
     p = t.p
     fw, fs, fm, row = t.fw, t.fs, t.fm, t.row
@@ -21,6 +21,10 @@ def blockers_of(t: Tables, kind: i64, vcpu: i64) -> i64:
         return get(row, 0, p[F_WRITER], fw, fs, fm) | get(row, 0, p[F_READERS], fw, fs, fm)
     if kind == PAGES_LOCK:
         return get(row, 0, p[F_PAGES], fw, fs, fm)
+    if kind == SLOTS_LOCK:
+        return get(row, 0, p[F_SLOTS], fw, fs, fm)
+    if kind == SRCU_SYNC:
+        return get(row, 0, p[F_SYNC] + program, fw, fs, fm)
     return bit_of(vcpu)
 
 

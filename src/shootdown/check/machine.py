@@ -8,14 +8,14 @@ of ``machine.interface.Machine``, and tests the declarations of ``machine.words`
 from __future__ import annotations
 
 import sys
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
 from ..machine import words
 from ..mmu.spte import is_present, spte_pfn
 from . import steps
+from .access import Access, Held
 
 
 class Stop(BaseException):
@@ -26,87 +26,16 @@ class Astray(BaseException):
     """The program does not repeat itself: with the same results it makes another access than it did."""
 
 
-@dataclass(frozen=True)
-class Access:
-    """What a program does next.
-
-    step     kind of step (steps.py)
-    word     the word it is about, if any: an SPTE's address or (kind, owner), ("list", number)
-    verb     what is done to the word: "get", "put", "xchg", "cmpxchg", "and", "add", ...
-    operands  what the verb takes
-    number   table, vCPU, pfn, promise or count of choices, where the step is about one
-    hidden   nobody can see or disturb it: no step of its own
-    """
-
-    step: int
-    word: Hashable = None
-    verb: str = ""
-    operands: tuple[Any, ...] = ()
-    number: int = 0
-    hidden: bool = False
-
-    def result(self, raw: Any) -> Any:
-        """What the program gets, if the word holds ``raw``."""
-        if self.verb == "inc":
-            return raw != 0
-        if self.verb == "next":
-            return _after(raw, self.operands[0])
-        return raw
-
-    def written(self, raw: Any) -> Any:
-        """What the word holds afterwards."""
-        verb, operands = self.verb, self.operands
-        match verb:
-            case "put" | "xchg":
-                return operands[0]
-            case "cmpxchg" | "exchange":
-                return operands[1] if raw == operands[0] else raw
-            case "and":
-                return raw & operands[0]
-            case "clear":
-                return raw & ~operands[0]
-            case "or":
-                return raw | operands[0]
-            case "add":
-                return raw + operands[0]
-            case "inc":
-                return raw + 1 if raw else raw
-            case "append":
-                return (*raw, operands[0])
-            case "remove":
-                return tuple(table for table in raw if table != operands[0])
-        return raw
-
-
-def _after(tables: tuple[int, ...], table: int) -> int:
-    at = tables.index(table) + 1 if table in tables else 0
-    return tables[at] if at < len(tables) else words.NO_TABLE
-
-
-@dataclass
-class Held:
-    """What a program holds: mmu_lock ("", "read", "waiting", "write"), the pages lock, RCU (depth), own tables.
-
-    irq_off   it runs with interrupts off, so that who interrupts it waits
-    """
-
-    mmu: str = ""
-    pages: bool = False
-    rcu: int = 0
-    private: set[int] = field(default_factory=set)
-    irq_off: bool = False
-
-    def key(self) -> Hashable:
-        """As a value."""
-        return (self.mmu, self.pages, self.rcu, frozenset(self.private), self.irq_off)
-
-
 class CheckedMachine:
-    """See the module's text. ``bits`` is the binary logarithm of the entries in a table."""
+    """See the module's text. ``bits`` is the binary logarithm of the entries in a table.
 
-    def __init__(self, bits: int, bug: type[Exception]) -> None:
+    ``settled``: kinds of words that no task of the test writes, so that to read one is no step.
+    """
+
+    def __init__(self, bits: int, bug: type[Exception], settled: frozenset[int] = frozenset()) -> None:
         self.bits = bits
         self.bug = bug
+        self.settled = settled
         self.record: list[Any] = []
         self.expected: Sequence[Access] | None = None
         self.trail: list[Access] = []
@@ -157,6 +86,10 @@ class CheckedMachine:
                 held.pages = True
             case steps.PAGES_UNLOCK:
                 held.pages = False
+            case steps.SLOTS_LOCK:
+                held.slots = True
+            case steps.SLOTS_UNLOCK:
+                held.slots = False
             case steps.IRQ_DISABLE:
                 held.irq_off = True
             case steps.IRQ_ENABLE:
@@ -168,8 +101,7 @@ class CheckedMachine:
 
     def end(self) -> None:
         """The program returned: it must hold nothing, for nobody would ever drop it."""
-        held = self.held
-        if held.mmu or held.pages or held.rcu:
+        if self.held.any():
             self._wrong("a task is over with a lock or an RCU section held")
 
     def _wrong(self, text: str) -> None:
@@ -250,6 +182,14 @@ class CheckedMachine:
                 if not held.pages and held.mmu != "write":
                     self._wrong(f"word {kind} is accessed without the pages lock")
                 hidden = held.mmu in ("read", "write")  # the pages lock alone does not keep out who holds mmu_lock
+            case words.UNDER_SLOTS_LOCK:
+                if not held.slots and (writes or not held.srcu):
+                    self._wrong(f"word {kind} is {'written' if writes else 'read'} without slots_lock")
+                hidden = held.slots and not writes
+        if kind in self.settled:
+            if writes:
+                self._wrong(f"word {kind} is written, but the test's tasks do not do that")
+            hidden = True
         hidden = hidden or (kind <= words.ROOT_SCHEDULED and owner in held.private)
         step = steps.STORE if verb == "put" else steps.UPDATE
         return self._take(Access(step, (kind, owner), verb, operands, hidden=hidden))
@@ -365,6 +305,43 @@ class CheckedMachine:
             self._take(Access(steps.RCU_UNLOCK))
         self.held.rcu -= 1
 
+    def slots_lock(self) -> None:
+        """See ``Machine``."""
+        self._not_held(self.held.slots, "slots_lock")
+        if self.held.any():
+            self._wrong("slots_lock, the outermost of all, is taken inside another lock or section")
+        self._take(Access(steps.SLOTS_LOCK))
+
+    def slots_unlock(self) -> None:
+        """See ``Machine``."""
+        if not self.held.slots:
+            self._wrong("slots_lock is dropped but not held")
+        self._take(Access(steps.SLOTS_UNLOCK))
+
+    def srcu_read_lock(self) -> None:
+        """See ``Machine``."""
+        if self.held.srcu == 0:
+            self._take(Access(steps.SRCU_LOCK))
+        self.held.srcu += 1
+
+    def srcu_read_unlock(self) -> None:
+        """See ``Machine``."""
+        if self.held.srcu == 0:
+            self._wrong("an SRCU section is left but was not entered")
+        if self.held.srcu == 1:
+            self._take(Access(steps.SRCU_UNLOCK))
+        self.held.srcu -= 1
+
+    def synchronize_srcu(self) -> None:
+        """See ``Machine``."""
+        if self.held.srcu or self.held.mmu or self.held.pages or self.held.rcu:
+            self._wrong("who waits for SRCU sections is in one, or holds a lock with which nobody may sleep")
+        self._take(Access(steps.SRCU_WAIT))
+        self._take(Access(steps.SRCU_SYNC))
+
+    def cpu_relax(self) -> None:
+        """See ``Machine``: whoever is waited for goes on in another task."""
+
     def _not_held(self, held: object, what: str) -> None:
         if held:
             self._wrong(f"{what} is taken twice by one task")
@@ -393,7 +370,7 @@ class CheckedMachine:
 
     def enter_guest(self, vcpu: int) -> int:
         """See ``Machine``."""
-        if self.held.mmu or self.held.rcu or self.held.pages:
+        if self.held.any():
             self._wrong("the guest is entered with a lock held")
         return int(self._take(Access(steps.GUEST, number=vcpu)))
 
@@ -406,3 +383,19 @@ class CheckedMachine:
     def forget(self, promise: int) -> None:
         """From here on no vCPU may hold, of the promise's range, what memory does not give."""
         self._take(Access(steps.FORGET, number=promise))
+
+    def protect(self, gfns: int) -> None:
+        """From here on no vCPU may write these pages, a mask."""
+        self._take(Access(steps.PROTECT, number=gfns))
+
+    def watch(self, gfns: int) -> None:
+        """From here on every write of a guest to these pages, a mask, must come to be logged."""
+        self._take(Access(steps.WATCH, number=gfns))
+
+    def unwatch(self, gfns: int) -> None:
+        """The log of these pages is given up."""
+        self._take(Access(steps.UNWATCH, number=gfns))
+
+    def harvest(self, gfns: int) -> None:
+        """The user has learned that these pages were written, and reads them from here on."""
+        self._take(Access(steps.HARVEST, number=gfns))

@@ -10,20 +10,23 @@ from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
-from librt.vecs import append, extend, vec
-from mypy_extensions import i64
-from numpy.typing import NDArray
+from librt.vecs import append, extend
 
 from ..machine import words
 from ..mmu.access import NO_FAULT, fault_of
-from ..mmu.spte import LARGE, PRESENT, spte_pfn
 from . import layout, states, steps
+from .access import Access
 from .automaton import Automata
-from .machine import Access
+from .guest import DIRTIES, TOUCHES
 from .setting import Setting
+from .tabulate import packed, tabulate, unpacked
 
-Ints = NDArray[np.int64]
 ROW_BITS = 62
+USES = {
+    steps.SLOTS_LOCK: "slots", steps.SRCU_LOCK: "srcu", steps.SRCU_WAIT: "srcu", steps.WATCH: "log",
+    steps.UNWATCH: "log", steps.HARVEST: "log", steps.PROTECT: "protected",
+}  # fmt: skip
+"""Steps that need a field of their own in a state."""
 HELD_BITS = 61
 
 
@@ -33,16 +36,6 @@ class TooLarge(Exception):  # noqa: N818 - becomes a verdict
 
 class Restart(Exception):  # noqa: N818 - never leaves the checker
     """What was explored so far left something out."""
-
-
-def packed(array: Ints) -> vec[i64]:
-    """A numpy array as a packed vector."""
-    return vec[i64](memoryview(np.ascontiguousarray(array, np.int64)))  # type: ignore[arg-type]
-
-
-def unpacked(values: vec[i64]) -> Ints:
-    """A packed vector as a numpy array that shares its memory."""
-    return np.frombuffer(memoryview(values), np.int64)
 
 
 class Model:
@@ -61,7 +54,13 @@ class Model:
         self.word_numbers: dict[Hashable, int] = {word: n for n, word in enumerate(self.words)}
         self.values: list[list[Any]] = [[setting.empty] for _ in self.words]
         self.value_ids: list[dict[Any, int]] = [{setting.empty: 0} for _ in self.words]
-        self.read_kinds: set[int] = {words.VCPU_ROOT}
+        self.read_kinds: set[int] = {words.VCPU_ROOT, words.DIRTY, words.RING_ENTRY}
+        self.acts = [setting.acts(n) for n in range(len(setting.programs))]
+        self.marks = {act.kind for found, _ in self.acts for act in found} & {DIRTIES, TOUCHES}
+        self.uses: set[str] = set()
+        """Of what no test but some needs a place in a state: "slots", "srcu", "log", "protected"."""
+        if setting.watched:
+            self.uses.add("log")
         self.sptes: dict[int, int] = {}
         self.held: list[tuple[int, int]] = []
         """Entries that hardware was seen to hold, (place, SPTE), by bit."""
@@ -90,6 +89,8 @@ class Model:
             self.values.append([first])
             self.value_ids.append({first: 0})
             self.changed = True
+            for after in self._by_hardware(number, first):
+                self.value(number, after)
         return number
 
     @staticmethod
@@ -107,7 +108,18 @@ class Model:
             self.values[word].append(raw)
             self.value_ids[word][raw] = number
             self.changed = True
+            for after in self._by_hardware(word, raw):
+                self.value(word, after)
         return number
+
+    def _by_hardware(self, word: int, raw: Any) -> list[Any]:
+        """What CPUs can make of a value that a word holds."""
+        setting, found = self.setting, []
+        if word < self.spte_words and not setting.is_table(raw):
+            found = [setting.hardware.touched(raw, kind) for kind in self.marks]
+        elif setting.hardware.logs and self.words[word] in setting.logs:
+            found = [raw | bit for bit in setting.logs[self.words[word]].values()]
+        return [after for after in found if after != raw]
 
     # Building the tables
 
@@ -128,12 +140,14 @@ class Model:
         self.changed = True
         for vcpu in range(self.setting.vcpus):
             self.word((words.VCPU_ROOT, vcpu))
+        for name in (*self.setting.logs, *self.setting.ring_words()):
+            self.word(name)
         for name, raw in self.setting.words.items():
             if isinstance(name, tuple) and name[0] != "list" and self._kind(name) not in self.read_kinds:
                 continue
             self.value(self.word(name), raw)
         self.starts = [self._local(self.automata.start(n)) for n in range(len(self.setting.programs))]
-        self._tabulate()
+        tabulate(self)
         self._lay_out()
         t = self.t
         t.rows = packed(np.zeros(self.width * 1024, np.int64))
@@ -164,6 +178,10 @@ class Model:
                     self.revoked.append(a)
                     self.changed = True
                 a = self.revoked.index(a)
+            use = USES.get(step, "")
+            if use and use not in self.uses:
+                self.uses.add(use)
+                self.changed = True
             if access.word is not None:
                 if step == steps.UPDATE and not isinstance(access.word, int):
                     self._reads(self._kind(access.word))
@@ -183,7 +201,7 @@ class Model:
                 raise Restart
             # A promise is made at the moment of the access before it: else what another task has in hand would be
             # held against this one.
-            if access.hidden or step in (steps.SKIP, steps.FORGET):
+            if access.hidden or step in steps.GLUED:
                 flags = 7
             t.kind = append(t.kind, step)
             t.a, t.b, t.touch = append(t.a, a), append(t.b, b), append(t.touch, touch)
@@ -224,7 +242,10 @@ class Model:
             if written != raw:
                 write = self.value(word, written)
         elif step == steps.GUEST:
-            given = NO_FAULT if result == 0 else fault_of(*self.setting.programs[at.program].faults[result - 1])
+            given = NO_FAULT
+            if result != 0:
+                act = self.acts[at.program][0][result - 1]
+                given = fault_of(act.gfn, act.code)
         after = self.automata.after(node, given)
         self._local(after)
         t.seen, t.to, t.put = append(t.seen, result), append(t.to, after), append(t.put, write)
@@ -241,78 +262,6 @@ class Model:
         self.held.append((place, raw))
         self.changed = True
 
-    def _tabulate(self) -> None:
-        """Fill what depends on words, values, nodes and held entries."""
-        setting, t, p = self.setting, self.t, self.t.p
-        tables, entries, prefixes = setting.tables, self.entries, self.prefixes
-        values = max(len(v) for v in self.values)
-        count = len(self.words)
-        what = np.zeros((count, values), np.int64)
-        child = np.full((count, values), -1, np.int64)
-        entry = np.zeros((count, values), np.int64)
-        for word, raws in enumerate(self.values[: self.spte_words]):
-            for n, raw in enumerate(raws):
-                entry[word, n] = self.sptes.setdefault(raw, len(self.sptes))
-                if raw & PRESENT:
-                    # Leaves of the lowest level are leaves whatever bit 7 says; a table is never of level 0.
-                    leaf = bool(raw & LARGE) or not self.setting.is_table(raw)
-                    what[word, n] = 1 if leaf else 2
-                    if not leaf:
-                        child[word, n] = spte_pfn(raw)
-        for vcpu in range(setting.vcpus):
-            word = self.spte_words + vcpu
-            child[word, : len(self.values[word])] = self.values[word]
-        roots = self.word_numbers.get(("list", words.ROOTS), -1)
-        if roots >= 0:
-            child[roots, : len(self.values[roots])] = [sum(1 << t for t in raw) for raw in self.values[roots]]
-        p[layout.ROOTS_WORD] = roots
-        t.what, t.child, t.entry = packed(what.ravel()), packed(child.ravel()), packed(entry.ravel())
-
-        places = tables * prefixes * entries
-        bit = np.full((places, len(self.sptes)), -1, np.int64)
-        lead = np.zeros((tables * prefixes, tables), np.int64)
-        into, under = np.zeros(tables, np.int64), np.zeros(tables, np.int64)
-        maps: dict[int, int] = {}
-        ranges = [0] * max(1, len(setting.promises))
-        for n, (place, raw) in enumerate(self.held):
-            bit[place, self.sptes[raw]] = n
-            mask = 1 << n
-            tag, first, pages = self.span(place)
-            under[tag] |= mask
-            if self.setting.is_table(raw):
-                at = place // entries
-                below = (at % prefixes) * entries + place % entries + 1
-                if below < prefixes:
-                    lead[at - at % prefixes + below, spte_pfn(raw)] |= mask
-                into[spte_pfn(raw)] |= mask
-                continue
-            for pfn in range(spte_pfn(raw), spte_pfn(raw) + pages):
-                maps[pfn] = maps.get(pfn, 0) | mask
-            for promise, (start, end) in enumerate(setting.promises):
-                if first < end and start < first + pages:
-                    ranges[promise] |= mask
-        t.bit, t.lead, t.into, t.under = packed(bit.ravel()), packed(lead.ravel()), packed(into), packed(under)
-        t.maps = packed(np.array([maps.get(pfn, 0) for pfn in self.revoked], np.int64))
-        t.ranges = packed(np.array(ranges, np.int64))
-
-        self.node_room = [1 << self._node_bits(program) for program in range(len(self.by_program))]
-        most = max(self.node_room)
-        nodes = np.zeros((len(self.by_program), most), np.int64)
-        for program, mine in enumerate(self.by_program):
-            nodes[program, : len(mine)] = mine
-        t.nodes = packed(nodes.ravel())
-        owners = [self.owner(name) for name in self.words[self.spte_words :]]
-        t.word_table = packed(np.array(owners, np.int64))
-        self._geometry()
-        for name, value in (
-            (layout.WORDS, count), (layout.TABLES, tables), (layout.ENTRIES, entries), (layout.VCPUS, setting.vcpus),
-            (layout.PROGRAMS, len(setting.programs)), (layout.LEVELS, setting.levels), (layout.PREFIXES, prefixes),
-            (layout.VALUES, values), (layout.SPTES, len(self.sptes)), (layout.NODES_MAX, most),
-            (layout.ROOT_WORDS, self.spte_words), (layout.WORD_FIRST, self.spte_words),
-            (layout.TABLE_WORDS, len(owners)), (layout.MOVERS, int(self.movers)),
-        ):  # fmt: skip
-            p[name] = value
-
     def span(self, place: int) -> tuple[int, int, int]:
         """Of a place: the root's table, the first gfn that an entry there covers, and how many."""
         at, index = divmod(place, self.entries)
@@ -327,22 +276,8 @@ class Model:
             gfn = gfn * self.entries + number
         return tag, gfn * pages, pages
 
-    def _geometry(self) -> None:
-        setting, t = self.setting, self.t
-        most = max((len(program.faults) for program in setting.programs), default=0) + 1
-        gfns = np.zeros((len(setting.programs), most), np.int64)
-        for n, program in enumerate(setting.programs):
-            gfns[n, 0] = len(program.faults)
-            gfns[n, 1 : 1 + len(program.faults)] = [gfn for gfn, _ in program.faults]
-        t.gfns = packed(gfns.ravel())
-        t.p[layout.GFNS_MAX] = most
-        paths = np.zeros((self.entries**setting.levels, setting.levels + 1), np.int64)
-        for gfn in range(len(paths)):
-            for level in range(1, setting.levels + 1):
-                paths[gfn, level] = gfn >> (setting.bits * (level - 1)) & (self.entries - 1)
-        t.path = packed(paths.ravel())
-
-    def _node_bits(self, program: int) -> int:
+    def node_bits(self, program: int) -> int:
+        """Bits that tell the nodes of a program apart."""
         return max(1, (len(self.by_program[program]) - 1).bit_length())
 
     def _lay_out(self) -> None:
@@ -365,7 +300,14 @@ class Model:
         add(layout.F_PENDING, *[programs + 1] * tables)
         add(layout.F_FLAGS, *[4] * vcpus)
         add(layout.F_TLB, *[len(self.held)] * vcpus)
-        add(layout.F_NODE, *[self._node_bits(program) for program in range(programs)])
+        add(layout.F_NODE, *[self.node_bits(program) for program in range(programs)])
+        gfns = self.entries**setting.levels
+        add(layout.F_SLOTS, programs if "slots" in self.uses else 0)
+        add(layout.F_SRCU, programs if "srcu" in self.uses else 0)
+        add(layout.F_SYNC, *[programs if "srcu" in self.uses else 0] * programs)
+        add(layout.F_WATCHED, gfns if "log" in self.uses else 0)
+        add(layout.F_WRITTEN, gfns if "log" in self.uses else 0)
+        add(layout.F_PROTECTED, gfns if "protected" in self.uses else 0)
         word, shift = [0] * len(widths), [0] * len(widths)
         filled: list[int] = []
         for f in sorted(range(len(widths)), key=lambda f: (-widths[f], f)):
@@ -396,6 +338,7 @@ class Model:
                 layout.put(t.row, number, self.value_ids[number][raw], t.fw, t.fs, t.fm)
         free = sum(1 << table for table in range(setting.tables) if table not in setting.used)
         layout.put(t.row, p[layout.F_FREE], free, t.fw, t.fs, t.fm)
+        layout.put(t.row, p[layout.F_WATCHED], setting.watched, t.fw, t.fs, t.fm)
         for n, local in enumerate(self.starts):
             layout.put(t.row, p[layout.F_NODE] + n, local, t.fw, t.fs, t.fm)
         states.insert(t, 0, 0)
@@ -418,7 +361,7 @@ class Model:
         self.changed = False
         count, old_width, old = int(p[layout.STATES]), self.width, self.fields
         first = int(p[layout.F_READERS])
-        self._tabulate()
+        tabulate(self)
         self._lay_out()
         if self.width == old_width and np.array_equal(old, self.fields):
             return

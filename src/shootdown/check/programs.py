@@ -16,6 +16,10 @@ def vcpu(lib: Any, kvm: Any, number: int, role: int) -> None:
     lib.vcpu.vcpu_run(kvm, number, role)
 
 
+def parked(lib: Any, kvm: Any, number: int, role: int) -> None:
+    """A vCPU whose thread has gone, or never runs."""
+
+
 def unmap(lib: Any, kvm: Any, start: int, end: int, pfns: tuple[int, ...], refill: int, may_block: bool) -> None:
     """The host takes the pages of a range back, and gives ``refill`` frames further on in their place (-1: none)."""
     lib.notifier.invalidate_range_start(kvm, start, end, may_block)
@@ -57,6 +61,123 @@ def prefault(lib: Any, kvm: Any, number: int, gfn: int, code: int) -> None:
     lib.fault.page_fault(kvm, number, gfn, code)
 
 
+def log_on(lib: Any, kvm: Any, slot: int, as_id: int, base: int, pages: int, gfns: int) -> None:
+    """A slot's writes are logged from here on."""
+    lib.memory_region.set_memory_region(kvm, slot, as_id, base, pages, words.LOG_DIRTY_PAGES)
+    kvm.m.watch(gfns)
+
+
+def log_off(lib: Any, kvm: Any, slot: int, as_id: int, base: int, pages: int, gfns: int) -> None:
+    """They are not any more."""
+    kvm.m.unwatch(gfns)
+    lib.memory_region.set_memory_region(kvm, slot, as_id, base, pages, 0)
+
+
+def get_log(lib: Any, kvm: Any, slot: int, base: int) -> None:
+    """The user asks which pages were written, and reads them."""
+    masks = lib.dirty_log.get_dirty_log(kvm, slot, False)
+    written = masks[0] << base
+    masks = None
+    kvm.m.harvest(written)
+
+
+def clear_log(lib: Any, kvm: Any, slot: int, base: int) -> None:
+    """The user asks which pages were written, has their bits cleared, and reads them."""
+    masks = lib.dirty_log.get_dirty_log(kvm, slot, True)
+    lib.dirty_log.clear_dirty_log(kvm, slot, 0, masks)
+    written = masks[0] << base
+    masks = None
+    kvm.m.harvest(written)
+
+
+def reset_ring(lib: Any, kvm: Any, number: int, bases: tuple[int, ...]) -> None:
+    """The user takes all that is in a vCPU's dirty ring, gives the entries back, and reads the pages."""
+    written = 0
+    index = 0
+    while True:
+        place = lib.dirty_ring.harvest(kvm, number, index)
+        if place < 0:
+            break
+        written |= 1 << bases[place >> 32] + (place & 0xFFFF_FFFF)
+        index += 1
+    lib.dirty_log.reset_dirty_rings(kvm)
+    kvm.m.harvest(written)
+
+
+def age(lib: Any, kvm: Any, start: int, end: int) -> None:
+    """The host asks whether pages were used since it last did, and has them forget it."""
+    lib.notifier.clear_flush_young(kvm, start, end)
+
+
+def clear_young(lib: Any, kvm: Any, start: int, end: int) -> None:
+    """The same, where it does not matter that a CPU may go on with what it has cached."""
+    lib.notifier.clear_young(kvm, start, end)
+
+
+def test_young(lib: Any, kvm: Any, gfn: int) -> None:
+    """The host only asks."""
+    lib.notifier.test_young(kvm, gfn)
+
+
+def change_pte(lib: Any, kvm: Any, gfn: int, pfn: int, refill: int) -> None:
+    """The host puts another page, which nobody may write, in the place of one, and takes that back."""
+    lib.notifier.invalidate_range_start(kvm, gfn, gfn + 1, True)
+    kvm.m.store(words.HOST_WRITABLE, gfn, 0)
+    kvm.m.store(words.HOST_PFN, gfn, pfn + refill)
+    lib.notifier.change_pte(kvm, gfn, pfn + refill, False)
+    kvm.m.revoke(pfn)
+    lib.notifier.invalidate_range_end(kvm, gfn, gfn + 1)
+
+
+def write_protect(lib: Any, kvm: Any, gfn: int) -> None:
+    """A page turns out to hold page tables of a nested guest: nobody may write it unseen."""
+    kvm.m.write_lock()
+    kvm.m.store(words.WRITE_TRACKED, 1 << 48 | gfn, 1)
+    flush = lib.write_protect.write_protect_gfn(kvm, 0, gfn, 1)
+    if flush:
+        lib.requests.flush_remote_tlbs_range(kvm, gfn, 1)
+    kvm.m.protect(1 << gfn)
+    kvm.m.write_unlock()
+
+
+def host_writable(lib: Any, kvm: Any, gfn: int) -> None:
+    """The host may write a page from here on, as after a copy of it was not needed."""
+    kvm.m.store(words.HOST_WRITABLE, gfn, 1)
+
+
+def release(lib: Any, kvm: Any) -> None:
+    """The process that owns the VM ends; no vCPU runs any more."""
+    lib.notifier.release(kvm)
+
+
+def delete_slot(lib: Any, kvm: Any, slot: int, pfns: tuple[int, ...]) -> None:
+    """A memory slot goes, and its pages are used for something else, with no notifier that would find a slot."""
+    lib.memory_region.set_memory_region(kvm, slot, 0, 0, 0, 0)
+    i = 0
+    while i < len(pfns):
+        kvm.m.revoke(pfns[i])
+        i += 1
+
+
+def move_slot(lib: Any, kvm: Any, slot: int, base: int, pages: int, pfns: tuple[int, ...]) -> None:
+    """A memory slot is to be found at another gfn, and nothing where it was."""
+    lib.memory_region.set_memory_region(kvm, slot, 0, base, pages, 0)
+    i = 0
+    while i < len(pfns):
+        kvm.m.revoke(pfns[i])
+        i += 1
+
+
+def create_slot(lib: Any, kvm: Any, slot: int, base: int, pages: int) -> None:
+    """A memory slot comes, where there was none."""
+    lib.memory_region.set_memory_region(kvm, slot, 0, base, pages, 0)
+
+
+def prefetch(lib: Any, kvm: Any, number: int, gfn: int) -> None:
+    """A page that the host has brought in is mapped before the guest asks again."""
+    lib.fault.prefetch(kvm, number, gfn)
+
+
 HOST: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "unmap": (unmap, ("start", "end", "refill", "may_block")),
     "zap_range": (zap_range, ("start", "end")),
@@ -64,5 +185,21 @@ HOST: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "collapse": (collapse, ("start", "end")),
     "recover_nx": (recover_nx, ("tables",)),
     "prefault": (prefault, ("vcpu", "gfn", "execute")),
+    "prefetch": (prefetch, ("vcpu", "gfn")),
+    "log_on": (log_on, ("slot",)),
+    "log_off": (log_off, ("slot",)),
+    "get_log": (get_log, ("slot",)),
+    "clear_log": (clear_log, ("slot",)),
+    "reset_ring": (reset_ring, ("vcpu",)),
+    "age": (age, ("start", "end")),
+    "clear_young": (clear_young, ("start", "end")),
+    "test_young": (test_young, ("gfn",)),
+    "change_pte": (change_pte, ("gfn", "refill")),
+    "write_protect": (write_protect, ("gfn",)),
+    "host_writable": (host_writable, ("gfn",)),
+    "release": (release, ()),
+    "delete_slot": (delete_slot, ("slot",)),
+    "move_slot": (move_slot, ("slot", "base")),
+    "create_slot": (create_slot, ("slot", "base", "pages")),
 }
 """Tasks of the host by the name that a litmus file gives, and the keys that they take there."""

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..machine import words
-from ..mmu.access import fault_of
-from ..mmu.spte import PRESENT, spte_pfn
+from ..mmu.spte import spte_pfn
 from . import steps
-from .machine import Access, Stop
+from .access import Access
+from .machine import Stop
+from .reference_guest import go, ways
+from .reference_rest import at_rest, stuck
 from .reference_state import EFFECTS, Entry, State, World
 from .setting import Program, Setting
 
@@ -116,7 +118,7 @@ class Reference:
     def results(self, access: Access, program: int) -> int:
         """In how many ways an access can go."""
         if access.step == steps.GUEST:
-            return 1 + len(self.setting.programs[program].faults)
+            return len(ways(self, program))
         return access.number if access.step == steps.CHOOSE else int(access.step != steps.END)
 
     # Words
@@ -144,6 +146,9 @@ class Reference:
         if touched & world.free:
             world.breaks(steps.USE_AFTER_FREE)
         old = self.value(world, word)
+        if verb == "put" and isinstance(word, int) and not access.hidden and not self.setting.is_table(old):
+            if self.setting.hardware.may_change(old):
+                world.breaks(steps.OVERWRITTEN)
         if verb == "next":
             following = dict(zip((-1, *old), (*old, -1), strict=True))
             return following.get(operands[0], following[-1])
@@ -187,7 +192,7 @@ class Reference:
         for table, path in self.walkable(root, cache):
             for index in range(self.entries):
                 raw = self.value(world, table << self.setting.bits | index)
-                if raw & PRESENT:
+                if self.setting.hardware.rights(raw):
                     found.add((root, (*path, index), raw))
         return found - cache
 
@@ -197,15 +202,11 @@ class Reference:
             cache = cache | more
         return cache
 
-    def faults(self, world: World, vcpu: int, gfn: int) -> bool:
-        """Can a walk for ``gfn`` meet an entry that is not present?"""
+    def on_path(self, table: int, path: tuple[int, ...], gfn: int) -> int | None:
+        """The word in a table that ``path`` leads to, where a walk for ``gfn`` goes on; None: not on its way."""
         levels, bits = self.setting.levels, self.setting.bits
         want = tuple(gfn >> bits * level & self.entries - 1 for level in reversed(range(levels)))
-        return any(
-            not self.value(world, table << bits | want[len(path)]) & PRESENT
-            for table, path in self.walkable(self.root(world, vcpu), world.caches[vcpu])
-            if path == want[: len(path)]
-        )
+        return table << bits | want[len(path)] if path == want[: len(path)] else None
 
     def pages(self, entry: Entry) -> tuple[range, range]:
         """The gfns that a cached leaf maps, and the pfns that it maps them to; empty for a table."""
@@ -235,47 +236,9 @@ class Reference:
                     world.breaks(why)
                 if any(pfn in world.revoked for entry in cache for pfn in self.pages(entry)[1]):
                     world.breaks(steps.REVOKED_IN_REACH)
-
-    def leaks(self, state: State) -> bool:
-        """Is everything at rest (tasks over, vCPUs at their beginning), and a table neither free nor in use?"""
-        world, programs = World(state), self.setting.programs
-        if ("list", words.ROOTS) not in self.setting.words or not self.setting.vcpus or state.pending:
-            return False
-        for program, place in enumerate(state.places):
-            if programs[program].vcpu >= 0 and place != self.first[program]:
-                return False
-            if programs[program].vcpu < 0 and self.places[place].access.step != steps.END:
-                return False
-        used = set(self.value(world, ("list", words.ROOTS)))
-        todo = list(used)
-        while todo:
-            table = todo.pop()
-            for index in range(self.entries):
-                below = self.leads((0, (), self.value(world, table << self.setting.bits | index)))
-                if below >= 0 and below not in used:
-                    used.add(below)
-                    todo.append(below)
-        return bool(set(range(self.setting.tables)) - used - world.free)
-
-    def stuck(self, state: State) -> set[int]:
-        """The programs that wait for one another for ever, or for one that is over."""
-        at = [self.places[place].access for place in state.places]
-        over = {n for n, access in enumerate(at) if access.step == steps.END}
-        waits: dict[int, frozenset[int]] = {}
-        for n, access in enumerate(at):
-            match access.step:
-                case steps.READ_LOCK:
-                    waits[n] = state.writer | state.waiting
-                case steps.WRITE_LOCK:
-                    waits[n] = state.writer | state.readers
-                case steps.PAGES_LOCK:
-                    waits[n] = state.pages
-                case steps.WAIT_IPI:
-                    waits[n] = state.ipi & {access.number}
-        stuck = set(waits)
-        while free := {n for n in stuck if not waits[n] & (stuck | over)}:
-            stuck -= free
-        return stuck
+                writable = [entry for entry in cache if self.setting.hardware.rights(entry[2]) & 2]
+                if any(gfn in world.protected for entry in writable for gfn in self.pages(entry)[0]):
+                    world.breaks(steps.WRITABLE_IN_REACH)
 
     # Steps
 
@@ -283,7 +246,8 @@ class Reference:
         """Let a program make its next access; False if it cannot."""
         at = self.places[world.places[program]]
         access = at.access
-        number, result, faults = access.number, 0, self.setting.programs[program].faults
+        number, result = access.number, 0
+        gfns = {gfn for gfn in range(number.bit_length()) if number >> gfn & 1}
         match access.step:
             case steps.UPDATE | steps.STORE:
                 result = self._update(world, access)
@@ -318,8 +282,11 @@ class Reference:
                 if number in world.pending:
                     world.breaks(steps.DOUBLE_FREE)
                 self._free(world, number)
-            case steps.GUEST if not choice or self.faults(world, program, faults[choice - 1][0]):
-                result = fault_of(*faults[choice - 1]) if choice else -1
+            case steps.GUEST:
+                found = go(self, world, program, ways(self, program)[choice])
+                if found is None or found == -2:
+                    return found is not None
+                result = found
             case steps.SEND_IPI:
                 world.ipi |= {number} & world.irq_off
             case steps.WAIT_IPI if number not in world.ipi:
@@ -338,9 +305,33 @@ class Reference:
                 world.revoked.add(number)
             case steps.FORGET:
                 self._forget(world, number)
+            case steps.SLOTS_LOCK if not world.slots:
+                world.slots.add(program)
+            case steps.SLOTS_UNLOCK:
+                world.slots.remove(program)
+            case steps.SRCU_LOCK:
+                world.srcu.add(program)
+            case steps.SRCU_UNLOCK:
+                world.srcu.remove(program)
+                world.syncs = {who: waits - {program} for who, waits in world.syncs.items()}
+            case steps.SRCU_WAIT:
+                world.syncs[program] = frozenset(world.srcu)
+            case steps.SRCU_SYNC if not world.syncs[program]:
+                del world.syncs[program]
+            case steps.WATCH:
+                world.watched |= gfns
+            case steps.UNWATCH:
+                world.watched -= gfns
+                world.written -= gfns
+            case steps.HARVEST:
+                world.written -= gfns
+            case steps.PROTECT:
+                world.protected |= gfns
             case steps.BUG:
                 world.breaks(steps.ASSERTION)
-            case steps.READ_LOCK | steps.WRITE_LOCK | steps.PAGES_LOCK | steps.WAIT_IPI | steps.GUEST:
+            case steps.READ_LOCK | steps.WRITE_LOCK | steps.PAGES_LOCK | steps.WAIT_IPI:
+                return False
+            case steps.SLOTS_LOCK | steps.SRCU_SYNC:
                 return False
         if not self.late:
             for table in [table for table, waits in world.pending.items() if not waits]:
@@ -367,7 +358,9 @@ class Reference:
                 return True
 
     def _glued(self, access: Access) -> bool:
-        return (self.glue and access.hidden) or access.step == steps.FORGET
+        return (self.glue and access.hidden) or access.step in (
+            steps.FORGET, steps.WATCH, steps.UNWATCH, steps.HARVEST,
+        )  # fmt: skip
 
     def successors(self, state: State) -> Iterator[tuple[str, World]]:
         """Every transition from a state: what it is, and the state after it."""
@@ -412,8 +405,9 @@ class Reference:
         free = frozenset(range(setting.tables)) - setting.used
         caches = tuple(none for _ in range(setting.vcpus))
         return State(
-            frozenset(held), tuple(self.first), none, none, none, none, none, none, free, none, none, none, caches, none
-        )
+            frozenset(held), tuple(self.first), none, none, none, none, none, none, free, none, none, none, caches,
+            none, watched=frozenset(gfn for gfn in range(setting.watched.bit_length()) if setting.watched >> gfn & 1),
+        )  # fmt: skip
 
     def explore(self, states_max: int) -> Outcome:
         """All states, breadth first, to the first that is broken; ``stopped`` if there are too many."""
@@ -431,10 +425,11 @@ class Reference:
                         following.append(last)
                     if world.broken:
                         return Outcome(world.broken, depth + 1, transitions, parents, last)
-                if self.stuck(state):
+                if stuck(self, state):
                     return Outcome(steps.DEADLOCK, depth, transitions, parents, state)
-                if self.leaks(state):
-                    return Outcome(steps.LEAK, depth, transitions, parents, state)
+                wrong = at_rest(self, state)
+                if wrong:
+                    return Outcome(wrong, depth, transitions, parents, state)
                 if len(parents) > states_max:
                     return Outcome(0, depth, transitions, parents, last, stopped=True)
             layer, depth = following, depth + 1

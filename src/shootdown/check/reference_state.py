@@ -44,6 +44,14 @@ class State(NamedTuple):
     caches: tuple[frozenset[Entry], ...]
     marked: frozenset[tuple[int, Entry, int]]
     """(vCPU, entry that it holds, FREED_IN_REACH or STALE)."""
+    slots: frozenset[int] = frozenset()
+    srcu: frozenset[int] = frozenset()
+    syncs: frozenset[tuple[int, frozenset[int]]] = frozenset()
+    """(who waits in ``synchronize_srcu``, for whom)."""
+    watched: frozenset[int] = frozenset()
+    written: frozenset[int] = frozenset()
+    protected: frozenset[int] = frozenset()
+    """Gfns whose writes must be logged; that were written since the user last learned so; that nobody may write."""
 
 
 class World:
@@ -58,6 +66,8 @@ class World:
         self.irq_off, self.ipi = set(state.irq_off), set(state.ipi)
         self.caches = [set(cache) for cache in state.caches]
         self.marked = set(state.marked)
+        self.slots, self.srcu, self.syncs = set(state.slots), set(state.srcu), dict(state.syncs)
+        self.watched, self.written, self.protected = set(state.watched), set(state.written), set(state.protected)
         self.broken = 0
 
     def frozen(self) -> State:
@@ -66,7 +76,9 @@ class World:
             frozenset(self.words.items()), tuple(self.places), frozenset(self.readers), frozenset(self.writer),
             frozenset(self.waiting), frozenset(self.pages), frozenset(self.rcu), frozenset(self.pending.items()),
             frozenset(self.free), frozenset(self.revoked), frozenset(self.irq_off), frozenset(self.ipi),
-            tuple(frozenset(cache) for cache in self.caches), frozenset(self.marked),
+            tuple(frozenset(cache) for cache in self.caches), frozenset(self.marked), frozenset(self.slots),
+            frozenset(self.srcu), frozenset(self.syncs.items()), frozenset(self.watched), frozenset(self.written),
+            frozenset(self.protected),
         )  # fmt: skip
 
     def breaks(self, what: int) -> None:

@@ -79,7 +79,7 @@ def _step(model: Model, before: int, program: int, choice: int) -> Iterator[Even
                 written[word] = int(t.b[node])
         yield Event(program, at, given, old, new, before, False)
         past = past or not int(t.flags[node]) & right
-        takes = takes or step in (steps.READ_LOCK, steps.PAGES_LOCK)
+        takes = takes or step in steps.TAKES
         if edge < 0:
             return
         node = int(t.to[edge])

@@ -153,6 +153,7 @@ def _state(model: Model, state: int) -> list[str]:
         for text, f in (
             ("mmu_lock for read", layout.F_READERS), ("mmu_lock for write", layout.F_WRITER),
             ("a place in the queue for mmu_lock", layout.F_WAITING), ("the pages lock", layout.F_PAGES),
+            ("slots_lock", layout.F_SLOTS), ("an SRCU section", layout.F_SRCU),
             ("an RCU section", layout.F_RCU),
         ):  # fmt: skip
             if model.field(state, int(p[f])) & bit:

@@ -12,6 +12,7 @@ from ..mmu.behaviour import BEHAVIOURS
 from ..mmu.policies.registry import POLICIES
 from .build import build
 from .cases import Case
+from .layout import CHOICES
 from .litmus import Geometry, read_litmus
 from .model import Model, Restart
 from .places import Places
@@ -121,7 +122,7 @@ def _follow(model: Model, case: Case, taken: list[Taken], name: str) -> Schedule
     places = Places(model)
     state, broken, found, program = 0, 0, [], -1
     for number, (task, choice, texts) in enumerate(taken, 1):
-        if task not in names or not 0 <= choice < 32:
+        if task not in names or not 0 <= choice < CHOICES:
             raise InputError(f"{name}: step {number}: the test has no task '{task}' or no choice {choice}")
         program = names.index(task)
         after, broken = step(model, state, program, choice)

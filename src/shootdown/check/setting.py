@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..machine import words
+from .guest import Act, Hardware, acts_of
+
 Word = Any
 
 
@@ -17,7 +20,7 @@ class Program:
     run     the code, called with ``operands``
     again   call it again when it returns, for ever
     vcpu    number of the vCPU whose thread it is, -1 for a task of the host
-    faults  what its guest may do: gfn and error code (mmu/access.py)
+    faults  what its guest does: gfn and kind of access, as an error code without PERMISSION (mmu/access.py)
     """
 
     name: str
@@ -43,6 +46,12 @@ class Setting:
                    or 0
     used           tables in use at the start
     promises       ranges (first gfn, first after) of the promises that programs make, by number
+    hardware       how CPUs read entries
+    reserved       there may be entries with reserved bits
+    watched        pages of the guest whose writes must be logged from the start on (mask of gfns)
+    logs           by word and gfn, the bit that says that the gfn was written: bitmaps of dirty pages
+    rings          by value of an entry in a dirty ring, the gfn that it says was written
+    ring_entries   how many entries the ring of each vCPU has
     """
 
     bits: int
@@ -56,6 +65,20 @@ class Setting:
     words: dict[Word, Any] = field(default_factory=dict)
     used: frozenset[int] = frozenset()
     promises: list[tuple[int, int]] = field(default_factory=list)
+    hardware: Hardware = field(default_factory=Hardware)
+    reserved: bool = False
+    watched: int = 0
+    logs: dict[Word, dict[int, int]] = field(default_factory=dict)
+    rings: dict[int, int] = field(default_factory=dict)
+    ring_entries: int = 0
+
+    def acts(self, program: int) -> tuple[list[Act], int]:
+        """What the guest of a program can do, and how many of that are faults, which come first."""
+        return acts_of(self.programs[program].faults, self.hardware, self.tables, self.reserved)
+
+    def ring_words(self) -> list[Word]:
+        """The entries of all dirty rings."""
+        return [(words.RING_ENTRY, vcpu << 32 | n) for vcpu in range(self.vcpus) for n in range(self.ring_entries)]
 
     @property
     def vcpus(self) -> int:

@@ -41,17 +41,43 @@ SKIP: Final = 24
 """An access that no other can see or disturb."""
 BUG: Final = 25
 """An assertion failed."""
+SLOTS_LOCK: Final = 26
+"""From here on up to PROTECT: steps that only some tests take (logs.py)."""
+SLOTS_UNLOCK: Final = 27
+SRCU_LOCK: Final = 28
+SRCU_UNLOCK: Final = 29
+SRCU_WAIT: Final = 30
+"""``synchronize_srcu`` begins: all who are in an SRCU section now are waited for."""
+SRCU_SYNC: Final = 31
+"""It ends: all of them have left."""
+WATCH: Final = 32
+"""Promise: from here on every write of a guest to some pages is logged."""
+UNWATCH: Final = 33
+"""The log of some pages is of no interest any more."""
+HARVEST: Final = 34
+"""The log of some pages is in the user's hands, who reads them now: what was written before needs no other record."""
+PROTECT: Final = 35
+"""Promise: from here on no vCPU writes some pages."""
 
 NAMES: Final = (
     "end update store read_lock read_unlock write_wait write_lock write_unlock pages_lock pages_unlock rcu_lock "
-    "rcu_unlock call_rcu alloc free guest send_ipi wait_ipi irq_disable irq_enable flush choose revoke forget skip bug"
+    "rcu_unlock call_rcu alloc free guest send_ipi wait_ipi irq_disable irq_enable flush choose revoke forget skip bug "
+    "slots_lock slots_unlock srcu_lock srcu_unlock srcu_wait srcu_sync watch unwatch harvest protect"
 ).split()
 
-LEFT: Final = frozenset({READ_UNLOCK, WRITE_UNLOCK, PAGES_UNLOCK, RCU_UNLOCK, IRQ_ENABLE, FREE, SKIP, REVOKE, FORGET})
+LEFT: Final = frozenset(
+    {READ_UNLOCK, WRITE_UNLOCK, PAGES_UNLOCK, RCU_UNLOCK, SLOTS_UNLOCK, SRCU_UNLOCK, IRQ_ENABLE, FREE, SKIP, REVOKE}
+    | {FORGET, PROTECT}
+)  # fmt: skip
 """Movers that can be glued to the step before: done earlier, they only let others do more (Lipton 1975)."""
-RIGHT: Final = frozenset({READ_LOCK, PAGES_LOCK, RCU_LOCK, IRQ_DISABLE, SKIP})
+GLUED: Final = frozenset({SKIP, FORGET, WATCH, UNWATCH, HARVEST})
+"""Part of the access before them in any case. What a user is told, and what is forgotten then, is one: else what
+another task has in hand would be held against the operation that just ended."""
+RIGHT: Final = frozenset({READ_LOCK, PAGES_LOCK, RCU_LOCK, SLOTS_LOCK, SRCU_LOCK, IRQ_DISABLE, SKIP})
 """Movers that can be glued to the step after."""
-WAITS: Final = frozenset({READ_LOCK, WRITE_LOCK, PAGES_LOCK, WAIT_IPI})
+TAKES: Final = frozenset({READ_LOCK, PAGES_LOCK, SLOTS_LOCK, SRCU_LOCK})
+"""Right movers for which others may have to wait."""
+WAITS: Final = frozenset({READ_LOCK, WRITE_LOCK, PAGES_LOCK, WAIT_IPI, SLOTS_LOCK, SRCU_SYNC})
 """Steps that another program can hold up. Nothing that holds up others is glued to the front of one."""
 
 # What breaks.
@@ -63,6 +89,11 @@ DOUBLE_FREE: Final = 5
 STALE: Final = 6
 DEADLOCK: Final = 7
 LEAK: Final = 8
+LOST_WRITE: Final = 9
+"""All is at rest, and a page that a guest wrote is in no log."""
+WRITABLE_IN_REACH: Final = 10
+OVERWRITTEN: Final = 11
+"""An entry that hardware or a lock-free fault may change at any time was overwritten without looking."""
 
 # Flags of a vCPU.
 IRQ_OFF: Final = 1

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..machine import words
-from ..mmu.spte import NPT, describe, is_empty, is_frozen, is_present, spte_pfn, unsigned
+from ..mmu.access import FETCH, WRITE
+from ..mmu.spte import EPT, NPT, describe, is_empty, is_frozen, is_present, spte_pfn, unsigned
 from . import layout, steps
+from .guest import ABSENT, DIRTIES, LACKING, MAY_WRITE, TOUCHES, WRITES, Act
 from .model import Model
 from .replay import Event
 
@@ -19,8 +21,11 @@ NAMES = {
     words.VCPU_MODE: "vCPU{}.mode", words.VCPU_REQUESTS: "vCPU{}.requests", words.VCPU_ROOT: "vCPU{}.root",
     words.SP_NX: "T{}.nx", words.SP_GFN: "T{}.gfn", words.SP_LEVEL: "T{}.level", words.SP_PARENT: "T{}.parent",
     words.SP_ROLE: "T{}.role", words.HOST_WRITABLE: "host may write gfn {}",
+    words.SLOT_BASE: "slot{}.base", words.SLOT_PAGES: "slot{}.pages", words.SLOT_FLAGS: "slot{}.flags",
+    words.SLOT_AS: "slot{}.as_id", words.SLOTS_GENERATION: "slots generation",
     words.SP_NX_REFUSED: "T{}.nx_refused", words.INVALIDATIONS: "notifiers that run",
-    words.VCPU_CPU: "vCPU{}.cpu", words.VCPU_PREV_ROOT: "previous root {}", words.WRITE_TRACKED: "tracked {:x}",
+    words.VCPU_CPU: "vCPU{}.cpu", words.VCPU_PREV_ROOT: "previous root {}",
+    words.RING_PUSHED: "vCPU{}.pushed", words.RING_RESET: "vCPU{}.reset",
 }  # fmt: skip
 LISTS = {words.ROOTS: "roots", words.NX_TABLES: "NX list"}
 PLAIN = {
@@ -36,6 +41,12 @@ PLAIN = {
     steps.IRQ_DISABLE: "interrupts off",
     steps.IRQ_ENABLE: "interrupts on",
     steps.FLUSH: "flush own TLB",
+    steps.SLOTS_LOCK: "mutex_lock(slots_lock)",
+    steps.SLOTS_UNLOCK: "mutex_unlock(slots_lock)",
+    steps.SRCU_LOCK: "srcu_read_lock",
+    steps.SRCU_UNLOCK: "srcu_read_unlock",
+    steps.SRCU_WAIT: "synchronize_srcu begins",
+    steps.SRCU_SYNC: "synchronize_srcu ends",
 }
 
 
@@ -46,17 +57,22 @@ def entry(model: Model, raw: int) -> str:
     pfn = int(spte_pfn(raw))
     if model.setting.is_table(raw):
         return f"T{pfn}"
-    return f"pfn {pfn:x}" + (" huge" if raw & 0x80 else "")
+    hardware = model.setting.hardware
+    marks = [" huge"] if raw & 0x80 else []
+    marks += [] if hardware.rights(raw) & MAY_WRITE else [" r/o" if hardware.rights(raw) else " aged"]
+    marks += [" clean"] if hardware.dirty and hardware.rights(raw) & MAY_WRITE and not raw & hardware.dirty else []
+    return f"pfn {pfn:x}{''.join(marks)}"
 
 
 def legend(model: Model, raws: list[int]) -> list[str]:
     """What the short forms stand for, bit by bit, in the order in which they occurred."""
     found = []
+    fmt = EPT if model.setting.hardware.ept else NPT
     for raw in dict.fromkeys(raws):
         if is_present(raw):
             table = model.setting.is_table(raw)
             level = 2 if table or raw & 0x80 else 1
-            found.append(f"{entry(model, raw)} = 0x{unsigned(raw):x} ({describe(raw, level, NPT)})")
+            found.append(f"{entry(model, raw)} = 0x{unsigned(raw):x} ({describe(raw, level, fmt)})")
     return found
 
 
@@ -92,6 +108,12 @@ def word(name: Any, model: Model, places: dict[int, tuple[int, int]]) -> str:
         return f"gfn {gfn + index * model.entries ** (level - 1)} L{level}"
     if name[0] == "list":
         return LISTS[name[1]]
+    if name[0] == words.DIRTY:
+        return f"slot{name[1] >> 32}.bitmap"
+    if name[0] == words.WRITE_TRACKED:
+        return f"writes tracked at gfn {name[1] & 0xFFFF_FFFF_FFFF} L{name[1] >> 48}"
+    if name[0] == words.RING_ENTRY:
+        return f"vCPU{name[1] >> 32}.ring[{name[1] & 0xFFFF_FFFF}]"
     return NAMES[name[0]].format(name[1])
 
 
@@ -135,8 +157,7 @@ def access(event: Event, model: Model, places: dict[int, tuple[int, int]]) -> st
         case steps.GUEST:
             if event.result == 0:
                 return "guest: interrupted, exits"
-            gfn, _ = model.setting.programs[event.program].faults[event.result - 1]
-            return f"guest: faults at gfn {gfn}, exits"
+            return guest(model.acts[event.program][0][event.result - 1])
         case steps.SEND_IPI:
             return f"IPI to vCPU{at.number}"
         case steps.WAIT_IPI:
@@ -148,7 +169,37 @@ def access(event: Event, model: Model, places: dict[int, tuple[int, int]]) -> st
         case steps.FORGET:
             start, end = model.setting.promises[at.number]
             return f"PROMISE: gfns {start} to {end - 1} forgotten"
+        case steps.WATCH:
+            return f"PROMISE: writes of {_gfns(at.number)} are logged"
+        case steps.UNWATCH:
+            return f"log of {_gfns(at.number)} given up"
+        case steps.HARVEST:
+            return f"PROMISE: {_gfns(at.number)} reported, writes from now on are logged"
+        case steps.PROTECT:
+            return f"PROMISE: nobody writes {_gfns(at.number)}"
     return steps.NAMES[at.step]
+
+
+def guest(act: Act) -> str:
+    """What a guest did, other than being interrupted."""
+    what = "writes" if act.code & WRITE else "runs code at" if act.code & FETCH else "reads"
+    match act.kind:
+        case _ if act.kind == ABSENT:
+            return f"guest: {'faults at' if what == 'reads' else what} gfn {act.gfn}, exits"
+        case _ if act.kind == LACKING:
+            return f"guest: {what} gfn {act.gfn}, is refused, exits"
+        case _ if act.kind == WRITES:
+            return f"guest: writes gfn {act.gfn}"
+        case _ if act.kind == DIRTIES:
+            return f"guest: writes gfn {act.gfn}; CPU sets D in T{act.table}"
+        case _ if act.kind == TOUCHES:
+            return f"guest: CPU sets A for gfn {act.gfn} in T{act.table}"
+    return f"guest: meets reserved bits at gfn {act.gfn}, exits"
+
+
+def _gfns(mask: int) -> str:
+    gfns = [str(gfn) for gfn in range(mask.bit_length()) if mask >> gfn & 1]
+    return f"gfn{'s' * (len(gfns) > 1)} {', '.join(gfns) or 'none'}"
 
 
 def _table(number: int) -> str:
@@ -190,6 +241,13 @@ def broken(model: Model, kind: int, state: int, program: int) -> list[str]:
             return [f"{many} can never go on: a deadlock.", *(_waits(model, state, n) for n in stuck)]
         case steps.LEAK:
             return ["Everything is at rest, and a page table is neither free nor linked: it leaked."]
+        case steps.LOST_WRITE:
+            written = _gfns(model.field(state, int(model.t.p[layout.F_WRITTEN])))
+            return [f"At rest: the guest wrote {written} since the user was last told, and no log says so."]
+        case steps.OVERWRITTEN:
+            return [
+                f"{names[program]} overwrites, without looking, a leaf in which a CPU may set D, or a fault W, now."
+            ]
     found = []
     for v in range(model.setting.vcpus):
         if model.automata.nodes[model.node_of(state, v)].access.step != steps.GUEST:
@@ -212,10 +270,12 @@ def _waits(model: Model, state: int, program: int) -> str:
 
 WAITS = {
     steps.READ_LOCK: "mmu_lock, to read", steps.WRITE_LOCK: "mmu_lock, to write", steps.PAGES_LOCK: "the pages lock",
+    steps.SLOTS_LOCK: "slots_lock", steps.SRCU_SYNC: "SRCU sections to end",
 }  # fmt: skip
 BREAKS = {
     steps.FREED_IN_REACH: "can still walk into a page table that was freed",
     steps.REVOKED_IN_REACH: "reaches a page that the host has taken back",
+    steps.WRITABLE_IN_REACH: "may write a page that nobody was to write any more",
     steps.STALE: "may use a translation that was promised to be gone",
 }
 
@@ -234,6 +294,9 @@ def _breaks(model: Model, kind: int, state: int, vcpu: int, place: int, raw: int
         return not model.setting.is_table(raw) and any(
             first <= pfn < first + pages for n, pfn in enumerate(model.revoked) if revoked >> n & 1
         )
+    if kind == steps.WRITABLE_IN_REACH:
+        protected = model.field(state, int(p[layout.F_PROTECTED])) >> gfn & (1 << pages) - 1
+        return protected != 0 and bool(model.setting.hardware.rights(raw) & MAY_WRITE)
     promised = model.setting.promises
     return (
         bool(flags & steps.HOLDS_STALE)

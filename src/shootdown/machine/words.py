@@ -140,6 +140,8 @@ WRITTEN_UNDER_MMU_LOCK: Final = "written under mmu_lock"
 """Written with mmu_lock held for write, read by anybody: a step where the reader does not hold the lock."""
 UNDER_PAGES_LOCK: Final = "under the pages lock"
 """Accessed with the pages lock held, or with mmu_lock held for write."""
+UNDER_SLOTS_LOCK: Final = "written under slots_lock"
+"""Written with slots_lock held, read with it or in an SRCU section: a step in such a section."""
 CONSTANT: Final = "constant once published"
 """Written before others can find its owner, then only read: no step."""
 OWN: Final = "its vCPU's own"
@@ -164,10 +166,10 @@ PROTECTION: Final = {
     HOST_PFN: SHARED,
     HOST_LEVEL: SHARED,
     HOST_WRITABLE: SHARED,
-    SLOT_BASE: SHARED,
-    SLOT_PAGES: SHARED,
-    SLOT_FLAGS: SHARED,
-    SLOT_AS: SHARED,
+    SLOT_BASE: UNDER_SLOTS_LOCK,
+    SLOT_PAGES: UNDER_SLOTS_LOCK,
+    SLOT_FLAGS: UNDER_SLOTS_LOCK,
+    SLOT_AS: UNDER_SLOTS_LOCK,
     SLOTS_GENERATION: SHARED,
     DIRTY: SHARED,
     WRITE_TRACKED: WRITTEN_UNDER_MMU_LOCK,

@@ -347,7 +347,7 @@ end = 1
     [
         ("", "", ""),
         ("levels = 2", "levels = 9", "t.toml:4: 'levels' must be 2 to 3"),
-        ("gfns = [0]", "gfns = [4]", "t.toml:10: 'gfns' must be gfns below 4"),
+        ("gfns = [0]", "gfns = [4]", "t.toml:10: 'gfns' and 'writes' must be gfns below 4"),
         ('run = "unmap"', 'run = "unmop"', "t.toml:13: 'run' must be one of unmap"),
         ("start = 0\n", "start = 0\nfoo = 1\n", "t.toml:15: unknown key 'foo'"),
         ("tables = 3", "tables = '3'", "t.toml:5: 'tables' must be a whole number"),
@@ -364,7 +364,11 @@ end = 1
         ("map = [[0, 1]]", "map = [[0, 1]]\nmap_as0 = [[0, 1]]", "t.toml:9: [0, 1] in 'map_as0' overlaps [0, 1]"),
         ("map = [[0, 1]]", "host = [[0, 2], [1, 1]]", "t.toml:8: [1, 1] in 'host' overlaps [0, 2]"),
         ("map = [[0, 1]]", "map = [[1, 2]]", "t.toml:8: [1, 2] in 'map': the gfn must be a multiple of 2**(level-1)"),
-        ('promise = "x"', 'promise = "x"\nguards = ["P9"]', "t.toml:2: 'P9' in 'guards' is none of P1, P2, P5, P6"),
+        (
+            'promise = "x"',
+            'promise = "x"\nguards = ["P9"]',
+            "t.toml:2: 'P9' in 'guards' is none of P1, P2, P3, P4, P5, P6",
+        ),
         ('promise = "x"', 'promise = "x"\npolicies = []', "t.toml:2: 'policies' is empty"),
         ('"notifier"', '"vCPU0"', "t.toml:12: 'name' is missing or taken"),
         ("end = 1\n", 'end = 1\n[[host]]\nname = "notifier"\nrun = "unmap"\n', "t.toml:17: 'name' is missing or taken"),

@@ -1,0 +1,140 @@
+"""How each operation calls our MMU, and with which inputs of the record."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ...machine.words import HOST_LEVEL, HOST_PFN, HOST_WRITABLE, NO_TABLE, ROOT_INVALID, VCPU_ROOT
+from ...mmu.fault import page_fault
+from ...mmu.notifier import kvm_zap_gfn_range
+from ...mmu.requests import flush_remote_tlbs
+from ...mmu.roots import get_root, invalidate_all_roots, put_root
+from ...mmu.zap import zap_all_fast, zap_invalidated_roots, zap_range, zap_root
+from .. import codes as s
+from . import plan
+from .follow import Follower, Task
+from .plan import Op
+from .record import GET_ROOT
+from .vm import ReplayVm, our_role
+
+
+def perform(follower: Follower, task: Task) -> None:
+    """Do the operation."""
+    call = CALLS.get(task.op.kind)
+    if call is not None:
+        call(follower, task)
+
+
+def fault(follower: Follower, task: Task) -> None:
+    """A fault that got as far as to map: the host's answer comes from the record."""
+    op, vm = task.op, task.vm
+    if op.requested is None:
+        return
+    vcpu, gfn, pfn, level = max(op.vcpu, 0), op.requested.a, op.requested.b, op.requested.c
+    vm.root_for(vcpu)
+    m = vm.m
+    m.words[HOST_PFN][gfn] = pfn
+    m.words[HOST_LEVEL][gfn] = level
+    code = op.fault.c & 0xFF if op.fault is not None else 0
+    page_fault(vm.kvm, vcpu, gfn, code)
+    m.words[HOST_PFN].pop(gfn, None)
+    m.words[HOST_LEVEL].pop(gfn, None)
+
+
+def invalidate(follower: Follower, task: Task) -> None:
+    """An MMU notifier: each range that it unmaps, and one flush."""
+    kvm = task.vm.kvm
+    m = task.vm.m
+    ranges = [e for e in task.op.calls if e.code == s.UNMAP]
+    if not ranges:
+        return
+    m.write_lock()
+    flush = False
+    for e in ranges:
+        if zap_range(kvm, max(e.d, 0), e.b, e.c, False, True):
+            flush = True
+    if flush:
+        flush_remote_tlbs(kvm)
+    m.write_unlock()
+
+
+def region(follower: Follower, task: Task) -> None:
+    """A change of a memory slot."""
+    if any(e.code == s.ZAP_ALL_FAST for e in task.op.calls):
+        zap_all_fast(task.vm.kvm)
+
+
+def zap_all(follower: Follower, task: Task) -> None:
+    """The VM dies."""
+    from ...mmu.roots import ANY_AS, next_root
+
+    if not any(e.code == s.ZAP_ALL for e in [task.op.first, *task.op.calls]):
+        return
+    kvm = task.vm.kvm
+    kvm.m.write_lock()
+    root = next_root(kvm, NO_TABLE, ANY_AS, False)
+    while root != NO_TABLE:
+        zap_root(kvm, root, False)
+        root = next_root(kvm, root, ANY_AS, False)
+    kvm.m.write_unlock()
+
+
+def uninit(follower: Follower, task: Task) -> None:
+    """What is left of the roots goes."""
+    kvm = task.vm.kvm
+    kvm.m.write_lock()
+    invalidate_all_roots(kvm)
+    kvm.m.write_unlock()
+    zap_invalidated_roots(kvm)
+
+
+def load_root(follower: Follower, task: Task) -> None:
+    """A vCPU gets a root."""
+    op, vm = task.op, task.vm
+    vcpu = max(op.vcpu, 0)
+    role = our_role(op.role) if op.role != s.MISSING else vm.role(vcpu)
+    vm.use_root(vcpu, role)
+
+
+def put(follower: Follower, task: Task) -> None:
+    """A vCPU lets go of its root."""
+    op, vm = task.op, task.vm
+    e = op.first
+    m = vm.m
+    space = our_role(e.c) & 1 if e.c != s.MISSING else 0
+    invalid = 1 if e.c & 0x800 else 0
+    users = [op.vcpu, *sorted(m.words[VCPU_ROOT])]
+    for vcpu in users:
+        root = m.words[VCPU_ROOT].get(vcpu, NO_TABLE)
+        if root != NO_TABLE and m.as_ids[root] == space and m.load(ROOT_INVALID, root) == invalid:
+            m.store(VCPU_ROOT, vcpu, NO_TABLE)
+            put_root(vm.kvm, root)
+            return
+
+
+def free(follower: Follower, task: Task) -> None:
+    """A table's memory goes back."""
+    follower.freed(task.op)
+
+
+def smm(follower: Follower, task: Task) -> None:
+    """A vCPU enters or leaves system management mode."""
+    e = task.op.first
+    if e.b:
+        task.vm.smm.add(e.a)
+    else:
+        task.vm.smm.discard(e.a)
+
+
+CALLS: Final = {
+    plan.FAULT: fault,
+    plan.PREFETCH: fault,
+    plan.INVALIDATE: invalidate,
+    plan.REGION: region,
+    plan.ZAP_ALL: zap_all,
+    plan.UNINIT: uninit,
+    plan.LOAD_ROOT: load_root,
+    plan.PUT_ROOT: put,
+    plan.FREE: free,
+    plan.SMM_SWITCH: smm,
+}

@@ -1,0 +1,392 @@
+"""The main loop: walk the record in order, and let each operation run up to its next change, which must be the recorded.
+
+An operation that no other one interrupts runs at once. Those that overlap run on threads of their own, of which one
+runs at a time: the record says which. So our MMU meets the same interleavings, without any locks.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from ...machine.interface import Bug
+from ...machine.words import ROOT_SCHEDULED
+from ...mmu.spte import differs_beyond_hardware, is_frozen, is_table, spte_pfn
+from .. import codes as s
+from ..lifetime import same_page
+from . import plan
+from .machine import ReplayMachine
+from .plan import Op
+from .record import Event
+from .result import Difference, Result
+from .vm import ReplayVm
+
+INSTANT: Final = frozenset((plan.FREE, plan.LOAD_ROOT, plan.PUT_ROOT, plan.SMM_SWITCH))
+"""Operations that change no SPTE."""
+LOOKAHEAD: Final = 600
+"""How far ahead a change is looked for that came earlier than recorded: more than a table's entries."""
+YIELDING: Final = frozenset((plan.INVALIDATE, plan.ZAP_RANGE, plan.NX_RECOVERY, plan.REGION))
+"""Operations that may flush in their middle, when they yield."""
+
+
+class Task:
+    """An operation that runs.
+
+    k       how much of what was recorded of it has come
+    over    its share of time is over: it must wait for its next event before it changes anything
+    writer  it holds mmu_lock for write
+    since   position of the event up to which it has run
+    vm, root  what it works on
+    """
+
+    def __init__(self, op: Op, vm: ReplayVm) -> None:
+        self.op = op
+        self.vm = vm
+        self.expected = op.expected
+        self.k = 0
+        self.over = False
+        self.writer = False
+        self.marked = False
+        self.since = op.begin
+        self.done = False
+        self.final = False
+        self.refused = 0
+        self.go: threading.Lock | None = None
+        self.error: BaseException | None = None
+
+    def head(self) -> Event | None:
+        """The next recorded change or flush of the operation."""
+        return self.expected[self.k] if self.k < len(self.expected) else None
+
+    def next_change(self) -> Event | None:
+        """The next recorded change."""
+        for k in range(self.k, min(self.k + 3, len(self.expected))):
+            if self.expected[k].code == s.CHANGED:
+                return self.expected[k]
+        return None
+
+
+class Follower:
+    """Runs all operations of a recording and compares; what it found is ``result``."""
+
+    def __init__(self, result: Result, vm_for: Callable[[Follower, Op], ReplayVm], perform: Callable[[Follower, Task], None]) -> None:
+        self.result = result
+        self.vm_for = vm_for
+        self.perform = perform
+        self.vms: dict[int, ReplayVm] = {}
+        self.task: Task | None = None
+        self.turn = threading.Semaphore(0)
+        self.at = 0
+        self.sees_flushes = True
+        self.levels: Callable[[ReplayVm, Task, int], int] = lambda vm, task, gfn: 1
+
+    # -------------------------------------------------------------------------------- the order of things
+
+    def run(self, ops: list[Op]) -> None:
+        """Run all operations."""
+        points: list[tuple[int, Op]] = []
+        for op in ops:
+            points.extend((e.at, op) for e in op.expected)
+            if not op.expected or op.expected[-1].at < op.end:
+                points.append((op.end, op))
+        points.sort(key=lambda point: point[0])
+        alone = self.uninterrupted(points)
+        running: dict[int, Task] = {}
+        finished: set[int] = set()
+        for at, op in points:
+            name = id(op)
+            if name in finished:
+                continue
+            self.at = at
+            task = running.get(name)
+            if task is None:
+                task = Task(op, self.vm_for(self, op))
+                if name in alone:
+                    self.run_whole(task)
+                    finished.add(name)
+                    continue
+                running[name] = task
+                self.start(task)
+            last = at >= op.end
+            if last:
+                task.final = True
+            while not task.done and (last or (task.k < len(task.expected) and task.expected[task.k].at <= at)):
+                self.resume(task)
+            if task.done:
+                self.finish(task)
+                finished.add(name)
+                del running[name]
+        for task in running.values():
+            task.final = True
+            while not task.done:
+                self.resume(task)
+            self.finish(task)
+
+    def uninterrupted(self, points: list[tuple[int, Op]]) -> set[int]:
+        """The operations between whose first and last point there is no other's."""
+        runs: dict[int, int] = {}
+        before: Op | None = None
+        for _, op in points:
+            if op is not before:
+                runs[id(op)] = runs.get(id(op), 0) + 1
+                before = op
+        return {name for name, count in runs.items() if count == 1}
+
+    def run_whole(self, task: Task) -> None:
+        """Run an operation at once."""
+        self.task = task
+        self.execute(task)
+        self.finish(task)
+
+    def execute(self, task: Task) -> None:
+        """Call the MMU; what it asserts is a difference."""
+        try:
+            self.perform(self, task)
+        except Bug as error:
+            self.result.differ(Difference(task.op, task.head(), None, f"our MMU stopped: {error}"))
+
+    def start(self, task: Task) -> None:
+        """Give a task a thread, which waits for its first turn."""
+        task.go = threading.Lock()
+        task.go.acquire()
+
+        def body() -> None:
+            assert task.go is not None
+            task.go.acquire()
+            try:
+                self.execute(task)
+            except BaseException as error:  # noqa: BLE001 - handed to the main thread
+                task.error = error
+            task.done = True
+            self.turn.release()
+
+        threading.Thread(target=body, daemon=True).start()
+
+    def resume(self, task: Task) -> None:
+        """Let a task run until it waits again."""
+        assert task.go is not None
+        self.task = task
+        task.over = False
+        task.go.release()
+        self.turn.acquire()
+        if task.error is not None:
+            raise task.error
+
+    def wait(self, task: Task) -> None:
+        """The running task waits for its next event."""
+        if task.go is None or task.final:
+            task.over = False
+            return
+        self.turn.release()
+        task.go.acquire()
+        task.over = False
+
+    def finish(self, task: Task) -> None:
+        """What was recorded of an operation and did not come."""
+        while task.k < len(task.expected):
+            e = task.expected[task.k]
+            task.k += 1
+            self.missed(task, e)
+
+    def missed(self, task: Task, e: Event) -> None:
+        """A recorded event that our MMU did not predict."""
+        if e.code == s.CHANGED:
+            self.result.differ(Difference(task.op, e, None, "recorded, not predicted"))
+            self.adopt(task, e)
+        elif e.code == s.FLUSH:
+            self.result.differ(Difference(task.op, e, None, "flush recorded, not predicted"))
+        elif e.code == s.FAST_FAULT:
+            self.result.differ(Difference(task.op, e, None, "fast fault recorded, not predicted"))
+
+    def came(self, task: Task, e: Event) -> None:
+        """An expected event has come: wait for the next, at once unless mmu_lock keeps everyone else out."""
+        task.k += 1
+        task.since = e.at
+        task.over = True
+        if not task.writer:
+            self.wait(task)
+
+    # -------------------------------------------------------------------------------- what the machine tells
+
+    def before_change(self, m: ReplayMachine, sptep: int, value: int, how: int) -> int:
+        """Wait for the event, feed in what the CPU did; -1, or what a compare-exchange finds instead."""
+        task = self.task
+        assert task is not None
+        held = m.peek(sptep)
+        if task.over and not (how == 0 and is_frozen(held)):
+            self.wait(task)
+            held = m.peek(sptep)
+        e = task.next_change()
+        level = m.level_of(sptep)
+        if e is not None and e.b == level and e.a == m.gfn_of(sptep):
+            self.feed(task, m, sptep, held, e)
+            return -1
+        if how != 2:
+            return -1
+        return self.older(task, m, sptep)
+
+    def feed(self, task: Task, m: ReplayMachine, sptep: int, held: int, e: Event) -> None:
+        """Have the entry hold what the record found there, if only the CPU, or an untraced release, makes the difference."""
+        if held == e.c:
+            return
+        vm = task.vm
+        old = vm.to_ours(e.c, e.b)
+        if old in (-1, held):
+            return
+        if not differs_beyond_hardware(held, old, e.b, vm.kvm.fmt):
+            self.result.inputs["bits that the CPU set"] += 1
+            m.poke(sptep, old)
+        elif is_frozen(held) and old == vm.kvm.empty:
+            m.poke(sptep, old)
+
+    def older(self, task: Task, m: ReplayMachine, sptep: int) -> int:
+        """What the entry held when the task last ran, if another one has changed it since: the task has read that."""
+        for at, op, before in task.vm.history.get(sptep, ()):
+            if at > task.since and op is not task.op:
+                task.refused += 1
+                return before if task.refused < 100 else -1
+        return -1
+
+    def changed(self, m: ReplayMachine, gfn: int, level: int, old: int, new: int) -> None:
+        """Compare a change with the record."""
+        task = self.task
+        assert task is not None
+        if task.over:
+            self.wait(task)
+        vm = task.vm
+        vm.history.setdefault(m.last, []).append((self.at, task.op, old))
+        as_id = m.as_ids.get(m.last >> 9, 0)
+        k = self.place(task, gfn, level, as_id)
+        if k < 0:
+            self.result.differ(Difference(task.op, task.head(), (gfn, level, old, new), "predicted, not recorded"))
+            m.poke(m.last, old)
+            return
+        while task.k < k:
+            e = task.expected[task.k]
+            task.k += 1
+            self.missed(task, e)
+        e = task.expected[k]
+        same_old, same_new = vm.same(old, e.c, level), vm.same(new, e.d, level)
+        if same_old and same_new:
+            self.result.matched += 1
+        else:
+            self.result.differ(Difference(task.op, e, (gfn, level, old, new), "another value"))
+            if not same_new and not is_table(new, level) and not is_table(e.d, level):
+                m.poke(m.last, e.d)
+        self.came(task, e)
+
+    def place(self, task: Task, gfn: int, level: int, as_id: int) -> int:
+        """Which recorded event of the operation a change is: the next, else one soon after it; -1 for none."""
+        expected = task.expected
+        for k in range(task.k, min(task.k + LOOKAHEAD, len(expected))):
+            e = expected[k]
+            if e.code == s.CHANGED and e.a == gfn and e.b == level and e.e in (as_id, s.MISSING):
+                return k
+            if k == task.k and e.code != s.CHANGED and e.code != s.FLUSH:
+                continue
+        return -1
+
+    def flushed(self, m: ReplayMachine) -> None:
+        """Compare a flush with the record."""
+        task = self.task
+        assert task is not None
+        if task.over:
+            self.wait(task)
+        self.result.flushes_predicted += 1
+        if not self.sees_flushes:
+            return
+        e = task.head()
+        while e is not None and e.code not in (s.CHANGED, s.FLUSH):
+            task.k += 1
+            e = task.head()
+        if e is None or e.code != s.FLUSH:
+            self.result.differ(Difference(task.op, e, None, "flush predicted, not recorded"))
+            return
+        self.result.flushes_matched += 1
+        self.came(task, e)
+
+    def locked(self, m: ReplayMachine, held: bool) -> None:
+        """mmu_lock is taken for write or dropped."""
+        task = self.task
+        assert task is not None
+        task.writer = held
+        if held:
+            return
+        e = task.head()
+        if e is not None and e.code == s.INVALIDATE_ROOTS and task.marked:
+            self.came(task, e)
+        elif task.over:
+            self.wait(task)
+
+    def stored(self, m: ReplayMachine, kind: int) -> None:
+        """A word was set: roots being invalidated are looked for."""
+        if kind == ROOT_SCHEDULED and self.task is not None:
+            self.task.marked = True
+
+    def resched(self, m: ReplayMachine) -> bool:
+        """The record shows a yield by a flush in the middle of an operation."""
+        task = self.task
+        assert task is not None
+        if task.op.kind not in YIELDING or task.k + 1 >= len(task.expected):
+            return False
+        return task.expected[task.k].code == s.FLUSH and task.expected[task.k + 1].code == s.CHANGED
+
+    def host_level(self, m: ReplayMachine, gfn: int) -> int:
+        """What is known of the host's mapping."""
+        task = self.task
+        assert task is not None
+        return self.levels(task.vm, task, gfn)
+
+    # -------------------------------------------------------------------------------- taking over, and frees
+
+    def adopt(self, task: Task, e: Event) -> None:
+        """Have our tables show a recorded change that was not predicted."""
+        vm = task.vm
+        old = vm.to_ours(e.c, e.b)
+        target = -1
+        for root in vm.roots(max(e.e, 0)):
+            sptep = vm.find(root, e.a, e.b)
+            if sptep >= 0 and vm.m.peek(sptep) == old:
+                target = sptep
+                break
+        if target < 0:
+            if is_frozen(e.d):
+                return
+            root = vm.valid_root(max(e.e, 0))
+            if root < 0:
+                return
+            target = vm.reach(root, e.a, e.b)
+        vm.history.setdefault(target, []).append((e.at, task.op, vm.m.peek(target)))
+        if is_table(e.d, e.b):
+            vm.adopt_table(target, e.a, e.b, e.d)
+        else:
+            held = vm.m.peek(target)
+            if is_table(held, e.b):
+                vm.m.queued[spte_pfn(held)] = None
+            vm.m.poke(target, e.d)
+
+    def freed(self, op: Op) -> None:
+        """Compare a free with the tables that wait for theirs."""
+        e = op.first
+        self.result.frees_recorded += 1
+        level = e.b & 15
+        best: tuple[ReplayVm, int] | None = None
+        for vm in self.vms.values():
+            for table in vm.m.queued:
+                if vm.m.words_level(table) != level or vm.m.table_gfn(table) != e.a:
+                    continue
+                name = vm.names.get(table)
+                if name is None:
+                    if best is None:
+                        best = (vm, table)
+                elif same_page(e.c, name):
+                    best = (vm, table)
+                    break
+        if best is None:
+            self.result.differ(Difference(op, e, None, "free recorded, not predicted"))
+            return
+        self.result.frees_matched += 1
+        vm, table = best
+        del vm.m.queued[table]
+        vm.m.gone.add(table)

@@ -1,0 +1,47 @@
+"""``replay``: drive our MMU with a recording's operations, and compare."""
+
+from __future__ import annotations
+
+from ...mmu.behaviour import BEHAVIOURS
+from ...mmu.kvm import Kvm
+from ...mmu.policies.registry import POLICIES
+from ...mmu.spte import EMPTY_61
+from .. import codes as s
+from ..events import Trace
+from ..history import empty_value, root_level, vendor
+from ..vms import kvm_of_threads, vm_of_threads
+from .calls import perform
+from .follow import Follower
+from .machine import ReplayMachine
+from .plan import Op, Planner
+from .record import KINDS, events_of
+from .result import Result
+from .vm import ReplayVm
+
+
+def replay(trace: Trace) -> Result:
+    """Replay a recording that was read with ``record.WANTED``."""
+    fmt, _ = vendor(trace)
+    behaviour = BEHAVIOURS["6.1" if empty_value(trace) == EMPTY_61 else "6.12"]
+    recorded = frozenset(code for name, (code, _) in KINDS.items() if trace.records(name))
+    levels = root_level(trace)
+    kvm_of = kvm_of_threads(trace)
+    planner = Planner({} if kvm_of else vm_of_threads(trace), kvm_of, recorded, levels)
+    events = events_of(trace)
+    ops = planner.feed(events)
+    result = Result()
+
+    def vm_for(follower: Follower, op: Op) -> ReplayVm:
+        found = follower.vms.get(op.vm)
+        if found is None:
+            m = ReplayMachine(follower)
+            found = ReplayVm(op.vm, m, Kvm(m, fmt, behaviour, POLICIES["rcu"], levels, 0))
+            follower.vms[op.vm] = found
+        return found
+
+    follower = Follower(result, vm_for, perform)
+    follower.sees_flushes = s.FLUSH in recorded
+    result.changes = sum(e.code == s.CHANGED for e in events)
+    result.flushes_recorded = sum(e.code == s.FLUSH for e in events)
+    follower.run(ops)
+    return result

@@ -1,0 +1,149 @@
+"""``ReplayVm``: one recorded VM, our MMU of it, and which of our tables is which of the recorded ones."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ...machine.words import NO_TABLE, ROLE_GUEST_MODE, ROLE_LEVEL_SHIFT, ROOT_COUNT, ROOT_INVALID, ROOTS, VCPU_ROOT
+from ...mmu.kvm import Kvm
+from ...mmu.make_spte import make_nonleaf
+from ...mmu.roots import get_root
+from ...mmu.spte import PFN, is_table, spte_pfn, table_index
+from ..tables import ROLE_SMM as KERNEL_SMM
+from .machine import ReplayMachine
+
+GUEST_MODE: Final = 0x2_0000
+"""Bit 17 of ``union kvm_mmu_page_role``."""
+
+
+def our_role(role: int) -> int:
+    """A recorded role of a root as ours."""
+    space = 1 if role & KERNEL_SMM else 0
+    return space | (ROLE_GUEST_MODE if role & GUEST_MODE else 0) | (role & 15) << ROLE_LEVEL_SHIFT
+
+
+class ReplayVm:
+    """A VM under replay.
+
+    names, ours   recorded frame of each of our tables, and our table at each recorded frame
+    smm           vCPUs that are in system management mode
+    history       by entry: where in the record it changed, by which operation, and what it held before
+    """
+
+    def __init__(self, vm: int, m: ReplayMachine, kvm: Kvm) -> None:
+        self.vm = vm
+        self.m = m
+        self.kvm = kvm
+        self.names: dict[int, int] = {}
+        self.ours: dict[int, int] = {}
+        self.smm: set[int] = set()
+        self.history: dict[int, list[tuple[int, object, int]]] = {}
+        self.pointers: dict[int, int] = {}
+
+    # Values, up to the names of tables
+
+    def same(self, ours: int, recorded: int, level: int) -> bool:
+        """Are they the same value, tables being named as they come?"""
+        if ours == recorded:
+            # A leaf, or nothing. (A table of ours may have the recorded number by chance.)
+            if not is_table(ours, level):
+                return True
+        if not is_table(ours, level) or not is_table(recorded, level) or (ours ^ recorded) & ~PFN != 0:
+            return False
+        table, frame = spte_pfn(ours), spte_pfn(recorded)
+        known = self.names.get(table)
+        if known is None:
+            self.names[table] = frame
+            self.ours[frame] = table
+            return True
+        return known == frame
+
+    def to_ours(self, recorded: int, level: int) -> int:
+        """A recorded value with our table in it; -1 if it names a table that we do not know."""
+        if not is_table(recorded, level):
+            return recorded
+        table = self.ours.get(spte_pfn(recorded))
+        return -1 if table is None else recorded & ~PFN | table << 12
+
+    # Roots
+
+    def role(self, vcpu: int) -> int:
+        """The role of the root that a vCPU uses."""
+        return (1 if vcpu in self.smm else 0) | self.kvm.root_level << ROLE_LEVEL_SHIFT
+
+    def valid_root(self, as_id: int) -> int:
+        """A valid root of an address space, or -1."""
+        for root in self.m.lists[ROOTS]:
+            if self.m.as_ids[root] == as_id and not self.m.load(ROOT_INVALID, root):
+                return root
+        return NO_TABLE
+
+    def roots(self, as_id: int) -> list[int]:
+        """All roots of an address space."""
+        return [root for root in self.m.lists[ROOTS] if self.m.as_ids[root] == as_id]
+
+    def use_root(self, vcpu: int, role: int) -> int:
+        """Give the vCPU a root of a role."""
+        root: int = get_root(self.kvm, role)
+        self.m.store(VCPU_ROOT, vcpu, root)
+        return root
+
+    def root_for(self, vcpu: int) -> int:
+        """The root on which a vCPU faults."""
+        root: int = self.m.load(VCPU_ROOT, vcpu)
+        space = 1 if vcpu in self.smm else 0
+        if root != NO_TABLE and not self.m.load(ROOT_INVALID, root) and self.m.as_ids[root] == space:
+            return root
+        found = self.valid_root(space)
+        if found == NO_TABLE:
+            return self.use_root(vcpu, self.role(vcpu))
+        self.m.store(VCPU_ROOT, vcpu, found)
+        self.m.fetch_add(ROOT_COUNT, found, 1)
+        return found
+
+    # Walks
+
+    def find(self, root: int, gfn: int, level: int) -> int:
+        """Address of the entry of a level for ``gfn``, or -1 if there is no table for it."""
+        at = self.m.words_level(root)
+        table = root
+        while at > level:
+            spte = self.m.tables[table][table_index(gfn, at)]
+            if not is_table(spte, at):
+                return -1
+            table = spte_pfn(spte)
+            at -= 1
+        return table << 9 | int(table_index(gfn, level))
+
+    def reach(self, root: int, gfn: int, level: int) -> int:
+        """The same; tables that are missing are made."""
+        at = self.m.words_level(root)
+        table = root
+        while at > level:
+            index = int(table_index(gfn, at))
+            spte = self.m.tables[table][index]
+            if not is_table(spte, at):
+                spte = self.make(table << 9 | index, gfn, at)
+            table = spte_pfn(spte)
+            at -= 1
+        return table << 9 | int(table_index(gfn, level))
+
+    def make(self, sptep: int, gfn: int, level: int) -> int:
+        """Put a table below an entry of ``level``; the entry's value."""
+        m = self.m
+        table: int = m.alloc_table(self.kvm.empty)
+        m.place(table, int(self.kvm.round(gfn, level)), level - 1, sptep)
+        value: int = make_nonleaf(self.kvm, table)
+        m.poke(sptep, value)
+        return value
+
+    def adopt_table(self, sptep: int, gfn: int, level: int, recorded: int) -> None:
+        """Have an entry point to a table that the record names."""
+        frame = spte_pfn(recorded)
+        table = self.ours.get(frame)
+        if table is None or table in self.m.queued or table in self.m.gone:
+            self.make(sptep, gfn, level)
+            table = spte_pfn(self.m.peek(sptep))
+            self.names[table] = frame
+            self.ours[frame] = table
+        self.m.poke(sptep, recorded & ~PFN | table << 12)

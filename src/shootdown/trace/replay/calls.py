@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Final
 
 from ...machine.words import HOST_LEVEL, HOST_PFN, HOST_WRITABLE, NO_TABLE, ROOT_INVALID, VCPU_ROOT
+from ...mmu.access import WRITE
 from ...mmu.fault import page_fault
 from ...mmu.notifier import kvm_zap_gfn_range
 from ...mmu.requests import flush_remote_tlbs
 from ...mmu.roots import get_root, invalidate_all_roots, put_root
 from ...mmu.zap import zap_all_fast, zap_invalidated_roots, zap_range, zap_root
+from ...mmu.spte import is_leaf
 from .. import codes as s
 from . import plan
 from .follow import Follower, Task
 from .plan import Op
 from .record import GET_ROOT
+from ..tables import ROLE_INVALID
 from .vm import ReplayVm, our_role
 
 
@@ -31,14 +34,28 @@ def fault(follower: Follower, task: Task) -> None:
     if op.requested is None:
         return
     vcpu, gfn, pfn, level = max(op.vcpu, 0), op.requested.a, op.requested.b, op.requested.c
-    vm.root_for(vcpu)
+    vm.root_for(vcpu, task.next_change())
     m = vm.m
     m.words[HOST_PFN][gfn] = pfn
     m.words[HOST_LEVEL][gfn] = level
     code = op.fault.c & 0xFF if op.fault is not None else 0
+    if not code & WRITE:
+        told = host_writable(vm, op)
+        if told >= 0:
+            follower.result.inputs["that the host's page is writable, of read faults"] += 1
+            m.words[HOST_WRITABLE][gfn] = told
     page_fault(vm.kvm, vcpu, gfn, code)
     m.words[HOST_PFN].pop(gfn, None)
     m.words[HOST_LEVEL].pop(gfn, None)
+    m.words[HOST_WRITABLE].pop(gfn, None)
+
+
+def host_writable(vm: ReplayVm, op: Op) -> int:
+    """One bit of the recorded leaf: what nothing else tells of a fault that only reads; -1 where there is no leaf."""
+    for e in reversed(op.expected):
+        if e.code == s.CHANGED and is_leaf(e.d, e.b):
+            return 1 if e.d & vm.kvm.fmt.host_writable else 0
+    return -1
 
 
 def invalidate(follower: Follower, task: Task) -> None:
@@ -100,16 +117,7 @@ def put(follower: Follower, task: Task) -> None:
     """A vCPU lets go of its root."""
     op, vm = task.op, task.vm
     e = op.first
-    m = vm.m
-    space = our_role(e.c) & 1 if e.c != s.MISSING else 0
-    invalid = 1 if e.c & 0x800 else 0
-    users = [op.vcpu, *sorted(m.words[VCPU_ROOT])]
-    for vcpu in users:
-        root = m.words[VCPU_ROOT].get(vcpu, NO_TABLE)
-        if root != NO_TABLE and m.as_ids[root] == space and m.load(ROOT_INVALID, root) == invalid:
-            m.store(VCPU_ROOT, vcpu, NO_TABLE)
-            put_root(vm.kvm, root)
-            return
+    vm.put(op.vcpu, our_role(max(e.c, 0)), e.c & ROLE_INVALID != 0)
 
 
 def free(follower: Follower, task: Task) -> None:

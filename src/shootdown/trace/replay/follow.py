@@ -20,10 +20,12 @@ from .machine import ReplayMachine
 from .plan import Op
 from .record import Event
 from .result import Difference, Result
+from .unseen import Gaps, Told
 from .vm import ReplayVm
 
 INSTANT: Final = frozenset((plan.FREE, plan.LOAD_ROOT, plan.PUT_ROOT, plan.SMM_SWITCH))
 """Operations that change no SPTE."""
+EVER: Final = 1 << 62
 LOOKAHEAD: Final = 600
 """How far ahead a change is looked for that came earlier than recorded: more than a table's entries."""
 YIELDING: Final = frozenset((plan.INVALIDATE, plan.ZAP_RANGE, plan.NX_RECOVERY, plan.REGION))
@@ -70,7 +72,7 @@ class Task:
 class Follower:
     """Runs all operations of a recording and compares; what it found is ``result``."""
 
-    def __init__(self, result: Result, vm_for: Callable[[Follower, Op], ReplayVm], perform: Callable[[Follower, Task], None]) -> None:
+    def __init__(self, result: Result, vm_for: Callable[[Follower, int], ReplayVm], perform: Callable[[Follower, Task], None]) -> None:
         self.result = result
         self.vm_for = vm_for
         self.perform = perform
@@ -79,12 +81,14 @@ class Follower:
         self.turn = threading.Semaphore(0)
         self.at = 0
         self.sees_flushes = True
+        self.gaps = Gaps([])
         self.levels: Callable[[ReplayVm, Task, int], int] = lambda vm, task, gfn: 1
 
     # -------------------------------------------------------------------------------- the order of things
 
-    def run(self, ops: list[Op]) -> None:
-        """Run all operations."""
+    def run(self, ops: list[Op], told: dict[int, list[Told]]) -> None:
+        """Run all operations; ``told``: what entries hold at the start, and after events were lost."""
+        waiting = sorted(told, reverse=True)
         points: list[tuple[int, Op]] = []
         for op in ops:
             points.extend((e.at, op) for e in op.expected)
@@ -99,9 +103,11 @@ class Follower:
             if name in finished:
                 continue
             self.at = at
+            while waiting and waiting[-1] < at:
+                self.take_over(told[waiting.pop()])
             task = running.get(name)
             if task is None:
-                task = Task(op, self.vm_for(self, op))
+                task = Task(op, self.vm_for(self, op.vm))
                 if name in alone:
                     self.run_whole(task)
                     finished.add(name)
@@ -114,9 +120,11 @@ class Follower:
             while not task.done and (last or (task.k < len(task.expected) and task.expected[task.k].at <= at)):
                 self.resume(task)
             if task.done:
-                self.finish(task)
-                finished.add(name)
-                del running[name]
+                # What it did not predict is taken over in its time.
+                self.finish(task, at)
+                if last:
+                    finished.add(name)
+                    del running[name]
         for task in running.values():
             task.final = True
             while not task.done:
@@ -182,15 +190,22 @@ class Follower:
         task.go.acquire()
         task.over = False
 
-    def finish(self, task: Task) -> None:
+    def finish(self, task: Task, until: int = EVER) -> None:
         """What was recorded of an operation and did not come."""
-        while task.k < len(task.expected):
+        while task.k < len(task.expected) and task.expected[task.k].at <= until:
             e = task.expected[task.k]
             task.k += 1
             self.missed(task, e)
 
     def missed(self, task: Task, e: Event) -> None:
         """A recorded event that our MMU did not predict."""
+        if self.is_torn(task, e):
+            if e.code == s.CHANGED:
+                self.result.undetermined += 1
+                self.adopt(task, e)
+            elif e.code == s.FLUSH:
+                self.result.flushes_undetermined += 1
+            return
         if e.code == s.CHANGED:
             self.result.differ(Difference(task.op, e, None, "recorded, not predicted"))
             self.adopt(task, e)
@@ -198,6 +213,13 @@ class Follower:
             self.result.differ(Difference(task.op, e, None, "flush recorded, not predicted"))
         elif e.code == s.FAST_FAULT:
             self.result.differ(Difference(task.op, e, None, "fast fault recorded, not predicted"))
+
+    def is_torn(self, task: Task, e: Event) -> bool:
+        """Were events lost that would tell of the operation?"""
+        op = task.op
+        if op.torn or (op.kind == plan.UNKNOWN and op.after_loss):
+            return True
+        return self.gaps.between(op.begin, max(op.end, e.at)) is not None
 
     def came(self, task: Task, e: Event) -> None:
         """An expected event has come: wait for the next, at once unless mmu_lock keeps everyone else out."""
@@ -255,9 +277,17 @@ class Follower:
         if task.over:
             self.wait(task)
         vm = task.vm
-        vm.history.setdefault(m.last, []).append((self.at, task.op, old))
+        past = vm.history.setdefault(m.last, [])
+        since = past[-1][0] if past else task.vm.told_at
+        past.append((self.at, task.op, old))
         as_id = m.as_ids.get(m.last >> 9, 0)
         k = self.place(task, gfn, level, as_id)
+        if k < 0 and task.op.torn:
+            return
+        if k < 0 and self.gaps.between(since, self.at) is not None:
+            # What became of the entry since was lost.
+            self.result.inputs["entries of which events were lost"] += 1
+            return
         if k < 0:
             self.result.differ(Difference(task.op, task.head(), (gfn, level, old, new), "predicted, not recorded"))
             m.poke(m.last, old)
@@ -339,6 +369,23 @@ class Follower:
         return self.levels(task.vm, task, gfn)
 
     # -------------------------------------------------------------------------------- taking over, and frees
+
+    def take_over(self, told: list[Told]) -> None:
+        """Have entries hold what the record tells of them later."""
+        for t in told:
+            vm = self.vm_for(self, t.vm)
+            self.result.inputs["entries that were told by their next change only"] += 1
+            root = vm.valid_root(t.as_id)
+            if root < 0:
+                root = vm.first_root(t.as_id)
+            sptep = vm.reach(root, t.gfn, t.level)
+            if is_table(t.value, t.level):
+                vm.adopt_table(sptep, t.gfn, t.level, t.value)
+                continue
+            held = vm.m.peek(sptep)
+            if is_table(held, t.level):
+                vm.m.queued[spte_pfn(held)] = None
+            vm.m.poke(sptep, t.value)
 
     def adopt(self, task: Task, e: Event) -> None:
         """Have our tables show a recorded change that was not predicted."""

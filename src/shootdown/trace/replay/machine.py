@@ -23,6 +23,7 @@ from ...machine.words import (
     RING_ENTRY,
     RING_PUSHED,
     RING_RESET,
+    ROOTS,
     ROOT_SCHEDULED,
     SP_GFN,
     SP_LEVEL,
@@ -209,8 +210,11 @@ class ReplayMachine(Machine):
     # Lists of tables
 
     def list_add(self, which: i64, table: i64) -> None:
-        """Append a table to a list."""
-        self.lists[which].append(table)
+        """Roots go to the front of their list, as the kernel's do; other tables to the end."""
+        if which == ROOTS:
+            self.lists[which].insert(0, table)
+        else:
+            self.lists[which].append(table)
 
     def list_del(self, which: i64, table: i64) -> None:
         """Take a table off a list; it leads on to what came after it."""

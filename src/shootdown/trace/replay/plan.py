@@ -53,7 +53,7 @@ class Op:
     """
 
     __slots__ = (
-        *("at", "begin", "calls", "done", "end", "expected", "fault", "first", "kind", "loose", "pages", "pid"),
+        *("after_loss", "at", "begin", "calls", "done", "end", "expected", "fault", "first", "kind", "loose", "pages", "pid"),
         *("requested", "ret", "role", "torn", "vcpu", "vm", "whole"),
     )
 
@@ -75,6 +75,7 @@ class Op:
         self.loose = loose
         self.whole = False
         self.torn = False
+        self.after_loss = False
         self.at = 0
         self.pages = 0
 
@@ -88,6 +89,7 @@ class _Thread:
         self.fault: Event | None = None
         self.vcpu = s.MISSING
         self.load: Op | None = None
+        self.lost = False
 
 
 BRACKETS: Final = {
@@ -113,7 +115,7 @@ class Planner:
         self.renamed: dict[int, int] = {}
         self.born = 0
         self.vm_seen: set[int] = set()
-        self.gaps = 0
+        self.lost = False
 
     def thread(self, pid: int) -> _Thread:
         """The thread, made on first sight."""
@@ -123,6 +125,7 @@ class Planner:
             if self.kvm_of and vm == 0 and len(set(self.kvm_of.values())) == 1:
                 vm = next(iter(self.kvm_of.values()))
             found = _Thread(self.renamed.get(vm, vm))
+            found.lost = self.lost
             self.threads[pid] = found
         return found
 
@@ -141,6 +144,8 @@ class Planner:
             self.close(thread)
         op = Op(kind, e, thread.vm, loose)
         op.vcpu = thread.vcpu
+        op.after_loss = thread.lost
+        thread.lost = False
         thread.stack.append(op)
         self.ops.append(op)
         return op
@@ -178,12 +183,13 @@ class Planner:
         """Take one event."""
         code = e.code
         if code == s.LOST:
-            self.gaps += e.a
             for thread in self.threads.values():
                 for op in thread.stack:
                     op.torn = True
                     op.loose = True
                 thread.fault = None
+                thread.lost = True
+            self.lost = True
             return
         if code == s.FREE:
             self.instant(self.thread(e.pid), FREE, e)
@@ -239,7 +245,8 @@ class Planner:
             thread.vcpu = e.b
             thread.load = None
         elif code == s.PUT_ROOT:
-            if top is None or top.loose:
+            # (While a root is looked for, the search puts those that it passes.)
+            if thread.load is None and (top is None or top.loose):
                 self.instant(thread, PUT_ROOT, e)
         elif code == SMM:
             self.instant(thread, SMM_SWITCH, e)

@@ -13,9 +13,10 @@ from ..vms import kvm_of_threads, vm_of_threads
 from .calls import perform
 from .follow import Follower
 from .machine import ReplayMachine
-from .plan import Op, Planner
+from .plan import Planner
 from .record import KINDS, events_of
 from .result import Result
+from .unseen import Gaps, told_later
 from .vm import ReplayVm
 
 
@@ -31,17 +32,19 @@ def replay(trace: Trace) -> Result:
     ops = planner.feed(events)
     result = Result()
 
-    def vm_for(follower: Follower, op: Op) -> ReplayVm:
-        found = follower.vms.get(op.vm)
+    def vm_for(follower: Follower, name: int) -> ReplayVm:
+        found = follower.vms.get(name)
         if found is None:
             m = ReplayMachine(follower)
-            found = ReplayVm(op.vm, m, Kvm(m, fmt, behaviour, POLICIES["rcu"], levels, 0))
-            follower.vms[op.vm] = found
+            found = ReplayVm(name, m, Kvm(m, fmt, behaviour, POLICIES["rcu"], levels, 0))
+            follower.vms[name] = found
         return found
 
     follower = Follower(result, vm_for, perform)
     follower.sees_flushes = s.FLUSH in recorded
     result.changes = sum(e.code == s.CHANGED for e in events)
     result.flushes_recorded = sum(e.code == s.FLUSH for e in events)
-    follower.run(ops)
+    gaps = Gaps(events)
+    follower.gaps = gaps
+    follower.run(ops, told_later(ops, gaps, fmt, behaviour.empty))
     return result

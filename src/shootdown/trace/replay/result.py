@@ -37,6 +37,7 @@ class Result:
     flushes_recorded: int = 0
     flushes_predicted: int = 0
     flushes_matched: int = 0
+    flushes_undetermined: int = 0
     frees_recorded: int = 0
     frees_matched: int = 0
     inputs: Counter[str] = field(default_factory=Counter)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from ...machine.words import NO_TABLE, ROLE_GUEST_MODE, ROLE_LEVEL_SHIFT, ROOT_COUNT, ROOT_INVALID, ROOTS, VCPU_ROOT
+from ...machine.words import NO_TABLE, ROLE_GUEST_MODE, ROLE_LEVEL_SHIFT, ROOT_COUNT, ROOT_INVALID, ROOTS, SP_ROLE, VCPU_ROOT
 from ...mmu.kvm import Kvm
 from ...mmu.make_spte import make_nonleaf
-from ...mmu.roots import get_root
+from ...mmu.roots import get_root, put_root
 from ...mmu.spte import PFN, is_table, spte_pfn, table_index
 from ..tables import ROLE_SMM as KERNEL_SMM
 from .machine import ReplayMachine
+from .record import Event
 
 GUEST_MODE: Final = 0x2_0000
 """Bit 17 of ``union kvm_mmu_page_role``."""
@@ -26,6 +27,7 @@ class ReplayVm:
     """A VM under replay.
 
     names, ours   recorded frame of each of our tables, and our table at each recorded frame
+    held          roots to which each vCPU has a reference
     smm           vCPUs that are in system management mode
     history       by entry: where in the record it changed, by which operation, and what it held before
     """
@@ -37,8 +39,9 @@ class ReplayVm:
         self.names: dict[int, int] = {}
         self.ours: dict[int, int] = {}
         self.smm: set[int] = set()
+        self.held: dict[int, list[int]] = {}
         self.history: dict[int, list[tuple[int, object, int]]] = {}
-        self.pointers: dict[int, int] = {}
+        self.told_at = -1
 
     # Values, up to the names of tables
 
@@ -83,23 +86,57 @@ class ReplayVm:
         return [root for root in self.m.lists[ROOTS] if self.m.as_ids[root] == as_id]
 
     def use_root(self, vcpu: int, role: int) -> int:
-        """Give the vCPU a root of a role."""
+        """Give the vCPU a root of a role; it keeps those that it has, until the record shows that it puts them."""
         root: int = get_root(self.kvm, role)
-        self.m.store(VCPU_ROOT, vcpu, root)
+        self.hold(vcpu, root)
         return root
 
-    def root_for(self, vcpu: int) -> int:
-        """The root on which a vCPU faults."""
-        root: int = self.m.load(VCPU_ROOT, vcpu)
+    def first_root(self, as_id: int) -> int:
+        """The root of an address space that was there when the record began: the MMU's reference alone."""
+        root: int = get_root(self.kvm, as_id)
+        self.m.fetch_add(ROOT_COUNT, root, -1)
+        return root
+
+    def hold(self, vcpu: int, root: int) -> None:
+        """The vCPU has a reference to a root, and runs on it."""
+        self.held.setdefault(vcpu, []).append(root)
+        self.m.store(VCPU_ROOT, vcpu, root)
+
+    def root_for(self, vcpu: int, first: Event | None) -> int:
+        """The root on which a vCPU faults: of those that it has, the one in which the first recorded change fits."""
         space = 1 if vcpu in self.smm else 0
-        if root != NO_TABLE and not self.m.load(ROOT_INVALID, root) and self.m.as_ids[root] == space:
-            return root
+        held = [r for r in reversed(self.held.get(vcpu, [])) if self.usable(r, space)]
+        if len(held) > 1 and first is not None:
+            held = [r for r in held if self.fits(r, first)] or held
+        if held:
+            self.m.store(VCPU_ROOT, vcpu, held[0])
+            return held[0]
         found = self.valid_root(space)
         if found == NO_TABLE:
             return self.use_root(vcpu, self.role(vcpu))
-        self.m.store(VCPU_ROOT, vcpu, found)
         self.m.fetch_add(ROOT_COUNT, found, 1)
+        self.hold(vcpu, found)
         return found
+
+    def usable(self, root: int, as_id: int) -> bool:
+        """May a vCPU fault on a root that it has?"""
+        return not self.m.load(ROOT_INVALID, root) and self.m.as_ids[root] == as_id
+
+    def fits(self, root: int, e: Event) -> bool:
+        """Could the entry that an event changes be in this root?"""
+        sptep = self.find(root, e.a, e.b)
+        return sptep >= 0 and self.m.peek(sptep) == self.to_ours(e.c, e.b)
+
+    def put(self, vcpu: int, role: int, invalid: bool) -> None:
+        """A vCPU, that one if it can be, lets go of a root of a role."""
+        m = self.m
+        for who in [vcpu, *sorted(self.held)]:
+            for root in self.held.get(who, ()):
+                if m.load(SP_ROLE, root) == role and bool(m.load(ROOT_INVALID, root)) == invalid:
+                    self.held[who].remove(root)
+                    m.store(VCPU_ROOT, who, NO_TABLE)
+                    put_root(self.kvm, root)
+                    return
 
     # Walks
 

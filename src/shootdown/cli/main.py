@@ -10,7 +10,7 @@ import click
 from .. import __version__
 from ..build_info import compiled, describe
 from ..errors import InputError
-from . import check, compare, record, show
+from . import check, compare, record, replay, show
 
 BAD_INPUT, INTERRUPTED = 1, 130
 
@@ -26,7 +26,7 @@ def cli() -> None:
     """
 
 
-for command in (check.command, compare.command, show.command, record.command):
+for command in (check.command, compare.command, show.command, replay.command, record.command):
     cli.add_command(command)
 
 

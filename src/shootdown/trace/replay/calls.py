@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from ...machine.words import HOST_LEVEL, HOST_PFN, HOST_WRITABLE, NO_TABLE, ROOT_INVALID, VCPU_ROOT
-from ...mmu.access import WRITE
+from ...mmu.access import FETCH, WRITE
 from ...mmu.fault import page_fault
+from ...mmu.huge_pages import recover_nx_huge_pages
 from ...mmu.notifier import kvm_zap_gfn_range
 from ...mmu.requests import flush_remote_tlbs
 from ...mmu.roots import get_root, invalidate_all_roots, put_root
@@ -39,6 +40,9 @@ def fault(follower: Follower, task: Task) -> None:
     m.words[HOST_PFN][gfn] = pfn
     m.words[HOST_LEVEL][gfn] = level
     code = op.fault.c & 0xFF if op.fault is not None else 0
+    if vm.kvm.nx_huge_pages and code & FETCH:
+        # The mitigation forced it to 4 KiB, but remembers whether a huge page was refused.
+        m.words[HOST_LEVEL][gfn] = max(level, follower.host_levels.at(vm.vm, op.requested.at, gfn))
     if not code & WRITE:
         told = host_writable(vm, op)
         if told >= 0:
@@ -105,6 +109,12 @@ def uninit(follower: Follower, task: Task) -> None:
     zap_invalidated_roots(kvm)
 
 
+def recover(follower: Follower, task: Task) -> None:
+    """NX recovery zaps the oldest tables that hold up a huge page: how many, the record tells."""
+    tables = sum(e.code == s.ZAP_SP for e in task.op.calls)
+    recover_nx_huge_pages(task.vm.kvm, tables)
+
+
 def load_root(follower: Follower, task: Task) -> None:
     """A vCPU gets a root."""
     op, vm = task.op, task.vm
@@ -141,6 +151,7 @@ CALLS: Final = {
     plan.REGION: region,
     plan.ZAP_ALL: zap_all,
     plan.UNINIT: uninit,
+    plan.NX_RECOVERY: recover,
     plan.LOAD_ROOT: load_root,
     plan.PUT_ROOT: put,
     plan.FREE: free,

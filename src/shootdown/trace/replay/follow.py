@@ -16,6 +16,7 @@ from ...mmu.spte import differs_beyond_hardware, is_frozen, is_table, spte_pfn
 from .. import codes as s
 from ..lifetime import same_page
 from . import plan
+from .levels import HostLevels, removed_level
 from .machine import ReplayMachine
 from .plan import Op
 from .record import Event
@@ -82,7 +83,8 @@ class Follower:
         self.at = 0
         self.sees_flushes = True
         self.gaps = Gaps([])
-        self.levels: Callable[[ReplayVm, Task, int], int] = lambda vm, task, gfn: 1
+        self.progress: Callable[[int], None] | None = None
+        self.host_levels = HostLevels([])
 
     # -------------------------------------------------------------------------------- the order of things
 
@@ -103,6 +105,8 @@ class Follower:
             if name in finished:
                 continue
             self.at = at
+            if self.progress is not None:
+                self.progress(at)
             while waiting and waiting[-1] < at:
                 self.take_over(told[waiting.pop()])
             task = running.get(name)
@@ -366,7 +370,11 @@ class Follower:
         """What is known of the host's mapping."""
         task = self.task
         assert task is not None
-        return self.levels(task.vm, task, gfn)
+        told = self.host_levels.at(task.vm.vm, self.at, gfn)
+        if told:
+            return told
+        self.result.inputs["whether the host maps a huge page, where no fault tells"] += 1
+        return removed_level(task.op, gfn)
 
     # -------------------------------------------------------------------------------- taking over, and frees
 

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from .. import codes as s
-from ..events import Events, Trace
+from ..events import Trace
 from ..stream import place_lost
 
 PAGE_FAULT: Final = 100
@@ -79,6 +79,14 @@ class Event:
         self.e = e
         self.f = f
 
+    def change(self) -> tuple[int, int, int, int] | None:
+        """gfn, level, old and new value, of an event that tells of an SPTE."""
+        if self.code == s.CHANGED:
+            return self.a, self.b, self.c, self.d
+        if self.code == s.FAST_FAULT:
+            return self.b >> 12, 1, self.d, self.e
+        return None
+
 
 def events_of(trace: Trace) -> list[Event]:
     """All events that replay takes, in order; a ``LOST`` stands at the beginning and the end of each gap."""
@@ -96,7 +104,7 @@ def events_of(trace: Trace) -> list[Event]:
         parts.append(rows)
     table = np.concatenate(parts, axis=1)
     table = table[:, np.argsort(table[0], kind="stable")]
-    placed = _gaps(trace, [events for _, events in kinds])
+    placed = place_lost(trace, [events for _, events in kinds])
     if placed:
         where = np.searchsorted(table[0], [order for order, _ in placed])
         rows = np.full((5 + FIELDS, len(placed)), s.MISSING, np.int64)
@@ -105,6 +113,3 @@ def events_of(trace: Trace) -> list[Event]:
         table = np.insert(table, where, rows, axis=1)
     return [Event(at, *row) for at, row in enumerate(table[1:].T.tolist())]
 
-
-def _gaps(trace: Trace, kinds: list[Events]) -> list[tuple[int, list[int]]]:
-    return place_lost(trace, kinds)

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ...mmu.behaviour import BEHAVIOURS
 from ...mmu.kvm import Kvm
 from ...mmu.policies.registry import POLICIES
-from ...mmu.spte import EMPTY_61
+from ...mmu.spte import EMPTY_61, SpteFormat, is_executable, is_leaf
 from .. import codes as s
 from ..events import Trace
 from ..history import empty_value, root_level, vendor
 from ..vms import kvm_of_threads, vm_of_threads
 from .calls import perform
 from .follow import Follower
+from .levels import HostLevels
 from .machine import ReplayMachine
-from .plan import Planner
+from .plan import Op, Planner
 from .record import KINDS, events_of
 from .result import Result
 from .unseen import Gaps, told_later
 from .vm import ReplayVm
 
 
-def replay(trace: Trace) -> Result:
+def replay(trace: Trace, fmt: SpteFormat | None = None, progress: Callable[[int], None] | None = None) -> Result:
     """Replay a recording that was read with ``record.WANTED``."""
-    fmt, _ = vendor(trace)
+    fmt = fmt or vendor(trace)[0]
     behaviour = BEHAVIOURS["6.1" if empty_value(trace) == EMPTY_61 else "6.12"]
     recorded = frozenset(code for name, (code, _) in KINDS.items() if trace.records(name))
     levels = root_level(trace)
@@ -31,20 +34,35 @@ def replay(trace: Trace) -> Result:
     events = events_of(trace)
     ops = planner.feed(events)
     result = Result()
+    mitigated = nx_huge_pages(ops, fmt)
 
     def vm_for(follower: Follower, name: int) -> ReplayVm:
         found = follower.vms.get(name)
         if found is None:
             m = ReplayMachine(follower)
-            found = ReplayVm(name, m, Kvm(m, fmt, behaviour, POLICIES["rcu"], levels, 0))
+            found = ReplayVm(name, m, Kvm(m, fmt, behaviour, POLICIES["rcu"], levels, 0, name in mitigated))
             follower.vms[name] = found
         return found
 
     follower = Follower(result, vm_for, perform)
-    follower.sees_flushes = s.FLUSH in recorded
+    result.behaviour = behaviour.name
+    result.sees_flushes = follower.sees_flushes = s.FLUSH in recorded
+    result.sees_frees = s.FREE in recorded
+    follower.progress = progress
     result.changes = sum(e.code == s.CHANGED for e in events)
     result.flushes_recorded = sum(e.code == s.FLUSH for e in events)
     gaps = Gaps(events)
     follower.gaps = gaps
+    follower.host_levels = HostLevels(ops)
     follower.run(ops, told_later(ops, gaps, fmt, behaviour.empty))
     return result
+
+
+def nx_huge_pages(ops: list[Op], fmt: SpteFormat) -> set[int]:
+    """The VMs in which huge pages are not executable: the mitigation is on."""
+    return {
+        op.vm
+        for op in ops
+        for e in op.expected
+        if e.code == s.CHANGED and e.b > 1 and is_leaf(e.d, e.b) and not is_executable(e.d, fmt)
+    }

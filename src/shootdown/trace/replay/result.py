@@ -44,6 +44,20 @@ class Result:
     differences: list[Difference] = field(default_factory=list)
     explained: Counter[str] = field(default_factory=Counter)
 
+    behaviour: str = ""
+    sees_flushes: bool = True
+    sees_frees: bool = True
+
+    @property
+    def determined(self) -> int:
+        """Changes that the recording determines."""
+        return self.changes - self.undetermined
+
+    @property
+    def unexplained(self) -> list[Difference]:
+        """Differences without a cause."""
+        return [d for d in self.differences if not d.cause]
+
     def differ(self, difference: Difference) -> None:
         """Keep a difference."""
         self.differences.append(difference)

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ...mmu.spte import SpteFormat, differs_beyond_hardware, is_frozen, is_table
+from ...mmu.spte import SpteFormat, differs_beyond_hardware, is_frozen, is_last, is_present, is_table
 from .. import codes as s
 from .plan import FAST_FAULT, Op
 from .record import Event
@@ -79,7 +79,7 @@ def told_later(ops: list[Op], gaps: Gaps, fmt: SpteFormat, empty: int) -> dict[i
 def _events(ops: list[Op]) -> Iterable[tuple[Event, int]]:
     for op in ops:
         for e in op.expected:
-            if e.code == s.CHANGED or (op.kind == FAST_FAULT and e.d != 0):
+            if e.code == s.CHANGED or (op.kind == FAST_FAULT and is_present(e.d) and not is_last(e.d, 2)):
                 yield e, op.vm
 
 

@@ -87,6 +87,7 @@ def report(trace: Trace, fmt: SpteFormat, result: Result) -> list[str]:
                 ("  predicted, in number and place", number(result.flushes_matched) if result.sees_flushes else "-"),
                 ("tables freed", number(result.frees_recorded) if result.sees_frees else "not recorded"),
                 ("  predicted", number(result.frees_matched) if result.sees_frees else "-"),
+                ("  predicted besides, not shown", number(result.frees_predicted - result.frees_matched)),
                 ("differences explained", number(explained)),
                 ("differences unexplained", number(left)),
             ]
@@ -164,6 +165,7 @@ def document(trace: Trace, fmt: SpteFormat, result: Result) -> dict[str, Any]:
         "flushes_predicted": result.flushes_predicted,
         "flushes_matched": result.flushes_matched if result.sees_flushes else None,
         "frees_recorded": result.frees_recorded if result.sees_frees else None,
+        "frees_predicted": result.frees_predicted,
         "frees_matched": result.frees_matched if result.sees_frees else None,
         "inputs": dict(sorted(result.inputs.items())),
         "differences": [_difference_json(trace, fmt, d) for d in result.differences],

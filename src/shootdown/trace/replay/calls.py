@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ...machine.words import HOST_LEVEL, HOST_PFN, HOST_WRITABLE, NO_TABLE, ROOT_INVALID, VCPU_ROOT
+from ...machine.words import HOST_LEVEL, HOST_PFN, HOST_WRITABLE, NO_TABLE, ROLE_GUEST_MODE, ROLE_SMM
 from ...mmu.access import FETCH, WRITE
 from ...mmu.fault import page_fault
 from ...mmu.huge_pages import recover_nx_huge_pages
@@ -81,7 +81,7 @@ def invalidate(follower: Follower, task: Task) -> None:
 
 def region(follower: Follower, task: Task) -> None:
     """A change of a memory slot."""
-    if any(e.code == s.ZAP_ALL_FAST for e in task.op.calls):
+    if any(e.code == s.ZAP_ALL_FAST for e in [task.op.first, *task.op.calls]):
         zap_all_fast(task.vm.kvm)
 
 
@@ -89,7 +89,7 @@ def zap_all(follower: Follower, task: Task) -> None:
     """The VM dies."""
     from ...mmu.roots import ANY_AS, next_root
 
-    if not any(e.code == s.ZAP_ALL for e in [task.op.first, *task.op.calls]):
+    if task.op.guess == "" and not any(e.code == s.ZAP_ALL for e in [task.op.first, *task.op.calls]):
         return
     kvm = task.vm.kvm
     kvm.m.write_lock()
@@ -119,7 +119,15 @@ def load_root(follower: Follower, task: Task) -> None:
     """A vCPU gets a root."""
     op, vm = task.op, task.vm
     vcpu = max(op.vcpu, 0)
-    role = our_role(op.role) if op.role != s.MISSING else vm.role(vcpu)
+    if op.role == s.MISSING:
+        vm.use_root(vcpu, vm.role(vcpu))
+        return
+    role = our_role(op.role)
+    if op.as_id >= 0:
+        role = role & ~ROLE_SMM | op.as_id
+    if vm.has_root(role):
+        # A new root was made: it differs in what the text of a role leaves out.
+        role ^= ROLE_GUEST_MODE
     vm.use_root(vcpu, role)
 
 

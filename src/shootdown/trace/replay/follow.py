@@ -134,6 +134,9 @@ class Follower:
             while not task.done:
                 self.resume(task)
             self.finish(task)
+        self.result.frees_predicted = self.result.frees_matched
+        for vm in self.vms.values():
+            self.result.frees_predicted += len(vm.m.queued)
 
     def uninterrupted(self, points: list[tuple[int, Op]]) -> set[int]:
         """The operations between whose first and last point there is no other's."""

@@ -53,7 +53,7 @@ class Op:
     """
 
     __slots__ = (
-        *("after_loss", "at", "begin", "calls", "done", "end", "expected", "fault", "first", "kind", "loose", "pages", "pid"),
+        *("after_loss", "as_id", "at", "begin", "calls", "done", "end", "expected", "fault", "first", "guess", "kind", "loose", "pages", "pid"),
         *("requested", "ret", "role", "torn", "vcpu", "vm", "whole"),
     )
 
@@ -76,6 +76,8 @@ class Op:
         self.whole = False
         self.torn = False
         self.after_loss = False
+        self.guess = ""
+        self.as_id = s.MISSING
         self.at = 0
         self.pages = 0
 
@@ -90,6 +92,7 @@ class _Thread:
         self.vcpu = s.MISSING
         self.load: Op | None = None
         self.lost = False
+        self.fresh: Op | None = None
 
 
 BRACKETS: Final = {
@@ -298,6 +301,11 @@ class Planner:
         top = thread.stack[-1]
         top.expected.append(e)
         top.end = e.at
+        if thread.fresh is not None and e.code == s.CHANGED:
+            if top.kind == FAULT and e.e >= 0:
+                # The text of a role does not tell the address space; the first table under the root does.
+                thread.fresh.as_id = e.e
+            thread.fresh = None
 
     def get_page(self, thread: _Thread, e: Event) -> None:
         """A table was made: of a root it tells the role."""
@@ -308,6 +316,7 @@ class Planner:
         if thread.load is None:
             thread.load = self.instant(thread, LOAD_ROOT, e)
         thread.load.role = e.b
+        thread.fresh = thread.load
         thread.load = None
 
     def call(self, thread: _Thread, e: Event) -> None:

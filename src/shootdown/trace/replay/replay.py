@@ -14,6 +14,7 @@ from ..history import empty_value, root_level, vendor
 from ..vms import kvm_of_threads, vm_of_threads
 from .calls import perform
 from .follow import Follower
+from .infer import infer
 from .levels import HostLevels
 from .machine import ReplayMachine
 from .plan import Op, Planner
@@ -32,7 +33,7 @@ def replay(trace: Trace, fmt: SpteFormat | None = None, progress: Callable[[int]
     kvm_of = kvm_of_threads(trace)
     planner = Planner({} if kvm_of else vm_of_threads(trace), kvm_of, recorded, levels)
     events = events_of(trace)
-    ops = planner.feed(events)
+    ops = infer(planner.feed(events), recorded)
     result = Result()
     mitigated = nx_huge_pages(ops, fmt)
 

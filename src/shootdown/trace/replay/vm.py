@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ...machine.words import NO_TABLE, ROLE_GUEST_MODE, ROLE_LEVEL_SHIFT, ROOT_COUNT, ROOT_INVALID, ROOTS, SP_ROLE, VCPU_ROOT
+from ...machine.words import NO_TABLE, ROLE_GUEST_MODE, ROLE_LEVEL_SHIFT, ROLE_SMM, ROOT_COUNT, ROOT_INVALID, ROOTS, SP_ROLE, VCPU_ROOT
 from ...mmu.kvm import Kvm
 from ...mmu.make_spte import make_nonleaf
 from ...mmu.roots import get_root, put_root
@@ -81,6 +81,11 @@ class ReplayVm:
                 return root
         return NO_TABLE
 
+    def has_root(self, role: int) -> bool:
+        """Is there a valid root of that role?"""
+        m = self.m
+        return any(m.load(SP_ROLE, r) == role and not m.load(ROOT_INVALID, r) for r in m.lists[ROOTS])
+
     def roots(self, as_id: int) -> list[int]:
         """All roots of an address space."""
         return [root for root in self.m.lists[ROOTS] if self.m.as_ids[root] == as_id]
@@ -105,6 +110,8 @@ class ReplayVm:
     def root_for(self, vcpu: int, first: Event | None) -> int:
         """The root on which a vCPU faults: of those that it has, the one in which the first recorded change fits."""
         space = 1 if vcpu in self.smm else 0
+        if first is not None and first.e >= 0:
+            space = first.e
         held = [r for r in reversed(self.held.get(vcpu, [])) if self.usable(r, space)]
         if len(held) > 1 and first is not None:
             held = [r for r in held if self.fits(r, first)] or held
@@ -113,7 +120,7 @@ class ReplayVm:
             return held[0]
         found = self.valid_root(space)
         if found == NO_TABLE:
-            return self.use_root(vcpu, self.role(vcpu))
+            return self.use_root(vcpu, space | self.kvm.root_level << ROLE_LEVEL_SHIFT)
         self.m.fetch_add(ROOT_COUNT, found, 1)
         self.hold(vcpu, found)
         return found
@@ -128,15 +135,17 @@ class ReplayVm:
         return sptep >= 0 and self.m.peek(sptep) == self.to_ours(e.c, e.b)
 
     def put(self, vcpu: int, role: int, invalid: bool) -> None:
-        """A vCPU, that one if it can be, lets go of a root of a role."""
+        """A vCPU, that one if it can be, lets go of a root of a role (of its address space, if roles are not told)."""
         m = self.m
-        for who in [vcpu, *sorted(self.held)]:
-            for root in self.held.get(who, ()):
-                if m.load(SP_ROLE, root) == role and bool(m.load(ROOT_INVALID, root)) == invalid:
-                    self.held[who].remove(root)
-                    m.store(VCPU_ROOT, who, NO_TABLE)
-                    put_root(self.kvm, root)
-                    return
+        for bits in (-1, ROLE_SMM):
+            for who in [vcpu, *sorted(self.held)]:
+                for root in self.held.get(who, ()):
+                    same = (m.load(SP_ROLE, root) ^ role) & bits == 0
+                    if same and bool(m.load(ROOT_INVALID, root)) == invalid:
+                        self.held[who].remove(root)
+                        m.store(VCPU_ROOT, who, NO_TABLE)
+                        put_root(self.kvm, root)
+                        return
 
     # Walks
 

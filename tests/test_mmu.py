@@ -195,7 +195,7 @@ class AgainstModel(RuleBasedStateMachine):
             self.tree.host_level[gfn] = level if back else 1
             self.machine.store(words.HOST_PFN, gfn, self.tree.host_pfn[gfn])
             self.machine.store(words.HOST_LEVEL, gfn, self.tree.host_level[gfn])
-        invalidate_range_end(self.kvm)
+        invalidate_range_end(self.kvm, region.start, region.stop)
 
     @rule(data=st.data())
     def log(self, data: st.DataObject) -> None:

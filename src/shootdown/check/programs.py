@@ -27,7 +27,7 @@ def unmap(lib: Any, kvm: Any, start: int, end: int, pfns: tuple[int, ...], refil
     while gfn < end:
         kvm.m.store(words.HOST_PFN, gfn, -1 if refill < 0 else pfns[gfn - start] + refill)
         gfn += 1
-    lib.notifier.invalidate_range_end(kvm)
+    lib.notifier.invalidate_range_end(kvm, start, end)
 
 
 def zap_range(lib: Any, kvm: Any, start: int, end: int, promise: int) -> None:

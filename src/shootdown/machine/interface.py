@@ -175,6 +175,9 @@ class Machine:
         """Wait until all who are in an SRCU read section now have left it."""
         raise NotImplementedError
 
+    def cpu_relax(self) -> None:
+        """Wait a moment for somebody else, without whom the caller cannot go on."""
+
     # vCPUs
 
     def send_ipi(self, vcpu: i64) -> None:

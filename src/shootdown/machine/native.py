@@ -351,6 +351,10 @@ class NativeMachine(Machine):
         if self._srcu_depth != 0:
             raise Bug("synchronize_srcu is called inside an SRCU read section: it would wait for ever")
 
+    def cpu_relax(self) -> None:
+        """Nobody else is there."""
+        raise Bug("one CPU waits for another's work, and would for ever")
+
     # vCPUs
 
     def send_ipi(self, vcpu: i64) -> None:

@@ -75,29 +75,33 @@ VCPU_REQUESTS: Final = 25
 VCPU_ROOT: Final = 26
 """Table of the root that the vCPU runs on, -1 for none (``vcpu->arch.mmu->root``)."""
 
+# Of the VM, for those who change its slots.
+INVALIDATIONS: Final = 27
+"""Notifiers that have started and not ended (``mn_active_invalidate_count``); -1: none may start just now."""
+
 # Statistics of the VM.
-PAGES: Final = 27
+PAGES: Final = 28
 """Present leaves, by level as the owner's number (``stat.pages``)."""
-NX_SPLITS: Final = 28
+NX_SPLITS: Final = 29
 """``stat.nx_lpage_splits``."""
-TABLES: Final = 29
+TABLES: Final = 30
 """Linked tables, roots not counted (``tdp_mmu_pages``)."""
-FLUSH_REQUESTS: Final = 30
+FLUSH_REQUESTS: Final = 31
 """``stat.generic.remote_tlb_flush_requests``: calls."""
-FLUSHES: Final = 31
+FLUSHES: Final = 32
 """``stat.generic.remote_tlb_flush``: calls that interrupted a vCPU."""
-DIRTY_PFNS: Final = 32
+DIRTY_PFNS: Final = 33
 """Pages handed to the host as dirty (``kvm_set_pfn_dirty``)."""
-ACCESSED_PFNS: Final = 33
+ACCESSED_PFNS: Final = 34
 """Pages handed to the host as accessed (``kvm_set_pfn_accessed``)."""
-FAULTS: Final = 34
+FAULTS: Final = 35
 """Faults by result, as the owner's number (``pf_fixed``, ``pf_spurious``, ``pf_emulate``; mmu/fault.py)."""
-FAST_FAULTS: Final = 35
+FAST_FAULTS: Final = 36
 """``pf_fast``."""
-MMIO_SPTES: Final = 36
+MMIO_SPTES: Final = 37
 """``pf_mmio_spte_created``."""
 
-KINDS: Final = 37
+KINDS: Final = 38
 KIND_NAMES: Final = (
     *("SP_GFN", "SP_LEVEL", "SP_ROLE", "SP_PARENT", "SP_NX"),
     *("ROOT_COUNT", "ROOT_INVALID", "ROOT_SCHEDULED"),
@@ -105,7 +109,7 @@ KIND_NAMES: Final = (
     *("HOST_PFN", "HOST_LEVEL", "HOST_WRITABLE"),
     *("SLOT_BASE", "SLOT_PAGES", "SLOT_FLAGS", "SLOT_AS", "SLOTS_GENERATION"),
     *("DIRTY", "RING_ENTRY", "RING_PUSHED", "RING_RESET"),
-    *("VCPU_MODE", "VCPU_REQUESTS", "VCPU_ROOT"),
+    *("VCPU_MODE", "VCPU_REQUESTS", "VCPU_ROOT", "INVALIDATIONS"),
     *("PAGES", "NX_SPLITS", "TABLES", "FLUSH_REQUESTS", "FLUSHES", "DIRTY_PFNS", "ACCESSED_PFNS"),
     *("FAULTS", "FAST_FAULTS", "MMIO_SPTES"),
 )
@@ -163,6 +167,7 @@ PROTECTION: Final = {
     VCPU_MODE: SHARED,
     VCPU_REQUESTS: SHARED,
     VCPU_ROOT: OWN,
+    INVALIDATIONS: SHARED,
     PAGES: STATISTIC,
     NX_SPLITS: STATISTIC,
     TABLES: STATISTIC,
@@ -199,5 +204,9 @@ TLB_FLUSH: Final = 1
 """``KVM_REQ_TLB_FLUSH``."""
 FREE_OBSOLETE_ROOTS: Final = 2
 """``KVM_REQ_MMU_FREE_OBSOLETE_ROOTS``."""
+DIRTY_RING_SOFT_FULL: Final = 4
+"""``KVM_REQ_DIRTY_RING_SOFT_FULL``."""
+UPDATE_CPU_DIRTY_LOGGING: Final = 8
+"""``KVM_REQ_UPDATE_CPU_DIRTY_LOGGING``: switch PML on or off."""
 
 NO_TABLE: Final = -1

@@ -23,6 +23,24 @@ class Behaviour:
     promote               huge pages are rebuilt in place (13e2e4f62a4b, in 6.13); else the table is zapped and a fault
                           maps the huge page
     passes                the levels at which ``zap_root`` stops, from the lowest; 0 stands for the root's own level
+    ring_full_by_request  whether a dirty ring is full is looked at only where a request says so (read in 6.12), else at
+                          every entry (read in 6.1)
+    counts_pfns           a leaf that goes, or loses its A or D, tells the host's page so (read in 6.12); else that is
+                          done when a fault maps it (read in 6.13)
+    direct_clear          clearing the dirty log and ageing clear single bits by an atomic AND and account for no more
+                          than the trace (read in 6.12), else they set the entry as anybody does (read in 6.1)
+    recheck_leaf          after it lost a race, the clearing of a whole slot's dirty bits looks again whether the entry
+                          is a leaf (read in 6.12), else only whether it is present (read in 6.1)
+    protect_invalid_roots  write-protection and the clearing of dirty bits by mask visit invalid roots too (read in 6.1)
+    split_end_short       clearing a log that began all ones does not split the page of the last bit (read in 6.1)
+    split_alloc_locked    splitting asks for a table without dropping mmu_lock first (read in 6.1)
+    flush_young           ``clear_flush_young`` flushes (read in 6.12); else what is cached of A may stay (in 6.13)
+    change_pte            the host may replace a page in one step (read in 6.1; gone in 6.12)
+    range_by_slot         a notifier's range is noted slot by slot, as gfns (read in 6.12); else once, as the host's
+                          addresses (read in 6.1)
+    zap_blocks_all        ``kvm_zap_gfn_range`` has all faults wait (read in 6.1), else those of its range
+    slot_zap_choice       a deleted slot's leaves may be zapped alone, if the VM wants it (read in 6.12)
+    nx_keeps_logged       NX recovery leaves the tables of a logged slot where they are (read in 6.12)
     """
 
     def __init__(
@@ -37,6 +55,19 @@ class Behaviour:
         passes: tuple[int, ...],
         empty: i64,
         frozen: i64,
+        ring_full_by_request: bool,
+        counts_pfns: bool,
+        direct_clear: bool,
+        recheck_leaf: bool,
+        protect_invalid_roots: bool,
+        split_end_short: bool,
+        split_alloc_locked: bool,
+        flush_young: bool,
+        change_pte: bool,
+        range_by_slot: bool,
+        zap_blocks_all: bool,
+        slot_zap_choice: bool,
+        nx_keeps_logged: bool,
     ) -> None:
         self.name = name
         self.range_zap_tables = range_zap_tables
@@ -47,6 +78,19 @@ class Behaviour:
         self.passes = passes
         self.empty = empty
         self.frozen = frozen
+        self.ring_full_by_request = ring_full_by_request
+        self.counts_pfns = counts_pfns
+        self.direct_clear = direct_clear
+        self.recheck_leaf = recheck_leaf
+        self.protect_invalid_roots = protect_invalid_roots
+        self.split_end_short = split_end_short
+        self.split_alloc_locked = split_alloc_locked
+        self.flush_young = flush_young
+        self.change_pte = change_pte
+        self.range_by_slot = range_by_slot
+        self.zap_blocks_all = zap_blocks_all
+        self.slot_zap_choice = slot_zap_choice
+        self.nx_keeps_logged = nx_keeps_logged
 
 
 def _behaviour(name: str) -> Behaviour:
@@ -61,6 +105,19 @@ def _behaviour(name: str) -> Behaviour:
         passes=(1, 2, 3, 0) if late else (3, 0),
         empty=EMPTY_612 if late else EMPTY_61,
         frozen=FROZEN_612 if late else FROZEN_61,
+        ring_full_by_request=late,
+        counts_pfns=name != "6.13",
+        direct_clear=late,
+        recheck_leaf=late,
+        protect_invalid_roots=not late,
+        split_end_short=not late,
+        split_alloc_locked=not late,
+        flush_young=name != "6.13",
+        change_pte=not late,
+        range_by_slot=late,
+        zap_blocks_all=name == "6.1",
+        slot_zap_choice=late,
+        nx_keeps_logged=late,
     )
 
 

@@ -13,18 +13,23 @@ from ..machine.interface import Bug
 from ..machine.words import ACCESSED_PFNS, DIRTY_PFNS, NX_SPLITS, NX_TABLES, PAGES, SP_NX, TABLES
 from .batch import Batch
 from .requests import flush_remote_tlbs_range
-from .spte import PFN, PRESENT, WRITABLE, is_last, spte_pfn
+from .spte import PFN, PRESENT, WRITABLE, ad_enabled, is_access_track, is_accessed, is_dirty, is_last, is_mmio, spte_pfn
 
 if TYPE_CHECKING:
     from .iter import TdpIter
     from .kvm import Kvm
 
 
-def handle_changed_spte(kvm: Kvm, batch: Batch, gfn: i64, old: i64, new: i64, level: i64, shared: bool) -> None:
+def handle_changed_spte(
+    kvm: Kvm, batch: Batch, gfn: i64, old: i64, new: i64, level: i64, shared: bool, aging: bool = False
+) -> None:
     """Account for a change that was made. Raises Bug where the kernel has BUG or WARN.
 
+    ``aging``: the caller has asked whether the page was accessed, so the host is not told so. 6.1 also marks a page
+    dirty that a setter under mmu_lock held for write makes writable; no operation does that.
+
     Locks: mmu_lock, for read if ``shared``; RCU if a table may be cut off. TLB: none of its own.
-    Source: ``handle_changed_spte``.
+    Source: ``handle_changed_spte``; ``__handle_changed_spte``, ``handle_changed_spte_acc_track`` (6.1).
     """
     if old == new:
         return
@@ -36,22 +41,34 @@ def handle_changed_spte(kvm: Kvm, batch: Batch, gfn: i64, old: i64, new: i64, le
     pfn_changed = (old ^ new) & PFN != 0
     if was_leaf and is_leaf and pfn_changed:
         raise Bug("a present leaf changed its pfn")
+    if is_leaf:
+        check_writable(kvm, new)
     if not was_present and not is_present:
-        if new != kvm.frozen and old != kvm.frozen:
+        if new != kvm.frozen and old != kvm.frozen and not is_mmio(old, kvm.fmt) and not is_mmio(new, kvm.fmt):
             raise Bug("an entry changed from one non-present value to another")
         return
     if was_leaf != is_leaf:
         kvm.m.count(PAGES, level, 1 if is_leaf else -1)
-    if was_leaf:
-        dirty = kvm.fmt.dirty
-        if old & dirty != 0 and (not is_present or new & dirty == 0 or pfn_changed):
-            kvm.m.count(DIRTY_PFNS, 0, 1)
-    elif was_present and (is_leaf or not is_present or pfn_changed):
+    counts = was_leaf and kvm.behaviour.counts_pfns
+    if counts and is_dirty(old, kvm.fmt) and (not is_leaf or pfn_changed or not is_dirty(new, kvm.fmt)):
+        kvm.m.count(DIRTY_PFNS, 0, 1)
+    if not was_leaf and was_present and (is_leaf or not is_present or pfn_changed):
         handle_removed_pt(kvm, batch, spte_pfn(old), gfn, level - 1, shared)
-    if was_leaf:
-        accessed = kvm.fmt.accessed
-        if old & accessed != 0 and (not is_present or new & accessed == 0 or pfn_changed):
+    if counts and not aging and is_accessed(old, kvm.fmt):
+        if not is_leaf or pfn_changed or not is_accessed(new, kvm.fmt):
             kvm.m.count(ACCESSED_PFNS, 0, 1)
+
+
+def check_writable(kvm: Kvm, leaf: i64) -> None:
+    """A present leaf may be writable only where the MMU allows it, and that only where the host does.
+
+    Source: ``check_spte_writable_invariants``.
+    """
+    if leaf & kvm.fmt.mmu_writable != 0:
+        if leaf & kvm.fmt.host_writable == 0:
+            raise Bug("a leaf may become writable, but the host's page is not")
+    elif leaf & WRITABLE != 0:
+        raise Bug("a leaf is writable, but the MMU forbids it")
 
 
 def handle_removed_pt(kvm: Kvm, batch: Batch, table: i64, gfn: i64, level: i64, shared: bool) -> None:
@@ -96,9 +113,11 @@ def take_over(kvm: Kvm, sptep: i64) -> i64:
 def is_volatile(kvm: Kvm, spte: i64) -> bool:
     """May a CPU or a lock-free fault change a present leaf behind our back? Source: ``spte_has_volatile_bits``."""
     fmt = kvm.fmt
-    if spte & WRITABLE == 0:
-        return spte & fmt.mmu_writable != 0 or spte & fmt.accessed == 0
-    return spte & fmt.accessed == 0 or spte & fmt.dirty == 0
+    if spte & WRITABLE == 0 and spte & fmt.mmu_writable != 0:
+        return True
+    if not ad_enabled(spte):
+        return is_access_track(spte)
+    return spte & fmt.accessed == 0 or (spte & WRITABLE != 0 and spte & fmt.dirty == 0)
 
 
 def write_spte(kvm: Kvm, sptep: i64, old: i64, new: i64, level: i64) -> i64:
@@ -112,15 +131,26 @@ def write_spte(kvm: Kvm, sptep: i64, old: i64, new: i64, level: i64) -> i64:
     return old
 
 
-def set_spte(kvm: Kvm, batch: Batch, sptep: i64, gfn: i64, level: i64, old: i64, new: i64) -> None:
-    """Change an entry and account for it.
+def clear_spte_bits(kvm: Kvm, sptep: i64, old: i64, bits: i64, level: i64) -> i64:
+    """Clear bits of an entry that nobody else changes, bits aside that hardware sets; what was there.
+
+    Locks: mmu_lock for write. TLB: none. Source: ``tdp_mmu_clear_spte_bits`` (6.12).
+    """
+    if old & PRESENT != 0 and is_last(old, level) and is_volatile(kvm, old):
+        return kvm.m.fetch_and(sptep, ~bits)
+    kvm.m.write(sptep, old & ~bits)
+    return old
+
+
+def set_spte(kvm: Kvm, batch: Batch, sptep: i64, gfn: i64, level: i64, old: i64, new: i64, aging: bool = False) -> None:
+    """Change an entry and account for it; ``aging`` as ``handle_changed_spte`` has it.
 
     Locks: mmu_lock for write; RCU if ``old`` is a table. TLB: none of its own. Source: ``tdp_mmu_set_spte``.
     """
     if old == kvm.frozen or new == kvm.frozen:
         raise Bug("an entry is frozen under mmu_lock held for write")
     old = write_spte(kvm, sptep, old, new, level)
-    handle_changed_spte(kvm, batch, gfn, old, new, level, False)
+    handle_changed_spte(kvm, batch, gfn, old, new, level, False, aging)
 
 
 def set_spte_atomic(kvm: Kvm, batch: Batch, it: TdpIter, new: i64) -> bool:

@@ -20,20 +20,17 @@ from ..machine.words import (
     NX_SPLITS,
     NX_TABLES,
     ROOT_INVALID,
-    SP_GFN,
-    SP_LEVEL,
     SP_NX,
-    SP_PARENT,
-    TABLES,
     VCPU_ROOT,
 )
 from .access import FETCH
 from .batch import Batch
 from .change import set_spte_atomic, zap_spte_atomic
 from .iter import TdpIter
-from .make_spte import make_leaf, make_nonleaf
+from .link import link_sp
+from .make_spte import make_leaf
 from .roots import root_level
-from .split import fill_split
+from .split import split_huge_page
 from .spte import PRESENT, is_table
 
 if TYPE_CHECKING:
@@ -136,33 +133,27 @@ def add_table(kvm: Kvm, batch: Batch, it: TdpIter, track: bool) -> bool:
     if table == NO_TABLE:
         return False
     if it.old_spte & PRESENT != 0:
-        fill_split(kvm, table, it.old_spte, it.level)
-    if link_table(kvm, batch, it, table, track):
-        return True
-    m.free_table(table)
-    return False
+        linked = split_huge_page(kvm, batch, it, table, True)
+    else:
+        linked = link_sp(kvm, batch, it, table, True)
+    if not linked:
+        m.free_table(table)
+    elif track:
+        track_table(kvm, table)
+    return linked
 
 
-def link_table(kvm: Kvm, batch: Batch, it: TdpIter, table: i64, track: bool) -> bool:
-    """Have the walk's entry point to a table; False if the entry changed meanwhile.
+def track_table(kvm: Kvm, table: i64) -> None:
+    """Put a table that only the NX mitigation made necessary on the list for NX recovery.
 
-    Locks: mmu_lock for read, RCU; takes the pages lock if the table is to be tracked for NX recovery. TLB: none.
-    Source: ``tdp_mmu_link_sp`` (6.12), ``kvm_tdp_mmu_map``.
+    Locks: mmu_lock for read; takes the pages lock. TLB: none. Source: ``track_possible_nx_huge_page``.
     """
     m = kvm.m
-    m.store(SP_GFN, table, it.gfn)
-    m.store(SP_LEVEL, table, it.level - 1)
-    m.store(SP_PARENT, table, it.sptep)
-    if not set_spte_atomic(kvm, batch, it, make_nonleaf(kvm, table)):
-        return False
-    m.count(TABLES, 0, 1)
-    if track:
-        m.pages_lock()
-        m.store(SP_NX, table, 1)
-        m.list_add(NX_TABLES, table)
-        m.count(NX_SPLITS, 0, 1)
-        m.pages_unlock()
-    return True
+    m.pages_lock()
+    m.store(SP_NX, table, 1)
+    m.list_add(NX_TABLES, table)
+    m.count(NX_SPLITS, 0, 1)
+    m.pages_unlock()
 
 
 def map_target(kvm: Kvm, batch: Batch, it: TdpIter, pfn: i64) -> i64:

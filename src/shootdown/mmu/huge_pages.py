@@ -9,13 +9,25 @@ from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
-from ..machine.words import HOST_LEVEL, NO_TABLE, NX_TABLES, SP_GFN, SP_LEVEL, SP_PARENT
+from ..machine.words import (
+    HOST_LEVEL,
+    LOG_DIRTY_PAGES,
+    NO_TABLE,
+    NX_SPLITS,
+    NX_TABLES,
+    ROLE_SMM,
+    SP_GFN,
+    SP_LEVEL,
+    SP_PARENT,
+    SP_ROLE,
+)
 from .batch import Batch
 from .change import set_spte, set_spte_atomic, untrack_locked, zap_spte_atomic
 from .iter import TdpIter
 from .make_spte import make_huge, make_nonleaf
 from .resched import cond_resched
 from .roots import next_root, root_level
+from .slots import find_slot, slot_flags
 from .spte import is_leaf, is_table, spte_pfn
 
 if TYPE_CHECKING:
@@ -102,20 +114,38 @@ def first_leaf(kvm: Kvm, it: TdpIter) -> i64:
     return 0
 
 
+def nx_recovery(kvm: Kvm, ratio: i64) -> None:
+    """Zap one of each ``ratio`` of the tables that NX recovery knows, rounded up; none if ``ratio`` is 0.
+
+    Locks, TLB: as ``recover_nx_huge_pages``. Source: ``kvm_recover_nx_huge_pages``, ``nx_huge_pages_recovery_ratio``.
+    """
+    if ratio == 0:
+        return
+    splits = kvm.m.load(NX_SPLITS, 0)
+    recover_nx_huge_pages(kvm, (splits + ratio - 1) // ratio)
+
+
 def recover_nx_huge_pages(kvm: Kvm, tables: i64) -> None:
     """Zap up to ``tables`` tables that stand where only the NX mitigation forbade a huge page, the oldest first.
 
-    Locks: takes mmu_lock for write; enters RCU. TLB: as the policy says. Source: ``kvm_recover_nx_huge_pages``.
+    Locks: takes mmu_lock for write; enters SRCU if there are slots, and RCU. TLB: as the policy says.
+    Source: ``kvm_recover_nx_huge_pages``.
     """
     m = kvm.m
     batch = Batch()
+    if kvm.slots > 0:
+        m.srcu_read_lock()
     m.write_lock()
     m.rcu_read_lock()
     while tables > 0:
         table = m.list_next(NX_TABLES, NO_TABLE)
         if table == NO_TABLE:
             break
-        zap_sp(kvm, batch, table)
+        if kvm.behaviour.nx_keeps_logged and is_in_logged_slot(kvm, table):
+            # A huge page cannot come back there, so the table is only forgotten.
+            untrack_locked(kvm, table)
+        else:
+            zap_sp(kvm, batch, table)
         tables -= 1
         if tables > 0 and m.need_resched():
             kvm.policy.leave_to_yield(kvm, batch)
@@ -125,6 +155,29 @@ def recover_nx_huge_pages(kvm: Kvm, tables: i64) -> None:
             m.rcu_read_lock()
     kvm.policy.end_recovery(kvm, batch)
     m.write_unlock()
+    if kvm.slots > 0:
+        m.srcu_read_unlock()
+
+
+def is_in_logged_slot(kvm: Kvm, table: i64) -> bool:
+    """Does a table belong to a slot whose dirty pages are logged?
+
+    Locks: SRCU, mmu_lock for write. TLB: none. Source: ``kvm_recover_nx_huge_pages`` (6.12).
+    """
+    if kvm.slots == 0:
+        return False
+    m = kvm.m
+    gfn = m.load(SP_GFN, table)
+    root = table
+    while True:
+        role = m.load(SP_ROLE, root)
+        if role != 0:
+            break
+        sptep = m.load(SP_PARENT, root)
+        root = sptep >> kvm.bits
+    slot = find_slot(kvm, role & ROLE_SMM, gfn)
+    flags = slot_flags(kvm, slot)
+    return flags & LOG_DIRTY_PAGES != 0
 
 
 def zap_sp(kvm: Kvm, batch: Batch, table: i64) -> None:

@@ -28,6 +28,11 @@ class Kvm:
     slots          how many memory slots it may have; 0: all of its memory is one slot that never changes
     pml            the CPU logs pages that the guest dirties (Intel's Page Modification Logging)
     eager_split    huge pages are split when dirty logging begins, not when they are written (``eager_page_split``)
+    initially_set  a slot's bitmap begins all ones, and nothing is protected before it is cleared for the first time
+                   (``KVM_DIRTY_LOG_INITIALLY_SET``)
+    ring_size      entries of each vCPU's dirty ring, 0 where dirty pages go to bitmaps
+    slot_zap_all   a deleted slot takes all that is mapped with it (``KVM_X86_QUIRK_SLOT_ZAP_ALL``)
+    ring_soft_limit  so many of them in use make the vCPU leave to user space
     """
 
     def __init__(
@@ -42,6 +47,10 @@ class Kvm:
         slots: i64 = 0,
         pml: bool = False,
         eager_split: bool = True,
+        initially_set: bool = False,
+        ring_size: i64 = 0,
+        ring_soft_limit: i64 = 0,
+        slot_zap_all: bool = True,
     ) -> None:
         self.m = m
         self.fmt = fmt
@@ -53,6 +62,10 @@ class Kvm:
         self.slots = slots
         self.pml = pml
         self.eager_split = eager_split
+        self.initially_set = initially_set
+        self.ring_size = ring_size
+        self.ring_soft_limit = ring_soft_limit
+        self.slot_zap_all = slot_zap_all
         self.bits = m.bits
         self.entries = power_of_two(m.bits)
         self.empty = behaviour.empty

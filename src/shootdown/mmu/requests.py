@@ -70,3 +70,17 @@ def flush_remote_tlbs_range(kvm: Kvm, gfn: i64, pages: i64) -> None:
     TLB: whole, done on return. Source: ``kvm_flush_remote_tlbs_range`` (6.12), ``.._with_address`` (6.1).
     """
     flush_remote_tlbs(kvm)
+
+
+def kick_all_cpus(kvm: Kvm) -> None:
+    """Have vCPUs that run guest code leave it for a moment, and wait for none of them.
+
+    TLB: none. Source: ``kvm_vcpu_kick`` in ``kvm_arch_sync_dirty_log``.
+    """
+    m = kvm.m
+    vcpu: i64 = 0
+    while vcpu < kvm.vcpus:
+        mode = m.exchange(VCPU_MODE, vcpu, IN_GUEST_MODE, EXITING_GUEST_MODE)
+        if mode == IN_GUEST_MODE:
+            m.send_ipi(vcpu)
+        vcpu += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from librt.vecs import append, vec
 from mypy_extensions import i64
 
 from ..machine.words import SLOT_AS, SLOT_BASE, SLOT_FLAGS, SLOT_PAGES
@@ -15,6 +16,8 @@ from ..machine.words import SLOT_AS, SLOT_BASE, SLOT_FLAGS, SLOT_PAGES
 if TYPE_CHECKING:
     from .kvm import Kvm
 
+ADDRESS_SPACES: Final = 2
+"""0, and 1 of system management mode (``KVM_ADDRESS_SPACE_NUM``)."""
 NO_SLOT: Final = -1
 WHOLE_MEMORY: Final = -2
 
@@ -43,3 +46,48 @@ def find_slot(kvm: Kvm, as_id: i64, gfn: i64) -> i64:
 def slot_flags(kvm: Kvm, slot: i64) -> i64:
     """Flags of a slot (words.py), 0 of one that never changes."""
     return 0 if slot < 0 else kvm.m.load(SLOT_FLAGS, slot)
+
+
+def slot_as_id(kvm: Kvm, slot: i64) -> i64:
+    """Address space of a slot, 0 of one that never changes."""
+    return 0 if slot < 0 else kvm.m.load(SLOT_AS, slot)
+
+
+def slots_in(kvm: Kvm, start: i64, end: i64) -> vec[i64]:
+    """The slots of all address spaces that have a page in a range of the host's, which are numbered as their gfns.
+
+    Locks: SRCU, or slots_lock. TLB: none. Source: the loops in ``__kvm_handle_hva_range``.
+    """
+    found = vec[i64]()
+    if kvm.slots == 0:
+        return append(found, WHOLE_MEMORY)
+    as_id: i64 = 0
+    while as_id < ADDRESS_SPACES:
+        slot: i64 = 0
+        while slot < kvm.slots:
+            pages = kvm.m.load(SLOT_PAGES, slot)
+            if pages != 0:
+                owner = kvm.m.load(SLOT_AS, slot)
+                base = kvm.m.load(SLOT_BASE, slot)
+                if owner == as_id and base < end and start < base + pages:
+                    found = append(found, slot)
+            slot += 1
+        as_id += 1
+    return found
+
+
+def start_in(kvm: Kvm, slot: i64, start: i64) -> i64:
+    """First page of a range that lies in a slot which it overlaps."""
+    if slot < 0:
+        return start
+    base = kvm.m.load(SLOT_BASE, slot)
+    return max(base, start)
+
+
+def end_in(kvm: Kvm, slot: i64, end: i64) -> i64:
+    """First page after the part of a range that lies in a slot which it overlaps."""
+    if slot < 0:
+        return end
+    base = kvm.m.load(SLOT_BASE, slot)
+    pages = kvm.m.load(SLOT_PAGES, slot)
+    return min(base + pages, end)

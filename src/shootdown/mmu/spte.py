@@ -27,9 +27,13 @@ FROZEN_61: Final[i64] = 0x5A0
 FROZEN_612: Final[i64] = -0x7FFF_FFFF_FFFF_FA60
 """``REMOVED_SPTE`` of 6.1 and ``FROZEN_SPTE`` of 6.12: an entry that one CPU owns and everyone else leaves alone."""
 
+RIGHTS: Final[i64] = 7
+"""R, W and X of EPT."""
+SAVED_RIGHTS: Final[i64] = 5
+"""R and X, which an access-tracked entry of EPT keeps in bits 54 and 56."""
 ACC_TRACK_SHIFT: Final = 54
+TRACKED_RIGHTS: Final[i64] = 0x0140_0000_0000_0000
 TRACKED_X: Final[i64] = 0x0100_0000_0000_0000
-"""Bit 56, the saved X of an access-tracked EPT entry; the saved R is bit 54."""
 
 LEVEL_MAX: Final = 5
 """The highest level that page tables have."""
@@ -42,18 +46,33 @@ SIZES: Final = ("", "4K", "2M", "1G", "512G", "256T")
 
 
 class SpteFormat:
-    """The bits in which NPT and EPT differ; ``name`` is "NPT" or "EPT"."""
+    """The bits in which vendors and CPUs differ.
 
-    def __init__(self, name: str, accessed: i64, dirty: i64, host_writable: i64, mmu_writable: i64) -> None:
+    name           "NPT" or "EPT"; ``ept``: it is EPT
+    ad             the CPU sets A and D; else every SPTE says so in its AD field, and KVM tracks accesses by faults
+    accessed, dirty  the bits A and D, 0 where there are none
+    host_writable, mmu_writable  software bits: the host may write the page; the MMU may let the guest write it again
+    mmio_mask, mmio_value        what all entries of MMIO hold
+    """
+
+    def __init__(self, name: str, ad: bool, accessed: i64, dirty: i64, mmio_mask: i64, mmio_value: i64) -> None:
         self.name = name
+        self.ept = name == "EPT"
+        self.ad = ad
         self.accessed = accessed
         self.dirty = dirty
-        self.host_writable = host_writable
-        self.mmu_writable = mmu_writable
+        self.host_writable: i64 = 0x0200_0000_0000_0000 if self.ept else 0x200
+        self.mmu_writable: i64 = 0x0400_0000_0000_0000 if self.ept else 0x400
+        self.mmio_mask = mmio_mask
+        self.mmio_value = mmio_value
 
 
-NPT: Final = SpteFormat("NPT", 0x20, 0x40, 0x200, 0x400)
-EPT: Final = SpteFormat("EPT", 0x100, 0x200, 0x0200_0000_0000_0000, 0x0400_0000_0000_0000)
+NPT: Final = SpteFormat("NPT", True, 0x20, 0x40, 0x0008_0000_0000_0001, 0x0008_0000_0000_0001)
+EPT: Final = SpteFormat("EPT", True, 0x100, 0x200, 7, 6)
+EPT_NO_AD: Final = SpteFormat("EPT", False, 0, 0, 7, 6)
+"""EPT on a CPU without A/D bits, or with them switched off (``ept_ad=0``)."""
+EPT_SOFTWARE_AD: Final = SpteFormat("EPT", False, 0x100, 0x200, 7, 6)
+"""The same on later kernels, which keep A and D there in software; ``Kvm`` picks it."""
 
 
 def unsigned(spte: i64) -> int:
@@ -97,16 +116,78 @@ def spte_pfn(spte: i64) -> i64:
     return (spte & PFN) >> 12
 
 
-def is_tracked(spte: i64) -> bool:
+def is_writable(spte: i64) -> bool:
+    """``is_writable_pte``; like the kernel's, it does not test presence, and EPT's entries of MMIO have the bit."""
+    return spte & WRITABLE != 0
+
+
+def is_mmu_writable(spte: i64, fmt: SpteFormat) -> bool:
+    """``is_mmu_writable_spte``: may the guest write again as soon as it tries?"""
+    return spte & fmt.mmu_writable != 0
+
+
+def ad_enabled(spte: i64) -> bool:
+    """``spte_ad_enabled``: does the CPU set A and D of a present entry?"""
+    return spte & AD_FIELD != AD_DISABLED
+
+
+def needs_write_protect(spte: i64) -> bool:
+    """``spte_ad_need_write_protect``: must W be cleared to see a write, D not being enough?"""
+    return spte & AD_FIELD != 0
+
+
+def is_access_track(spte: i64) -> bool:
     """``is_access_track_spte``, EPT without A/D bits: R, W and X are off, R and X saved in bits 54 and 56."""
-    return spte & AD_FIELD == AD_DISABLED and spte & 7 == 0
+    return spte & AD_FIELD == AD_DISABLED and spte & RIGHTS == 0
+
+
+def is_accessed(spte: i64, fmt: SpteFormat) -> bool:
+    """``is_accessed_spte``, of a present leaf."""
+    if fmt.accessed != 0:
+        return spte & fmt.accessed != 0
+    return not is_access_track(spte)
+
+
+def is_dirty(spte: i64, fmt: SpteFormat) -> bool:
+    """``is_dirty_spte``, of a present leaf."""
+    return spte & (fmt.dirty if fmt.dirty != 0 else WRITABLE) != 0
+
+
+def mark_for_access_track(spte: i64, fmt: SpteFormat) -> i64:
+    """A present leaf as it is until the guest's next access, which sets A or faults.
+
+    Source: ``mark_spte_for_access_track``.
+    """
+    if ad_enabled(spte):
+        return spte & ~fmt.accessed
+    if is_access_track(spte):
+        return spte
+    return (spte | (spte & SAVED_RIGHTS) << ACC_TRACK_SHIFT) & ~(RIGHTS | fmt.accessed)
+
+
+def restore_acc_track(spte: i64) -> i64:
+    """An access-tracked leaf with its R and X again; W stays off. Source: ``restore_acc_track_spte``."""
+    return (spte & ~(RIGHTS | TRACKED_RIGHTS)) | ((spte & TRACKED_RIGHTS) >> ACC_TRACK_SHIFT)
+
+
+def is_mmio(spte: i64, fmt: SpteFormat) -> bool:
+    """Does the value mark MMIO, on either kernel? A kernel tests a little more (mmio.py)."""
+    return spte & fmt.mmio_mask == fmt.mmio_value
+
+
+def mmio_generation(spte: i64) -> i64:
+    """The low 19 bits of the generation of the slots that an entry of MMIO was made in: bits 10:3 and 62:52.
+
+    Source: spte.h, ``get_mmio_spte_generation``.
+    """
+    return ((spte >> 3) & 0xFF) | ((spte >> 52) & 0x7FF) << 8
 
 
 def is_executable(spte: i64, fmt: SpteFormat) -> bool:
     """May the guest execute what a present leaf maps (once it is not access-tracked any more)?"""
-    if fmt.name == "NPT":
+    if not fmt.ept:
         return spte & NX == 0
-    return spte & (TRACKED_X if is_tracked(spte) else 4) != 0
+    return spte & (TRACKED_X if is_access_track(spte) else 4) != 0
 
 
 def table_index(gfn: i64, level: i64) -> i64:
@@ -126,7 +207,7 @@ def differs_beyond_hardware(held: i64, seen: i64, level: i64, fmt: SpteFormat) -
     settable = fmt.accessed
     if (level == 1 or held & LARGE != 0) and held & WRITABLE != 0:
         settable |= fmt.dirty
-    if held & AD_FIELD == AD_DISABLED and fmt.name == "EPT":
+    if held & AD_FIELD == AD_DISABLED and fmt.ept:
         settable = 0
     return (held | settable) != (seen | settable) or held & ~seen != 0
 
@@ -140,7 +221,7 @@ def split_child(huge: i64, level: i64, index: i64, executable: bool, fmt: SpteFo
     if level == 2:
         child &= ~LARGE
         if executable:
-            child = child & ~NX if fmt.name == "NPT" else child | (TRACKED_X if is_tracked(huge) else 4)
+            child = child | (TRACKED_X if is_access_track(huge) else 4) if fmt.ept else child & ~NX
     return child
 
 
@@ -172,7 +253,7 @@ def describe(spte: i64, level: i64, fmt: SpteFormat) -> str:
     size = SIZES[level] if 0 < level < 6 else f"level {int(level)}"
     what = size if is_last(spte, level) else "table"
     words = [what, f"pfn {int(spte_pfn(spte)):x}"]
-    if fmt.name == "EPT":
+    if fmt.ept:
         rights = ("r" if spte & 1 else "-") + ("w" if spte & 2 else "-") + ("x" if spte & 4 else "-")
     else:
         rights = ("r" if spte & 1 else "-") + ("w" if spte & 2 else "-") + ("-" if spte & NX else "x")
@@ -196,8 +277,8 @@ def _describe_software(spte: i64, fmt: SpteFormat) -> list[str]:
         words.append("host-w")
     if spte & fmt.mmu_writable:
         words.append("mmu-w")
-    if fmt.name == "EPT":
-        if is_tracked(spte):
+    if fmt.ept:
+        if is_access_track(spte):
             saved = (spte >> ACC_TRACK_SHIFT) & 5
             words.append("tracked(" + ("r" if saved & 1 else "") + ("x" if saved & 4 else "") + ")")
         memory_type = ("UC", "WC", "2", "3", "WT", "WP", "WB", "7")[(spte >> 3) & 7]
@@ -206,8 +287,6 @@ def _describe_software(spte: i64, fmt: SpteFormat) -> list[str]:
 
 
 def _describe_mmio(spte: i64, fmt: SpteFormat) -> str:
-    is_mmio = spte & 7 == 6 if fmt.name == "EPT" else spte & 0x0008_0000_0000_0001 == 0x0008_0000_0000_0001
-    if not is_mmio:
+    if not is_mmio(spte, fmt):
         return "non-present"
-    generation = ((spte >> 3) & 0xFF) | ((spte >> 52) & 0x7FF) << 8
-    return f"mmio gen {int(generation)}"
+    return f"mmio gen {int(mmio_generation(spte))}"

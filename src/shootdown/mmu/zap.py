@@ -9,11 +9,19 @@ from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
-from ..machine.words import FREE_OBSOLETE_ROOTS, NO_TABLE, ROOT_INVALID, ROOT_SCHEDULED
+from ..machine.words import (
+    FREE_OBSOLETE_ROOTS,
+    NO_TABLE,
+    ROOT_INVALID,
+    ROOT_SCHEDULED,
+    SLOT_AS,
+    SLOT_BASE,
+    SLOT_PAGES,
+)
 from .batch import Batch
 from .change import set_spte, set_spte_atomic
 from .iter import TdpIter
-from .requests import make_all_cpus_request
+from .requests import flush_remote_tlbs, make_all_cpus_request
 from .resched import cond_resched
 from .roots import ANY_AS, invalidate_all_roots, next_root, put_root, root_level
 from .spte import PRESENT, is_last
@@ -158,3 +166,37 @@ def zap_all_fast(kvm: Kvm) -> None:
     make_all_cpus_request(kvm, FREE_OBSOLETE_ROOTS)
     kvm.m.write_unlock()
     zap_invalidated_roots(kvm)
+
+
+def zap_all(kvm: Kvm) -> None:
+    """Zap everything in all roots, because the VM dies.
+
+    Locks: takes mmu_lock for write. TLB: none: no vCPU will run again. Source: ``kvm_mmu_zap_all``,
+    ``kvm_tdp_mmu_zap_all``.
+    """
+    kvm.m.write_lock()
+    root = next_root(kvm, NO_TABLE, ANY_AS, False)
+    while root != NO_TABLE:
+        zap_root(kvm, root, False)
+        root = next_root(kvm, root, ANY_AS, False)
+    kvm.m.write_unlock()
+
+
+def flush_shadow_memslot(kvm: Kvm, slot: i64) -> None:
+    """Zap what is mapped of a slot that faults leave alone by now: with all the rest, or by itself.
+
+    Locks: slots_lock; takes mmu_lock. TLB: as ``zap_all_fast``, or flushes before it drops the lock if something was
+    zapped. Source: ``kvm_arch_flush_shadow_memslot``, ``kvm_mmu_zap_memslot`` (6.12).
+    """
+    m = kvm.m
+    if kvm.slot_zap_all or not kvm.behaviour.slot_zap_choice:
+        zap_all_fast(kvm)
+        return
+    as_id = m.load(SLOT_AS, slot)
+    base = m.load(SLOT_BASE, slot)
+    pages = m.load(SLOT_PAGES, slot)
+    m.write_lock()
+    flush = zap_range(kvm, as_id, base, base + pages, False, True)
+    if flush:
+        flush_remote_tlbs(kvm)
+    m.write_unlock()

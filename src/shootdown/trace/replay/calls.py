@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from typing import Final
 
-from ...machine.words import HOST_LEVEL, HOST_PFN, HOST_WRITABLE, NO_TABLE, ROLE_GUEST_MODE, ROLE_SMM
+from ...machine.words import HOST_LEVEL, HOST_PFN, HOST_WRITABLE, ROLE_GUEST_MODE, ROLE_SMM
 from ...mmu.access import FETCH, WRITE
+from ...mmu.aging import age_gfn_range
+from ...mmu.change_pte import set_spte_gfn
 from ...mmu.fault import page_fault
 from ...mmu.huge_pages import recover_nx_huge_pages
+from ...mmu.memory_region import set_memory_region
 from ...mmu.notifier import kvm_zap_gfn_range
 from ...mmu.requests import flush_remote_tlbs
-from ...mmu.roots import get_root, invalidate_all_roots, put_root
-from ...mmu.zap import zap_all_fast, zap_invalidated_roots, zap_range, zap_root
-from ...mmu.spte import is_leaf
+from ...mmu.roots import invalidate_all_roots
+from ...mmu.spte import PFN, WRITABLE, is_leaf
+from ...mmu.zap import zap_all, zap_all_fast, zap_invalidated_roots, zap_range
 from .. import codes as s
-from . import plan
-from .follow import Follower, Task
-from .plan import Op
-from .record import GET_ROOT
 from ..tables import ROLE_INVALID
+from . import plan
+from .config import FLAGS, ID_BITS
+from .follow import Follower, Task
+from .logs import clear_log, get_log, reset
+from .plan import Op
 from .vm import ReplayVm, our_role
 
 
@@ -80,24 +84,53 @@ def invalidate(follower: Follower, task: Task) -> None:
 
 
 def region(follower: Follower, task: Task) -> None:
-    """A change of a memory slot."""
-    if any(e.code == s.ZAP_ALL_FAST for e in [task.op.first, *task.op.calls]):
-        zap_all_fast(task.vm.kvm)
+    """A change of a memory slot; without its probe, what it leads to."""
+    op, vm = task.op, task.vm
+    e = op.first
+    if e.code == s.SET_REGION:
+        if op.ret == 0 or op.ret == s.MISSING:
+            number = vm.config.numbers[e.b]
+            set_memory_region(vm.kvm, number, e.b >> ID_BITS, e.d >> 12, e.e >> 12, e.c & FLAGS)
+    elif any(call.code == s.ZAP_ALL_FAST for call in [e, *op.calls]):
+        zap_all_fast(vm.kvm)
 
 
-def zap_all(follower: Follower, task: Task) -> None:
+def zap_everything(follower: Follower, task: Task) -> None:
     """The VM dies."""
-    from ...mmu.roots import ANY_AS, next_root
+    if task.op.guess != "" or any(e.code == s.ZAP_ALL for e in [task.op.first, *task.op.calls]):
+        zap_all(task.vm.kvm)
 
-    if task.op.guess == "" and not any(e.code == s.ZAP_ALL for e in [task.op.first, *task.op.calls]):
+
+def age(follower: Follower, task: Task) -> None:
+    """The host asks whether pages were used."""
+    kvm = task.vm.kvm
+    young = False
+    kvm.m.write_lock()
+    for e in task.op.calls:
+        if e.code == s.AGE and age_gfn_range(kvm, max(e.d, 0), e.b, e.c):
+            young = True
+    if young and task.op.first.code != s.CLEAR_YOUNG and kvm.behaviour.flush_young:
+        flush_remote_tlbs(kvm)
+    kvm.m.write_unlock()
+
+
+def change_pte(follower: Follower, task: Task) -> None:
+    """The host maps another page: which gfn that is, the first change tells."""
+    e, pte = task.next_change(), task.op.first.c
+    if e is None or pte == s.MISSING:
         return
     kvm = task.vm.kvm
     kvm.m.write_lock()
-    root = next_root(kvm, NO_TABLE, ANY_AS, False)
-    while root != NO_TABLE:
-        zap_root(kvm, root, False)
-        root = next_root(kvm, root, ANY_AS, False)
+    if set_spte_gfn(kvm, max(e.e, 0), e.a, (pte & PFN) >> 12, pte & WRITABLE != 0):
+        flush_remote_tlbs(kvm)
     kvm.m.write_unlock()
+
+
+def zap_range_call(follower: Follower, task: Task) -> None:
+    """A range is to be mapped anew."""
+    e = next((e for e in [task.op.first, *task.op.calls] if e.code in (s.ZAP_GFN_RANGE, s.ZAP_LEAFS_CALL)), None)
+    if e is not None:
+        kvm_zap_gfn_range(task.vm.kvm, e.b, e.c)
 
 
 def uninit(follower: Follower, task: Task) -> None:
@@ -157,7 +190,13 @@ CALLS: Final = {
     plan.PREFETCH: fault,
     plan.INVALIDATE: invalidate,
     plan.REGION: region,
-    plan.ZAP_ALL: zap_all,
+    plan.ZAP_ALL: zap_everything,
+    plan.AGE: age,
+    plan.CHANGE_PTE: change_pte,
+    plan.ZAP_RANGE: zap_range_call,
+    plan.GET_LOG: get_log,
+    plan.CLEAR_LOG: clear_log,
+    plan.RING: reset,
     plan.UNINIT: uninit,
     plan.NX_RECOVERY: recover,
     plan.LOAD_ROOT: load_root,

@@ -55,6 +55,7 @@ class Task:
         self.done = False
         self.final = False
         self.refused = 0
+        self.slot = -1
         self.go: threading.Lock | None = None
         self.error: BaseException | None = None
 
@@ -82,6 +83,7 @@ class Follower:
         self.turn = threading.Semaphore(0)
         self.at = 0
         self.sees_flushes = True
+        self.sees_masks = True
         self.gaps = Gaps([])
         self.progress: Callable[[int], None] | None = None
         self.host_levels = HostLevels([])

@@ -278,6 +278,10 @@ class ReplayMachine(Machine):
     def synchronize_srcu(self) -> None:
         """Not enforced."""
 
+    def cpu_relax(self) -> None:
+        """Whoever is waited for runs only when the record says so: the wait is a fault of the replay."""
+        raise Bug("our MMU waits for somebody who does not run")
+
     # vCPUs
 
     def send_ipi(self, vcpu: i64) -> None:

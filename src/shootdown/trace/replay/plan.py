@@ -119,6 +119,7 @@ class Planner:
         self.born = 0
         self.vm_seen: set[int] = set()
         self.lost = False
+        self.vms_born: set[int] = set()
 
     def thread(self, pid: int) -> _Thread:
         """The thread, made on first sight."""
@@ -181,6 +182,7 @@ class Planner:
             self.born += 1
             self.renamed[kvm] = -1000 - self.born
         self.told(thread, kvm)
+        self.vms_born.add(thread.vm)
 
     def event(self, e: Event) -> None:
         """Take one event."""
@@ -228,7 +230,11 @@ class Planner:
                 return
             self.open(thread, kind, e, ret not in self.recorded)
         elif code in RETURNS:
-            self.end(thread, RETURNS[code], e)
+            op = self.end(thread, RETURNS[code], e)
+            if op is not None:
+                op.ret = e.a
+        elif code == s.RING_RESET:
+            self.call(thread, e)
         elif code == s.UNMAP_HVA:
             if top is None or top.kind != INVALIDATE or top.loose:
                 self.open(thread, INVALIDATE, e, True)
@@ -257,7 +263,7 @@ class Planner:
             self.open(thread, ZAP_ALL, e, True)
         elif code in CALLS:
             self.call(thread, e)
-        elif code in (s.ZAP_INVALIDATED_RET, s.ZAP_GFN_RANGE, s.RING_RESET) or top is not None:
+        elif code in (s.ZAP_INVALIDATED_RET, s.ZAP_GFN_RANGE) or top is not None:
             self.other(thread, e)
 
     def instant(self, thread: _Thread, kind: str, e: Event) -> Op:
@@ -325,7 +331,7 @@ class Planner:
         code = e.code
         if top is None or (top.loose and not self.goes_on(top, code)):
             kind = UNKNOWN
-            if code in (s.CLEAR_PT, s.TRY_SPLIT, s.WRPROT_GFN):
+            if code in (s.CLEAR_PT, s.TRY_SPLIT, s.WRPROT_GFN, s.RING_RESET):
                 kind = RING
             elif code == s.ZAP_SP:
                 kind = NX_RECOVERY
@@ -348,7 +354,7 @@ class Planner:
     def goes_on(self, op: Op, code: int) -> bool:
         """Does a call belong to an operation whose end no probe tells?"""
         if op.kind == RING:
-            return code in (s.CLEAR_PT, s.TRY_SPLIT, s.WRPROT_GFN) and not any(e.code == s.FLUSH for e in op.expected)
+            return code in (s.CLEAR_PT, s.TRY_SPLIT, s.WRPROT_GFN, s.RING_RESET) and not any(e.code == s.FLUSH for e in op.expected)
         if op.kind == NX_RECOVERY:
             return code == s.ZAP_SP
         if op.kind == INVALIDATE:

@@ -7,17 +7,18 @@ from collections.abc import Callable
 from ...mmu.behaviour import BEHAVIOURS
 from ...mmu.kvm import Kvm
 from ...mmu.policies.registry import POLICIES
-from ...mmu.spte import EMPTY_61, SpteFormat, is_executable, is_leaf
+from ...mmu.spte import EMPTY_61, SpteFormat
 from .. import codes as s
 from ..events import Trace
 from ..history import empty_value, root_level, vendor
 from ..vms import kvm_of_threads, vm_of_threads
 from .calls import perform
+from .config import RING_SIZE, Config, configure
 from .follow import Follower
 from .infer import infer
 from .levels import HostLevels
 from .machine import ReplayMachine
-from .plan import Op, Planner
+from .plan import Planner
 from .record import KINDS, events_of
 from .result import Result
 from .unseen import Gaps, told_later
@@ -35,19 +36,32 @@ def replay(trace: Trace, fmt: SpteFormat | None = None, progress: Callable[[int]
     events = events_of(trace)
     ops = infer(planner.feed(events), recorded)
     result = Result()
-    mitigated = nx_huge_pages(ops, fmt)
+    configs = configure(ops, events, planner.vms_born, recorded, fmt)
 
     def vm_for(follower: Follower, name: int) -> ReplayVm:
         found = follower.vms.get(name)
         if found is None:
+            c = configs.get(name) or Config()
             m = ReplayMachine(follower)
-            found = ReplayVm(name, m, Kvm(m, fmt, behaviour, POLICIES["rcu"], levels, 0, name in mitigated))
+            kvm = Kvm(
+                *(m, fmt, behaviour, POLICIES["rcu"], levels, c.vcpus),
+                nx_huge_pages=c.nx_huge_pages,
+                slots=c.slots,
+                pml=c.pml,
+                eager_split=c.eager_split,
+                initially_set=c.initially_set,
+                ring_size=RING_SIZE if c.ring else 0,
+                ring_soft_limit=RING_SIZE,
+                slot_zap_all=c.slot_zap_all,
+            )
+            found = ReplayVm(name, m, kvm, c)
             follower.vms[name] = found
         return found
 
     follower = Follower(result, vm_for, perform)
     result.behaviour = behaviour.name
     result.sees_flushes = follower.sees_flushes = s.FLUSH in recorded
+    follower.sees_masks = s.CLEAR_PT in recorded
     result.sees_frees = s.FREE in recorded
     follower.progress = progress
     result.changes = sum(e.code == s.CHANGED for e in events)
@@ -58,12 +72,3 @@ def replay(trace: Trace, fmt: SpteFormat | None = None, progress: Callable[[int]
     follower.run(ops, told_later(ops, gaps, fmt, behaviour.empty))
     return result
 
-
-def nx_huge_pages(ops: list[Op], fmt: SpteFormat) -> set[int]:
-    """The VMs in which huge pages are not executable: the mitigation is on."""
-    return {
-        op.vm
-        for op in ops
-        for e in op.expected
-        if e.code == s.CHANGED and e.b > 1 and is_leaf(e.d, e.b) and not is_executable(e.d, fmt)
-    }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from ...machine.words import NO_TABLE, ROLE_GUEST_MODE, ROLE_LEVEL_SHIFT, ROLE_SMM, ROOT_COUNT, ROOT_INVALID, ROOTS, SP_ROLE, VCPU_ROOT
+from ...machine.words import NO_TABLE, ROLE_GUEST_MODE, ROLE_LEVEL_SHIFT, ROLE_SMM, ROOT_COUNT, ROOT_INVALID, ROOTS, SLOT_AS, SLOT_BASE, SLOT_FLAGS, SLOT_PAGES, SP_ROLE, VCPU_ROOT
 from ...mmu.kvm import Kvm
 from ...mmu.make_spte import make_nonleaf
 from ...mmu.roots import get_root, put_root
 from ...mmu.spte import PFN, is_table, spte_pfn, table_index
 from ..tables import ROLE_SMM as KERNEL_SMM
+from .config import EVERYWHERE, Config, Slot
 from .machine import ReplayMachine
 from .record import Event
 
@@ -32,7 +33,7 @@ class ReplayVm:
     history       by entry: where in the record it changed, by which operation, and what it held before
     """
 
-    def __init__(self, vm: int, m: ReplayMachine, kvm: Kvm) -> None:
+    def __init__(self, vm: int, m: ReplayMachine, kvm: Kvm, config: Config) -> None:
         self.vm = vm
         self.m = m
         self.kvm = kvm
@@ -42,6 +43,18 @@ class ReplayVm:
         self.held: dict[int, list[int]] = {}
         self.history: dict[int, list[tuple[int, object, int]]] = {}
         self.told_at = -1
+        self.config = config
+        for number, slot in config.before.items():
+            self.place_slot(number, slot)
+        if not config.born:
+            for as_id in (0, 1):
+                self.place_slot(len(config.numbers) + as_id, Slot(0, EVERYWHERE, 0, as_id))
+
+    def place_slot(self, number: int, slot: Slot) -> None:
+        """A slot that was there when the record began."""
+        values = (SLOT_BASE, slot.base), (SLOT_PAGES, slot.pages), (SLOT_FLAGS, slot.flags), (SLOT_AS, slot.as_id)
+        for kind, value in values:
+            self.m.words[kind][number] = value
 
     # Values, up to the names of tables
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ...machine.words import HOST_LEVEL, HOST_PFN, HOST_WRITABLE, ROLE_GUEST_MODE, ROLE_SMM
+from ...machine.words import HOST_LEVEL, HOST_PFN, HOST_WRITABLE, LOG_DIRTY_PAGES, ROLE_GUEST_MODE, ROLE_SMM, SLOT_BASE, SLOT_PAGES
 from ...mmu.access import FETCH, WRITE
 from ...mmu.aging import age_gfn_range
 from ...mmu.change_pte import set_spte_gfn
@@ -21,6 +21,7 @@ from ..tables import ROLE_INVALID
 from . import plan
 from .config import FLAGS, ID_BITS
 from .follow import Follower, Task
+from .infer import COLLAPSE
 from .logs import clear_log, get_log, reset
 from .plan import Op
 from .vm import ReplayVm, our_role
@@ -91,6 +92,9 @@ def region(follower: Follower, task: Task) -> None:
         if op.ret == 0 or op.ret == s.MISSING:
             number = vm.config.numbers[e.b]
             set_memory_region(vm.kvm, number, e.b >> ID_BITS, e.d >> 12, e.e >> 12, e.c & FLAGS)
+    elif op.slot >= 0:
+        base, pages = vm.m.words[SLOT_BASE][op.slot], vm.m.words[SLOT_PAGES][op.slot]
+        set_memory_region(vm.kvm, op.slot, 0, base, pages, 0 if op.guess == COLLAPSE else LOG_DIRTY_PAGES)
     elif any(call.code == s.ZAP_ALL_FAST for call in [e, *op.calls]):
         zap_all_fast(vm.kvm)
 

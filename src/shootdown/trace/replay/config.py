@@ -5,13 +5,16 @@ None of it is the value of an entry, but for one bit: whether huge leaves may be
 
 from __future__ import annotations
 
+import itertools
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Final
 
 from ...machine.words import LOG_DIRTY_PAGES, READONLY
-from ...mmu.spte import SpteFormat, is_executable, is_leaf
+from ...mmu.spte import PAGES, SpteFormat, is_executable, is_leaf
 from .. import codes as s
 from . import plan
+from .infer import COLLAPSE, PROTECT, SPLIT
 from .plan import Op
 from .record import RING_PUSH, Event
 
@@ -20,6 +23,8 @@ ID_BITS: Final = 16
 FLAGS: Final = LOG_DIRTY_PAGES | READONLY
 RING_SIZE: Final = 1 << 20
 EVERYWHERE: Final = 1 << 36
+PFN_BITS: Final = 40
+"""A frame has no more; what the kernel prints of memory that it could not find is larger."""
 NOWHERE: Final = 1 << 38
 
 
@@ -56,8 +61,8 @@ class Config:
 
     @property
     def slots(self) -> int:
-        """How many slots it needs: two more where memory may be mapped of which no slot was seen."""
-        return len(self.numbers) + (0 if self.born else 2)
+        """How many slots it needs."""
+        return max([len(self.numbers), *(number + 1 for number in self.before)])
 
 
 def configure(ops: list[Op], events: list[Event], born: set[int], recorded: frozenset[int], fmt: SpteFormat) -> dict[int, Config]:
@@ -86,10 +91,62 @@ def configure(ops: list[Op], events: list[Event], born: set[int], recorded: froz
                 config.nx_huge_pages = True
     eager = split_seen if s.TRY_SPLIT in recorded and asked else _splits(ops) if s.TRY_SPLIT not in recorded else True
     rings = any(e.code in (RING_PUSH, s.RING_RESET) for e in events)
-    for config in found.values():
+    for vm, config in found.items():
         config.eager_split = eager
         config.ring = config.ring or rings
+        _inferred_slots(vm, config, ops)
+        if not config.born or s.SET_REGION not in recorded:
+            _unseen_slots(vm, config, ops)
     return found
+
+
+def _inferred_slots(vm: int, config: Config, ops: list[Op]) -> None:
+    """Operations on slots that no probe tells of: what they range over, as far as it overlaps, is one slot."""
+    mine = [op for op in ops if op.vm == vm and op.guess in (PROTECT, SPLIT, COLLAPSE)]
+    spans: list[list[int]] = []
+    for op in mine:
+        changed = [e for e in op.expected if e.code == s.CHANGED]
+        low, high = min(e.a for e in changed), max(e.a + PAGES[e.b] for e in changed)
+        for span in spans:
+            if span[0] < high and low < span[1]:
+                span[0], span[1] = min(span[0], low), max(span[1], high)
+                break
+        else:
+            spans.append([low, high])
+    for low, high in spans:
+        number = len(config.numbers)
+        config.numbers[NOWHERE + number] = number
+        config.before[number] = Slot(low, high - low, 0, 0)
+    for op in mine:
+        first = next(e for e in op.expected if e.code == s.CHANGED)
+        op.slot = next(n for n, slot in config.before.items() if slot.base <= first.a < slot.base + slot.pages)
+
+
+def _unseen_slots(vm: int, config: Config, ops: list[Op]) -> None:
+    """Memory that faults find where no slot was ever seen belongs to slots from before the record."""
+    known: dict[int, list[tuple[int, int]]] = {0: [], 1: []}
+    used: dict[int, list[int]] = {0: [], 1: []}
+    for slot in config.before.values():
+        known[slot.as_id].append((slot.base, slot.base + slot.pages))
+    for op in ops:
+        if op.vm != vm:
+            continue
+        if op.kind == plan.REGION and op.first.code == s.SET_REGION and op.first.e > 0:
+            e = op.first
+            known[e.b >> ID_BITS & 1].append((e.d >> 12, (e.d + e.e) >> 12))
+        elif op.kind in (plan.FAULT, plan.PREFETCH) and op.requested is not None and op.requested.b >> PFN_BITS == 0:
+            as_id = next((e.e for e in op.expected if e.code == s.CHANGED), 0)
+            used[max(as_id, 0)].append(op.requested.a)
+        elif op.kind == plan.FAST_FAULT:
+            used[0].append(op.first.b >> 12)
+    for as_id in (0, 1):
+        edges = sorted({0, EVERYWHERE, *(x for pair in known[as_id] for x in pair)})
+        gfns = sorted(set(used[as_id]))
+        for low, high in itertools.pairwise(edges):
+            inside = gfns[bisect_left(gfns, low) : bisect_left(gfns, high)]
+            if inside and not any(a <= low < b for a, b in known[as_id]):
+                number = max([len(config.numbers), *(n + 1 for n in config.before)])
+                config.before[number] = Slot(inside[0], inside[-1] + 1 - inside[0], 0, as_id)
 
 
 def _splits(ops: list[Op]) -> bool:

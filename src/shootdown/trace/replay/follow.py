@@ -12,7 +12,7 @@ from typing import Final
 
 from ...machine.interface import Bug
 from ...machine.words import ROOT_SCHEDULED
-from ...mmu.spte import differs_beyond_hardware, is_frozen, is_table, spte_pfn
+from ...mmu.spte import differs_beyond_hardware, is_frozen, is_leaf, is_table, spte_pfn
 from .. import codes as s
 from ..lifetime import same_page
 from . import plan
@@ -55,7 +55,6 @@ class Task:
         self.done = False
         self.final = False
         self.refused = 0
-        self.slot = -1
         self.go: threading.Lock | None = None
         self.error: BaseException | None = None
 
@@ -153,6 +152,7 @@ class Follower:
     def run_whole(self, task: Task) -> None:
         """Run an operation at once."""
         self.task = task
+        self.feed_next(task)
         self.execute(task)
         self.finish(task)
 
@@ -185,6 +185,7 @@ class Follower:
         assert task.go is not None
         self.task = task
         task.over = False
+        self.feed_next(task)
         task.go.release()
         self.turn.acquire()
         if task.error is not None:
@@ -222,6 +223,7 @@ class Follower:
             self.result.differ(Difference(task.op, e, None, "flush recorded, not predicted"))
         elif e.code == s.FAST_FAULT:
             self.result.differ(Difference(task.op, e, None, "fast fault recorded, not predicted"))
+            task.vm.overwrite(e.b >> 12, e.d, e.e)
 
     def is_torn(self, task: Task, e: Event) -> bool:
         """Were events lost that would tell of the operation?"""
@@ -235,8 +237,30 @@ class Follower:
         task.k += 1
         task.since = e.at
         task.over = True
+        if task.writer or task.go is None:
+            self.feed_next(task)
         if not task.writer:
             self.wait(task)
+
+    def feed_next(self, task: Task) -> None:
+        """Have the leaf that changes next hold the bits that the CPU has set in it, before the task reads it."""
+        e = task.next_change()
+        if e is None or not is_leaf(e.c, e.b):
+            return
+        vm = task.vm
+        place = -1
+        for root in vm.roots(max(e.e, 0)):
+            sptep = vm.find(root, e.a, e.b)
+            if sptep < 0:
+                continue
+            held = vm.m.peek(sptep)
+            if held == e.c:
+                return
+            if place < 0 and not differs_beyond_hardware(held, e.c, e.b, vm.kvm.fmt):
+                place = sptep
+        if place >= 0:
+            self.result.inputs["bits that the CPU set"] += 1
+            vm.m.poke(place, e.c)
 
     # -------------------------------------------------------------------------------- what the machine tells
 

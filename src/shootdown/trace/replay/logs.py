@@ -46,7 +46,7 @@ def get_log(follower: Follower, task: Task) -> None:
     """The dirty log is asked for; without manual protection it starts over."""
     vm = task.vm
     masks = masks_of(task)
-    slot = task.slot if task.op.guess else slot_of(task)
+    slot = task.op.slot if task.op.guess else slot_of(task)
     if slot < 0:
         by_masks(vm, masks)
         return

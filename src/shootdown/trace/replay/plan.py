@@ -54,7 +54,7 @@ class Op:
 
     __slots__ = (
         *("after_loss", "as_id", "at", "begin", "calls", "done", "end", "expected", "fault", "first", "guess", "kind", "loose", "pages", "pid"),
-        *("requested", "ret", "role", "torn", "vcpu", "vm", "whole"),
+        *("requested", "ret", "role", "slot", "torn", "vcpu", "vm", "whole"),
     )
 
     def __init__(self, kind: str, first: Event, vm: int, loose: bool) -> None:
@@ -77,6 +77,7 @@ class Op:
         self.torn = False
         self.after_loss = False
         self.guess = ""
+        self.slot = s.MISSING
         self.as_id = s.MISSING
         self.at = 0
         self.pages = 0

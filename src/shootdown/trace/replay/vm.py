@@ -8,9 +8,9 @@ from ...machine.words import NO_TABLE, ROLE_GUEST_MODE, ROLE_LEVEL_SHIFT, ROLE_S
 from ...mmu.kvm import Kvm
 from ...mmu.make_spte import make_nonleaf
 from ...mmu.roots import get_root, put_root
-from ...mmu.spte import PFN, is_table, spte_pfn, table_index
+from ...mmu.spte import PFN, is_leaf, is_table, spte_pfn, table_index
 from ..tables import ROLE_SMM as KERNEL_SMM
-from .config import EVERYWHERE, Config, Slot
+from .config import Config, Slot
 from .machine import ReplayMachine
 from .record import Event
 
@@ -46,9 +46,6 @@ class ReplayVm:
         self.config = config
         for number, slot in config.before.items():
             self.place_slot(number, slot)
-        if not config.born:
-            for as_id in (0, 1):
-                self.place_slot(len(config.numbers) + as_id, Slot(0, EVERYWHERE, 0, as_id))
 
     def place_slot(self, number: int, slot: Slot) -> None:
         """A slot that was there when the record began."""
@@ -206,3 +203,12 @@ class ReplayVm:
             self.names[table] = frame
             self.ours[frame] = table
         self.m.poke(sptep, recorded & ~PFN | table << 12)
+
+    def overwrite(self, gfn: int, old: int, new: int) -> None:
+        """Have the leaf for ``gfn`` hold what a fast fault left there, in the root where it held ``old``."""
+        for root in self.m.lists[ROOTS]:
+            for level in (1, 2, 3):
+                sptep = self.find(root, gfn, level)
+                if sptep >= 0 and self.m.peek(sptep) & PFN == old & PFN and is_leaf(self.m.peek(sptep), level):
+                    self.m.poke(sptep, new)
+                    return

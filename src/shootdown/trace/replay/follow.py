@@ -27,6 +27,8 @@ from .vm import ReplayVm
 INSTANT: Final = frozenset((plan.FREE, plan.LOAD_ROOT, plan.PUT_ROOT, plan.SMM_SWITCH))
 """Operations that change no SPTE."""
 EVER: Final = 1 << 62
+RACING: Final = frozenset((plan.FAULT, plan.PREFETCH))
+"""Operations that give up where another one was faster."""
 LOOKAHEAD: Final = 600
 """How far ahead a change is looked for that came earlier than recorded: more than a table's entries."""
 YIELDING: Final = frozenset((plan.INVALIDATE, plan.ZAP_RANGE, plan.NX_RECOVERY, plan.REGION))
@@ -84,6 +86,7 @@ class Follower:
         self.sees_flushes = True
         self.sees_masks = True
         self.gaps = Gaps([])
+        self.later: dict[tuple[int, int, int], list[tuple[int, Op]]] = {}
         self.progress: Callable[[int], None] | None = None
         self.host_levels = HostLevels([])
 
@@ -92,6 +95,11 @@ class Follower:
     def run(self, ops: list[Op], told: dict[int, list[Told]]) -> None:
         """Run all operations; ``told``: what entries hold at the start, and after events were lost."""
         waiting = sorted(told, reverse=True)
+        for op in ops:
+            if op.kind in RACING:
+                for e in op.expected:
+                    if e.code == s.CHANGED:
+                        self.later.setdefault((op.vm, e.b, e.a), []).append((e.at, op))
         points: list[tuple[int, Op]] = []
         for op in ops:
             points.extend((e.at, op) for e in op.expected)
@@ -301,6 +309,14 @@ class Follower:
             if at > task.since and op is not task.op:
                 task.refused += 1
                 return before if task.refused < 100 else -1
+        if task.head() is None and task.op.kind in RACING and not task.op.done:
+            # The record says that the fault did not get through. Who was faster may be traced only later.
+            for at, op in self.later.get((task.op.vm, m.level_of(sptep), m.gfn_of(sptep)), ()):
+                if at > self.at and op is not task.op:
+                    if op.begin < task.op.end:
+                        self.result.inputs["races that a fault lost to a change traced later"] += 1
+                        return int(task.vm.kvm.frozen)
+                    break
         return -1
 
     def changed(self, m: ReplayMachine, gfn: int, level: int, old: int, new: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import random as random_
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from shootdown.mmu.spte import is_table
 from shootdown.trace.events import Events, Trace
@@ -65,13 +67,20 @@ def test_the_collection_is_predicted(path: Path) -> None:
     check(replayed(path))
 
 
+def pick(trace: Trace, name: str, rows: NDArray[np.int64]) -> None:
+    """Leave out events of a kind, or have some twice."""
+    old = trace.events[name]
+    fields = {field: column[rows] for field, column in old.fields.items()}
+    trace.events[name] = Events(name, old.order[rows], old.time[rows], old.cpu[rows], old.pid[rows], fields)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.sampled_from(SMALL), st.randoms(use_true_random=False))
-def test_a_corrupted_value_is_noticed(name: str, random: np.random.Generator) -> None:
+def test_a_corrupted_value_is_noticed(name: str, random: random_.Random) -> None:
     """No new value is an input: a bit that is wrong in any of them is a difference without a cause."""
     trace = read(name)
     values = trace.events[CHANGED].fields["new_spte"]
-    i = random.randrange(len(values))  # type: ignore[attr-defined]
+    i = random.randrange(len(values))
     values[i] ^= np.uint64(0x20)
     result = replay(trace)
     assert result.unexplained
@@ -80,32 +89,22 @@ def test_a_corrupted_value_is_noticed(name: str, random: np.random.Generator) ->
 
 @settings(max_examples=15, deadline=None)
 @given(st.randoms(use_true_random=False))
-def test_a_flush_that_is_missing_or_too_many_is_noticed(random: np.random.Generator) -> None:
+def test_a_flush_that_is_missing_or_too_many_is_noticed(random: random_.Random) -> None:
     """A recorded flush that is left out, or comes twice, is a difference."""
     for change in ("drop", "twice"):
         trace = read("6.12-thpcollapse")
         events = trace.events[FLUSH]
-        i = random.randrange(len(events))  # type: ignore[attr-defined]
+        i = random.randrange(len(events))
         rows = np.arange(len(events))
         rows = np.delete(rows, i) if change == "drop" else np.insert(rows, i, i)
-        trace.events[FLUSH] = Events(
-            events.name,
-            *(getattr(events, column)[rows] for column in ("order", "time", "cpu", "pid")),
-            {name: column[rows] for name, column in events.fields.items()},
-        )
+        pick(trace, FLUSH, rows)
         assert any("flush" in d.what for d in replay(trace).unexplained)
 
 
 def test_a_change_that_is_missing_is_noticed() -> None:
     """A recorded change that is left out is one that our MMU makes and the kernel did not."""
     trace = read("6.12-smm")
-    events = trace.events[CHANGED]
-    rows = np.delete(np.arange(len(events)), 5)
-    trace.events[CHANGED] = Events(
-        events.name,
-        *(getattr(events, column)[rows] for column in ("order", "time", "cpu", "pid")),
-        {name: column[rows] for name, column in events.fields.items()},
-    )
+    pick(trace, CHANGED, np.delete(np.arange(len(trace.events[CHANGED])), 5))
     assert replay(trace).unexplained
 
 

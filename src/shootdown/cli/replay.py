@@ -200,4 +200,3 @@ def _change_json(change: tuple[int, int, int, int] | None, fmt: SpteFormat) -> d
         "old_text": describe(old, level, fmt),
         "new_text": describe(new, level, fmt),
     }
-

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from ...machine.words import HOST_LEVEL, HOST_PFN, HOST_WRITABLE, LOG_DIRTY_PAGES, ROLE_GUEST_MODE, ROLE_SMM, SLOT_BASE, SLOT_PAGES
+from ...machine.words import (
+    HOST_LEVEL,
+    HOST_PFN,
+    HOST_WRITABLE,
+    LOG_DIRTY_PAGES,
+    ROLE_GUEST_MODE,
+    ROLE_SMM,
+    SLOT_BASE,
+    SLOT_PAGES,
+)
 from ...mmu.access import FETCH, WRITE
 from ...mmu.aging import age_gfn_range
 from ...mmu.change_pte import set_spte_gfn
@@ -19,11 +28,13 @@ from ...mmu.zap import zap_all, zap_all_fast, zap_invalidated_roots, zap_range
 from .. import codes as s
 from ..tables import ROLE_INVALID
 from . import plan
+from .adopt import freed
 from .config import FLAGS, ID_BITS
-from .follow import Follower, Task
+from .follow import Follower
 from .infer import COLLAPSE
 from .logs import clear_log, get_log, reset
 from .plan import Op
+from .task import Task
 from .vm import ReplayVm, our_role
 
 
@@ -177,7 +188,7 @@ def put(follower: Follower, task: Task) -> None:
 
 def free(follower: Follower, task: Task) -> None:
     """A table's memory goes back."""
-    follower.freed(task.op)
+    freed(task.op, follower.vms.values(), follower.result)
 
 
 def smm(follower: Follower, task: Task) -> None:

@@ -65,7 +65,9 @@ class Config:
         return max([len(self.numbers), *(number + 1 for number in self.before)])
 
 
-def configure(ops: list[Op], events: list[Event], born: set[int], recorded: frozenset[int], fmt: SpteFormat) -> dict[int, Config]:
+def configure(
+    ops: list[Op], events: list[Event], born: set[int], recorded: frozenset[int], fmt: SpteFormat
+) -> dict[int, Config]:
     """What all VMs are like."""
     found: dict[int, Config] = {}
     split_seen = any(e.code == s.TRY_SPLIT for op in ops for e in op.calls)
@@ -176,5 +178,3 @@ def _region(config: Config, op: Op, recorded: frozenset[int]) -> None:
         config.before[number] = Slot(e.d >> 12, e.e >> 12, (e.c & FLAGS) ^ LOG_DIRTY_PAGES, as_id)
     elif e.e == 0:
         config.before[number] = Slot(NOWHERE + number, 1, 0, as_id)
-
-

@@ -1,4 +1,4 @@
-"""The main loop: walk the record in order, and let each operation run up to its next change, which must be the recorded.
+"""The main loop: walk the record in order; each operation runs up to its next change, which must be the recorded.
 
 An operation that no other one interrupts runs at once. Those that overlap run on threads of their own, of which one
 runs at a time: the record says which. So our MMU meets the same interleavings, without any locks.
@@ -12,15 +12,16 @@ from typing import Final
 
 from ...machine.interface import Bug
 from ...machine.words import ROOT_SCHEDULED
-from ...mmu.spte import differs_beyond_hardware, is_frozen, is_leaf, is_table, spte_pfn
+from ...mmu.spte import differs_beyond_hardware, is_frozen, is_leaf, is_table
 from .. import codes as s
-from ..lifetime import same_page
 from . import plan
+from .adopt import adopt, take_over
 from .levels import HostLevels, removed_level
 from .machine import ReplayMachine
 from .plan import Op
 from .record import Event
 from .result import Difference, Result
+from .task import Task
 from .unseen import Gaps, Told
 from .vm import ReplayVm
 
@@ -35,49 +36,14 @@ YIELDING: Final = frozenset((plan.INVALIDATE, plan.ZAP_RANGE, plan.NX_RECOVERY, 
 """Operations that may flush in their middle, when they yield."""
 
 
-class Task:
-    """An operation that runs.
-
-    k       how much of what was recorded of it has come
-    over    its share of time is over: it must wait for its next event before it changes anything
-    writer  it holds mmu_lock for write
-    since   position of the event up to which it has run
-    vm, root  what it works on
-    """
-
-    def __init__(self, op: Op, vm: ReplayVm) -> None:
-        self.op = op
-        self.vm = vm
-        self.expected = op.expected
-        self.k = 0
-        self.over = False
-        self.writer = False
-        self.marked = False
-        self.since = op.begin
-        self.done = False
-        self.final = False
-        self.refused = 0
-        self.go: threading.Lock | None = None
-        self.error: BaseException | None = None
-
-    def head(self) -> Event | None:
-        """The next recorded change or flush of the operation."""
-        return self.expected[self.k] if self.k < len(self.expected) else None
-
-    def next_change(self) -> Event | None:
-        """The next recorded change."""
-        for k in range(self.k, min(self.k + 3, len(self.expected))):
-            if self.expected[k].code == s.CHANGED:
-                return self.expected[k]
-        return None
-
-
 class Follower:
     """Runs all operations of a recording and compares; what it found is ``result``."""
 
-    def __init__(self, result: Result, vm_for: Callable[[Follower, int], ReplayVm], perform: Callable[[Follower, Task], None]) -> None:
+    def __init__(
+        self, result: Result, make_vm: Callable[[Follower, int], ReplayVm], perform: Callable[[Follower, Task], None]
+    ) -> None:
         self.result = result
-        self.vm_for = vm_for
+        self.make_vm = make_vm
         self.perform = perform
         self.vms: dict[int, ReplayVm] = {}
         self.task: Task | None = None
@@ -89,6 +55,14 @@ class Follower:
         self.later: dict[tuple[int, int, int], list[tuple[int, Op]]] = {}
         self.progress: Callable[[int], None] | None = None
         self.host_levels = HostLevels([])
+
+    def vm(self, name: int) -> ReplayVm:
+        """The VM of that name, made on first sight."""
+        found = self.vms.get(name)
+        if found is None:
+            found = self.make_vm(self, name)
+            self.vms[name] = found
+        return found
 
     # -------------------------------------------------------------------------------- the order of things
 
@@ -117,10 +91,10 @@ class Follower:
             if self.progress is not None:
                 self.progress(at)
             while waiting and waiting[-1] < at:
-                self.take_over(told[waiting.pop()])
+                take_over(told[waiting.pop()], self.vm, self.result.inputs)
             task = running.get(name)
             if task is None:
-                task = Task(op, self.vm_for(self, op.vm))
+                task = Task(op, self.vm(op.vm))
                 if name in alone:
                     self.run_whole(task)
                     finished.add(name)
@@ -181,7 +155,7 @@ class Follower:
             task.go.acquire()
             try:
                 self.execute(task)
-            except BaseException as error:  # noqa: BLE001 - handed to the main thread
+            except BaseException as error:
                 task.error = error
             task.done = True
             self.turn.release()
@@ -220,13 +194,13 @@ class Follower:
         if self.is_torn(task, e):
             if e.code == s.CHANGED:
                 self.result.undetermined += 1
-                self.adopt(task, e)
+                adopt(task, e)
             elif e.code == s.FLUSH:
                 self.result.flushes_undetermined += 1
             return
         if e.code == s.CHANGED:
             self.result.differ(Difference(task.op, e, None, "recorded, not predicted"))
-            self.adopt(task, e)
+            adopt(task, e)
         elif e.code == s.FLUSH:
             self.result.differ(Difference(task.op, e, None, "flush recorded, not predicted"))
         elif e.code == s.FAST_FAULT:
@@ -290,7 +264,7 @@ class Follower:
         return self.older(task, m, sptep)
 
     def feed(self, task: Task, m: ReplayMachine, sptep: int, held: int, e: Event) -> None:
-        """Have the entry hold what the record found there, if only the CPU, or an untraced release, makes the difference."""
+        """Have the entry hold what the record found there, if only the CPU or an untraced release tells them apart."""
         if held == e.c:
             return
         vm = task.vm
@@ -420,73 +394,3 @@ class Follower:
             return told
         self.result.inputs["whether the host maps a huge page, where no fault tells"] += 1
         return removed_level(task.op, gfn)
-
-    # -------------------------------------------------------------------------------- taking over, and frees
-
-    def take_over(self, told: list[Told]) -> None:
-        """Have entries hold what the record tells of them later."""
-        for t in told:
-            vm = self.vm_for(self, t.vm)
-            self.result.inputs["entries that were told by their next change only"] += 1
-            root = vm.valid_root(t.as_id)
-            if root < 0:
-                root = vm.first_root(t.as_id)
-            sptep = vm.reach(root, t.gfn, t.level)
-            if is_table(t.value, t.level):
-                vm.adopt_table(sptep, t.gfn, t.level, t.value)
-                continue
-            held = vm.m.peek(sptep)
-            if is_table(held, t.level):
-                vm.m.queued[spte_pfn(held)] = None
-            vm.m.poke(sptep, t.value)
-
-    def adopt(self, task: Task, e: Event) -> None:
-        """Have our tables show a recorded change that was not predicted."""
-        vm = task.vm
-        old = vm.to_ours(e.c, e.b)
-        target = -1
-        for root in vm.roots(max(e.e, 0)):
-            sptep = vm.find(root, e.a, e.b)
-            if sptep >= 0 and vm.m.peek(sptep) == old:
-                target = sptep
-                break
-        if target < 0:
-            if is_frozen(e.d):
-                return
-            root = vm.valid_root(max(e.e, 0))
-            if root < 0:
-                return
-            target = vm.reach(root, e.a, e.b)
-        vm.history.setdefault(target, []).append((e.at, task.op, vm.m.peek(target)))
-        if is_table(e.d, e.b):
-            vm.adopt_table(target, e.a, e.b, e.d)
-        else:
-            held = vm.m.peek(target)
-            if is_table(held, e.b):
-                vm.m.queued[spte_pfn(held)] = None
-            vm.m.poke(target, e.d)
-
-    def freed(self, op: Op) -> None:
-        """Compare a free with the tables that wait for theirs."""
-        e = op.first
-        self.result.frees_recorded += 1
-        level = e.b & 15
-        best: tuple[ReplayVm, int] | None = None
-        for vm in self.vms.values():
-            for table in vm.m.queued:
-                if vm.m.words_level(table) != level or vm.m.table_gfn(table) != e.a:
-                    continue
-                name = vm.names.get(table)
-                if name is None:
-                    if best is None:
-                        best = (vm, table)
-                elif same_page(e.c, name):
-                    best = (vm, table)
-                    break
-        if best is None:
-            self.result.differ(Difference(op, e, None, "free recorded, not predicted"))
-            return
-        self.result.frees_matched += 1
-        vm, table = best
-        del vm.m.queued[table]
-        vm.m.gone.add(table)

@@ -12,7 +12,8 @@ from ...mmu.dirty_ring import HARVESTED, PLACE
 from ...mmu.requests import flush_remote_tlbs
 from .. import codes as s
 from .config import RING_SIZE
-from .follow import Follower, Task
+from .follow import Follower
+from .task import Task
 from .vm import ReplayVm
 
 BITMAP = "words of the dirty bitmap that were reaped, where ours differ"

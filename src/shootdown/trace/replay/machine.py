@@ -1,4 +1,4 @@
-"""``ReplayMachine``: the machine under a replayed MMU. It announces what is traced, and lets the record decide the order.
+"""``ReplayMachine``: the machine under a replayed MMU. It announces what is traced; the record decides the order.
 
 Locks are not enforced: the record says who came first. Tables are never reused, so that a walk through a freed one
 does no harm.
@@ -23,14 +23,14 @@ from ...machine.words import (
     RING_ENTRY,
     RING_PUSHED,
     RING_RESET,
-    ROOTS,
+    ROLE_LEVEL_SHIFT,
+    ROLE_SMM,
     ROOT_SCHEDULED,
+    ROOTS,
     SP_GFN,
     SP_LEVEL,
     SP_PARENT,
     SP_ROLE,
-    ROLE_LEVEL_SHIFT,
-    ROLE_SMM,
     VCPU_ROOT,
 )
 from ...mmu.spte import PAGES

@@ -34,8 +34,11 @@ SMM_SWITCH: Final = "SMM"
 UNKNOWN: Final = "unknown"
 
 CALLS: Final = frozenset(
-    (s.UNMAP, s.CLEAR_PT, s.TRY_SPLIT, s.WRPROT_GFN, s.WRPROT, s.COLLAPSE, s.CLEAR_SLOT, s.ZAP_SP, s.AGE, s.FLUSH_SLOT)
-    + (s.ZAP_ALL_FAST, s.INVALIDATE_ROOTS, s.ZAP_INVALIDATED, s.ZAP_ALL, s.ZAP_LEAFS, s.ZAP_LEAFS_CALL)
+    {
+        *(s.UNMAP, s.CLEAR_PT, s.TRY_SPLIT, s.WRPROT_GFN, s.WRPROT, s.COLLAPSE, s.CLEAR_SLOT, s.ZAP_SP, s.AGE),
+        *(s.FLUSH_SLOT, s.ZAP_ALL_FAST, s.INVALIDATE_ROOTS, s.ZAP_INVALIDATED, s.ZAP_ALL, s.ZAP_LEAFS),
+        s.ZAP_LEAFS_CALL,
+    }
 )
 """Functions called within an operation that tell what it is about."""
 
@@ -53,7 +56,23 @@ class Op:
     """
 
     __slots__ = (
-        *("after_loss", "as_id", "at", "begin", "calls", "done", "end", "expected", "fault", "first", "guess", "kind", "loose", "pages", "pid"),
+        *(
+            "after_loss",
+            "as_id",
+            "at",
+            "begin",
+            "calls",
+            "done",
+            "end",
+            "expected",
+            "fault",
+            "first",
+            "guess",
+            "kind",
+            "loose",
+            "pages",
+            "pid",
+        ),
         *("requested", "ret", "role", "slot", "torn", "vcpu", "vm", "whole"),
     )
 
@@ -103,13 +122,43 @@ BRACKETS: Final = {
     s.NOTIFIER: (INVALIDATE, s.NOTIFIER_RET),
     s.ZAP_ALL: (ZAP_ALL, s.ZAP_ALL_RET),
 }
+PARTS: Final = {
+    RING: (s.CLEAR_PT, s.TRY_SPLIT, s.WRPROT_GFN, s.RING_RESET),
+    NX_RECOVERY: (s.ZAP_SP,),
+    INVALIDATE: (s.UNMAP, s.ZAP_LEAFS),
+    AGE: (s.AGE,),
+    UNINIT: (s.INVALIDATE_ROOTS, s.ZAP_INVALIDATED),
+}
+"""The calls of which an operation without a bracket of probes consists."""
+UNBOUNDED: Final = (REGION, UNKNOWN, ZAP_ALL, ZAP_RANGE)
+"""Operations that may call anything."""
+OF_CALL: Final = {
+    s.CLEAR_PT: RING,
+    s.TRY_SPLIT: RING,
+    s.WRPROT_GFN: RING,
+    s.RING_RESET: RING,
+    s.ZAP_SP: NX_RECOVERY,
+    s.UNMAP: INVALIDATE,
+    s.AGE: AGE,
+    s.INVALIDATE_ROOTS: UNINIT,
+    s.ZAP_INVALIDATED: UNINIT,
+    s.ZAP_ALL_FAST: REGION,
+    s.FLUSH_SLOT: REGION,
+    s.WRPROT: REGION,
+    s.COLLAPSE: REGION,
+    s.CLEAR_SLOT: REGION,
+    s.ZAP_LEAFS_CALL: ZAP_RANGE,
+}
+"""The operation that a call tells of where no other one is known."""
 RETURNS: Final = {ret: kind for kind, ret in BRACKETS.values()}
 
 
 class Planner:
     """Cuts events into operations; ``ops`` holds them all, ended or not, in the order of their first events."""
 
-    def __init__(self, vm_of: dict[int, int], kvm_of: dict[int, int], recorded: frozenset[int], root_level: int) -> None:
+    def __init__(
+        self, vm_of: dict[int, int], kvm_of: dict[int, int], recorded: frozenset[int], root_level: int
+    ) -> None:
         self.vm_of = vm_of
         self.kvm_of = kvm_of
         self.recorded = recorded
@@ -169,6 +218,14 @@ class Planner:
                 return op
         return None
 
+    def returned(self, thread: _Thread, e: Event, *kinds: str) -> None:
+        """A return with its value."""
+        for kind in kinds:
+            op = self.end(thread, kind, e)
+            if op is not None:
+                op.ret = e.a
+                return
+
     def told(self, thread: _Thread, kvm: int) -> None:
         """An event names the VM."""
         vm = self.renamed.get(kvm, kvm)
@@ -214,9 +271,7 @@ class Planner:
         elif code == s.MAP or code == s.REQUESTED:
             self.mapping(thread, e)
         elif code == s.MAP_RET:
-            op = self.end(thread, FAULT, e) or self.end(thread, PREFETCH, e)
-            if op is not None:
-                op.ret = e.a
+            self.returned(thread, e, FAULT, PREFETCH)
         elif code == s.SET_SPTE or code == MARK_MMIO:
             if top is not None and top.kind in (FAULT, PREFETCH):
                 top.done, top.end = True, e.at
@@ -231,9 +286,7 @@ class Planner:
                 return
             self.open(thread, kind, e, ret not in self.recorded)
         elif code in RETURNS:
-            op = self.end(thread, RETURNS[code], e)
-            if op is not None:
-                op.ret = e.a
+            self.returned(thread, e, RETURNS[code])
         elif code == s.RING_RESET:
             self.call(thread, e)
         elif code == s.UNMAP_HVA:
@@ -331,21 +384,7 @@ class Planner:
         top = thread.stack[-1] if thread.stack else None
         code = e.code
         if top is None or (top.loose and not self.goes_on(top, code)):
-            kind = UNKNOWN
-            if code in (s.CLEAR_PT, s.TRY_SPLIT, s.WRPROT_GFN, s.RING_RESET):
-                kind = RING
-            elif code == s.ZAP_SP:
-                kind = NX_RECOVERY
-            elif code == s.UNMAP:
-                kind = INVALIDATE
-            elif code == s.AGE:
-                kind = AGE
-            elif code in (s.INVALIDATE_ROOTS, s.ZAP_INVALIDATED):
-                kind = UNINIT
-            elif code in (s.ZAP_ALL_FAST, s.FLUSH_SLOT, s.WRPROT, s.COLLAPSE, s.CLEAR_SLOT):
-                kind = REGION
-            elif code == s.ZAP_LEAFS_CALL:
-                kind = ZAP_RANGE
+            kind = OF_CALL.get(code, UNKNOWN)
             top = self.open(thread, kind, e, True)
         top.calls.append(e)
         top.end = e.at
@@ -354,19 +393,9 @@ class Planner:
 
     def goes_on(self, op: Op, code: int) -> bool:
         """Does a call belong to an operation whose end no probe tells?"""
-        if op.kind == RING:
-            return code in (s.CLEAR_PT, s.TRY_SPLIT, s.WRPROT_GFN, s.RING_RESET) and not any(e.code == s.FLUSH for e in op.expected)
-        if op.kind == NX_RECOVERY:
-            return code == s.ZAP_SP
-        if op.kind == INVALIDATE:
-            return code in (s.UNMAP, s.ZAP_LEAFS)
-        if op.kind == AGE:
-            return code == s.AGE
-        if op.kind == UNINIT:
-            return code in (s.INVALIDATE_ROOTS, s.ZAP_INVALIDATED)
-        if op.kind in (REGION, UNKNOWN, ZAP_ALL, ZAP_RANGE):
-            return True
-        return False
+        if op.kind == RING and any(e.code == s.FLUSH for e in op.expected):
+            return False
+        return op.kind in UNBOUNDED or code in PARTS.get(op.kind, ())
 
     def other(self, thread: _Thread, e: Event) -> None:
         """What is left: returns, and events within operations."""

@@ -114,4 +114,3 @@ def events_of(trace: Trace) -> list[Event]:
             rows[:6, k] = [order, *row[:5]]
         table = np.insert(table, where, rows, axis=1)
     return [Event(at, *row) for at, row in enumerate(table[1:].T.tolist())]
-

@@ -38,27 +38,23 @@ def replay(trace: Trace, fmt: SpteFormat | None = None, progress: Callable[[int]
     result = Result()
     configs = configure(ops, events, planner.vms_born, recorded, fmt)
 
-    def vm_for(follower: Follower, name: int) -> ReplayVm:
-        found = follower.vms.get(name)
-        if found is None:
-            c = configs.get(name) or Config()
-            m = ReplayMachine(follower)
-            kvm = Kvm(
-                *(m, fmt, behaviour, POLICIES["rcu"], levels, c.vcpus),
-                nx_huge_pages=c.nx_huge_pages,
-                slots=c.slots,
-                pml=c.pml,
-                eager_split=c.eager_split,
-                initially_set=c.initially_set,
-                ring_size=RING_SIZE if c.ring else 0,
-                ring_soft_limit=RING_SIZE,
-                slot_zap_all=c.slot_zap_all,
-            )
-            found = ReplayVm(name, m, kvm, c)
-            follower.vms[name] = found
-        return found
+    def make_vm(follower: Follower, name: int) -> ReplayVm:
+        c = configs.get(name) or Config()
+        m = ReplayMachine(follower)
+        kvm = Kvm(
+            *(m, fmt, behaviour, POLICIES["rcu"], levels, c.vcpus),
+            nx_huge_pages=c.nx_huge_pages,
+            slots=c.slots,
+            pml=c.pml,
+            eager_split=c.eager_split,
+            initially_set=c.initially_set,
+            ring_size=RING_SIZE if c.ring else 0,
+            ring_soft_limit=RING_SIZE,
+            slot_zap_all=c.slot_zap_all,
+        )
+        return ReplayVm(name, m, kvm, c)
 
-    follower = Follower(result, vm_for, perform)
+    follower = Follower(result, make_vm, perform)
     result.behaviour = behaviour.name
     result.sees_flushes = follower.sees_flushes = s.FLUSH in recorded
     follower.sees_masks = s.CLEAR_PT in recorded
@@ -66,9 +62,10 @@ def replay(trace: Trace, fmt: SpteFormat | None = None, progress: Callable[[int]
     follower.progress = progress
     result.changes = sum(e.code == s.CHANGED for e in events)
     result.flushes_recorded = sum(e.code == s.FLUSH for e in events)
+    if result.changes == 0:
+        return result
     gaps = Gaps(events)
     follower.gaps = gaps
     follower.host_levels = HostLevels(ops)
     follower.run(ops, told_later(ops, gaps, fmt, behaviour.empty))
     return result
-

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
-from ...machine.words import NO_TABLE, ROLE_GUEST_MODE, ROLE_LEVEL_SHIFT, ROLE_SMM, ROOT_COUNT, ROOT_INVALID, ROOTS, SLOT_AS, SLOT_BASE, SLOT_FLAGS, SLOT_PAGES, SP_ROLE, VCPU_ROOT
+from ...machine.words import (
+    NO_TABLE,
+    ROLE_GUEST_MODE,
+    ROLE_LEVEL_SHIFT,
+    ROLE_SMM,
+    ROOT_COUNT,
+    ROOT_INVALID,
+    ROOTS,
+    SLOT_AS,
+    SLOT_BASE,
+    SLOT_FLAGS,
+    SLOT_PAGES,
+    SP_ROLE,
+    VCPU_ROOT,
+)
 from ...mmu.kvm import Kvm
 from ...mmu.make_spte import make_nonleaf
 from ...mmu.roots import get_root, put_root

@@ -12,6 +12,7 @@ from ...machine.words import (
     ROLE_GUEST_MODE,
     ROLE_SMM,
     SLOT_BASE,
+    SLOT_FLAGS,
     SLOT_PAGES,
 )
 from ...mmu.access import FETCH, WRITE
@@ -104,6 +105,10 @@ def region(follower: Follower, task: Task) -> None:
             number = vm.config.numbers[e.b]
             set_memory_region(vm.kvm, number, e.b >> ID_BITS, e.d >> 12, e.e >> 12, e.c & FLAGS)
     elif op.slot >= 0:
+        if op.guess != COLLAPSE and vm.m.words[SLOT_FLAGS].get(op.slot, 0) & LOG_DIRTY_PAGES:
+            # It was logged when the record began, so this starts the log over.
+            get_log(follower, task)
+            return
         base, pages = vm.m.words[SLOT_BASE][op.slot], vm.m.words[SLOT_PAGES][op.slot]
         set_memory_region(vm.kvm, op.slot, 0, base, pages, 0 if op.guess == COLLAPSE else LOG_DIRTY_PAGES)
     elif any(call.code == s.ZAP_ALL_FAST for call in [e, *op.calls]):

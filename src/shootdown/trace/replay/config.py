@@ -43,12 +43,14 @@ class Config:
     """One VM.
 
     born      its beginning was recorded, so that there is nothing that the record does not tell of
+    told      recorded slots that were made, changed or deleted
     numbers   our number of each recorded slot; ``before``: what was there when the record began, by our number
     vcpus     how many vCPUs it has; ``manual``: the dirty log is cleared by an ioctl of its own
     """
 
     born: bool = False
     numbers: dict[int, int] = field(default_factory=dict)
+    told: set[int] = field(default_factory=set)
     before: dict[int, Slot] = field(default_factory=dict)
     vcpus: int = 1
     nx_huge_pages: bool = False
@@ -109,6 +111,8 @@ def _inferred_slots(vm: int, config: Config, ops: list[Op]) -> None:
     for op in mine:
         changed = [e for e in op.expected if e.code == s.CHANGED]
         low, high = min(e.a for e in changed), max(e.a + PAGES[e.b] for e in changed)
+        if any(slot.base <= low < slot.base + slot.pages for slot in config.before.values()):
+            continue
         for span in spans:
             if span[0] < high and low < span[1]:
                 span[0], span[1] = min(span[0], low), max(span[1], high)
@@ -166,7 +170,8 @@ def _region(config: Config, op: Op, recorded: frozenset[int]) -> None:
     if s.FLUSH_SLOT in codes and s.ZAP_ALL_FAST not in codes and s.ZAP_ALL_FAST in recorded:
         config.slot_zap_all = False
     logged = e.c & LOG_DIRTY_PAGES
-    known = e.b in config.numbers
+    known = e.b in config.told
+    config.told.add(e.b)
     number = config.numbers.setdefault(e.b, len(config.numbers))
     if known or config.born:
         if known and logged and e.e and not op.expected and s.WRPROT not in codes and s.WRPROT in recorded:
@@ -177,4 +182,6 @@ def _region(config: Config, op: Op, recorded: frozenset[int]) -> None:
     if toggled:
         config.before[number] = Slot(e.d >> 12, e.e >> 12, (e.c & FLAGS) ^ LOG_DIRTY_PAGES, as_id)
     elif e.e == 0:
-        config.before[number] = Slot(NOWHERE + number, 1, 0, as_id)
+        gone = next((call for call in op.calls if call.code == s.FLUSH_SLOT and call.e > 0), None)
+        base, pages = (gone.d, gone.e) if gone is not None else (NOWHERE + number, 1)
+        config.before[number] = Slot(base, pages, 0, as_id)

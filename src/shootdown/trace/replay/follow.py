@@ -52,9 +52,10 @@ class Follower:
         self.sees_flushes = True
         self.sees_masks = True
         self.gaps = Gaps([])
+        self.unseen: set[int] = set()
         self.later: dict[tuple[int, int, int], list[tuple[int, Op]]] = {}
         self.progress: Callable[[int], None] | None = None
-        self.host_levels = HostLevels([])
+        self.host_levels = HostLevels([], {})
 
     def vm(self, name: int) -> ReplayVm:
         """The VM of that name, made on first sight."""
@@ -69,6 +70,7 @@ class Follower:
     def run(self, ops: list[Op], told: dict[int, list[Told]]) -> None:
         """Run all operations; ``told``: what entries hold at the start, and after events were lost."""
         waiting = sorted(told, reverse=True)
+        self.unseen = {t.at for many in told.values() for t in many}
         for op in ops:
             if op.kind in RACING:
                 for e in op.expected:
@@ -208,9 +210,12 @@ class Follower:
             task.vm.overwrite(e.b >> 12, e.d, e.e)
 
     def is_torn(self, task: Task, e: Event) -> bool:
-        """Were events lost that would tell of the operation?"""
+        """Were events lost that would tell of the operation, or is the entry older than the record?"""
         op = task.op
-        if op.torn or (op.kind == plan.UNKNOWN and op.after_loss):
+        if e.at in self.unseen:
+            # Nothing told of the entry before, so neither of what it is reached from.
+            return True
+        if op.torn or (op.after_loss and (op.guess or op.kind == plan.UNKNOWN)):
             return True
         return self.gaps.between(op.begin, max(op.end, e.at)) is not None
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final
 
+from ...machine.words import LOG_DIRTY_PAGES
 from ...mmu.access import FETCH
 from ...mmu.spte import is_table
 from .. import codes as s
+from .config import Config
 from .plan import FAULT, INVALIDATE, PREFETCH, REGION, Op
 
 LEVELS: Final = (3, 2)
@@ -20,10 +22,15 @@ LEVELS: Final = (3, 2)
 class HostLevels:
     """What is told of each VM's memory, by region of a huge page's size."""
 
-    def __init__(self, ops: list[Op]) -> None:
+    def __init__(self, ops: list[Op], configs: dict[int, Config]) -> None:
         self.told: dict[tuple[int, int, int], list[tuple[int, bool]]] = {}
         self.unmapped: dict[int, list[tuple[int, int, int]]] = {}
         logged: dict[int, dict[int, tuple[int, int]]] = {}
+        for vm, config in configs.items():
+            for name, number in config.numbers.items():
+                slot = config.before.get(number)
+                if slot is not None and slot.flags & LOG_DIRTY_PAGES:
+                    logged.setdefault(vm, {})[name] = (slot.base, slot.base + slot.pages)
         for op in ops:
             if op.kind == REGION and op.first.code == s.SET_REGION:
                 e = op.first

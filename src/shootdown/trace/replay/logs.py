@@ -9,6 +9,7 @@ from ...machine.words import DIRTY, RING_ENTRY, RING_PUSHED, RING_RESET, SLOT_BA
 from ...mmu.clear_dirty import clear_dirty_pt_masked
 from ...mmu.dirty_log import clear_dirty_log, get_dirty_log, reset_dirty_rings
 from ...mmu.dirty_ring import HARVESTED, PLACE
+from ...mmu.mark_dirty import bit_of
 from ...mmu.requests import flush_remote_tlbs
 from .. import codes as s
 from .config import RING_SIZE
@@ -23,6 +24,16 @@ HARVEST = "how many ring entries user space gave back"
 def masks_of(task: Task) -> list[tuple[int, int]]:
     """First gfn and mask of each word that was reaped."""
     return [(e.b, e.c) for e in task.op.calls if e.code == s.CLEAR_PT]
+
+
+def masks_by_changes(task: Task, base: int) -> list[tuple[int, int]]:
+    """The same from where entries changed: of a log that was begun before the record, nothing else tells."""
+    masks: dict[int, int] = {}
+    for e in task.op.expected:
+        if e.code == s.CHANGED and e.b == 1:
+            offset = e.a - base
+            masks[offset >> 6] = masks.get(offset >> 6, 0) | bit_of(offset)
+    return [(base + 64 * word, mask) for word, mask in sorted(masks.items())]
 
 
 def set_word(follower: Follower, vm: ReplayVm, name: int, mask: int) -> None:
@@ -51,8 +62,10 @@ def get_log(follower: Follower, task: Task) -> None:
     if slot < 0:
         by_masks(vm, masks)
         return
-    manual = vm.config.manual
-    if follower.sees_masks and not manual:
+    manual = vm.config.manual and not task.op.guess
+    if task.op.guess and not vm.config.born:
+        masks = masks_by_changes(task, vm.m.words[SLOT_BASE][slot])
+    if (follower.sees_masks and not manual and not task.op.guess) or masks:
         base, pages = vm.m.words[SLOT_BASE][slot], vm.m.words[SLOT_PAGES][slot]
         reaped = {(slot << 32) | (gfn - base) >> 6: mask for gfn, mask in masks}
         for word in range((pages + 63) >> 6):

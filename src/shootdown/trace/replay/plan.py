@@ -179,7 +179,8 @@ class Planner:
             if self.kvm_of and vm == 0 and len(set(self.kvm_of.values())) == 1:
                 vm = next(iter(self.kvm_of.values()))
             found = _Thread(self.renamed.get(vm, vm))
-            found.lost = self.lost
+            # What a thread does first may have begun before the recording, or where events were lost.
+            found.lost = self.lost or found.vm not in self.vms_born
             self.threads[pid] = found
         return found
 

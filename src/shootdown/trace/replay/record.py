@@ -45,6 +45,7 @@ OWN: Final[dict[str, tuple[int, tuple[str, ...]]]] = {
     "kprobes:kvm_mmu_notifier_change_pte": (s.CHANGE_PTE, ("mn", "addr", "pte")),
     "kvm:kvm_dirty_ring_reset": (s.RING_RESET, ("index", "dirty_index", "reset_index")),
     "kprobes:kvm_clear_dirty_log_protect": (s.CLEAR_LOG, ("kvm", "slot", "num", "first")),
+    "kprobes:kvm_arch_flush_shadow_memslot": (s.FLUSH_SLOT, ("kvm", "slot", "as_id", "base_gfn", "npages")),
     "kprobes:__kvm_set_memory_region": (s.SET_REGION, ("kvm", "slot", "flags", "gpa", "size", "uaddr")),
     "kprobes:kvm_flush_remote_tlbs_memslot": (FLUSH_SLOT_CALL, ("kvm", "slot")),
     "kprobes:kvm_arch_flush_remote_tlbs_memslot": (FLUSH_SLOT_CALL, ("kvm", "slot")),

@@ -66,6 +66,6 @@ def replay(trace: Trace, fmt: SpteFormat | None = None, progress: Callable[[int]
         return result
     gaps = Gaps(events)
     follower.gaps = gaps
-    follower.host_levels = HostLevels(ops)
+    follower.host_levels = HostLevels(ops, configs)
     follower.run(ops, told_later(ops, gaps, fmt, behaviour.empty))
     return result

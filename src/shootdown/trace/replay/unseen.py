@@ -17,13 +17,14 @@ from .record import Event
 
 @dataclass(slots=True)
 class Told:
-    """An entry's value, told by a later event."""
+    """An entry's value, told by a later event, which is ``at`` that position."""
 
     vm: int
     as_id: int
     level: int
     gfn: int
     value: int
+    at: int
 
 
 class Gaps:
@@ -67,7 +68,7 @@ def told_later(ops: list[Op], gaps: Gaps, fmt: SpteFormat, empty: int) -> dict[i
             at, value = before
         gap = -1 if before is None and made < 0 else gaps.between(at, e.at)
         if gap is not None and value is not None and _differs(value, old, level, fmt):
-            found.setdefault(gap, []).append(Told(vm, as_id, level, gfn, old))
+            found.setdefault(gap, []).append(Told(vm, as_id, level, gfn, old, e.at))
         held[name] = (e.at, new)
         if is_table(new, level):
             born[(vm, as_id, level - 1, gfn >> (9 * (level - 1)))] = e.at

@@ -8,6 +8,7 @@ from ...machine.words import (
     HOST_LEVEL,
     HOST_PFN,
     HOST_WRITABLE,
+    INVALIDATE_SEQ,
     LOG_DIRTY_PAGES,
     ROLE_GUEST_MODE,
     ROLE_SMM,
@@ -18,10 +19,11 @@ from ...machine.words import (
 from ...mmu.access import FETCH, WRITE
 from ...mmu.aging import age_gfn_range
 from ...mmu.change_pte import set_spte_gfn
-from ...mmu.fault import page_fault
+from ...mmu.fault import faultin_pfn, map_gfn
 from ...mmu.huge_pages import recover_nx_huge_pages
 from ...mmu.memory_region import set_memory_region
 from ...mmu.notifier import kvm_zap_gfn_range
+from ...mmu.page_fault import CONTINUE, NO_MEMORY, new_fault
 from ...mmu.requests import flush_remote_tlbs
 from ...mmu.roots import invalidate_all_roots
 from ...mmu.spte import PFN, WRITABLE, is_leaf
@@ -30,6 +32,7 @@ from .. import codes as s
 from ..tables import ROLE_INVALID
 from . import plan
 from .adopt import freed
+from .fast import fast
 from .config import FLAGS, ID_BITS
 from .follow import Follower
 from .infer import COLLAPSE
@@ -54,7 +57,7 @@ def fault(follower: Follower, task: Task) -> None:
     vcpu, gfn, pfn, level = max(op.vcpu, 0), op.requested.a, op.requested.b, op.requested.c
     vm.root_for(vcpu, task.next_change())
     m = vm.m
-    m.words[HOST_PFN][gfn] = pfn
+    m.words[HOST_PFN][gfn] = pfn if pfn >= 0 else NO_MEMORY
     m.words[HOST_LEVEL][gfn] = level
     code = op.fault.c & 0xFF if op.fault is not None else 0
     if vm.kvm.nx_huge_pages and code & FETCH:
@@ -65,7 +68,13 @@ def fault(follower: Follower, task: Task) -> None:
         if told >= 0:
             follower.result.inputs["that the host's page is writable, of read faults"] += 1
             m.words[HOST_WRITABLE][gfn] = told
-    page_fault(vm.kvm, vcpu, gfn, code)
+    # The record shows that the fault got as far as this: the fast path failed, and nobody made it retry.
+    serving = new_fault(vm.kvm, vcpu, gfn, code, op.kind == plan.PREFETCH)
+    result = faultin_pfn(vm.kvm, serving, m.load(INVALIDATE_SEQ, 0))
+    if result == CONTINUE:
+        m.read_lock()
+        map_gfn(vm.kvm, vcpu, serving)
+        m.read_unlock()
     m.words[HOST_PFN].pop(gfn, None)
     m.words[HOST_LEVEL].pop(gfn, None)
     m.words[HOST_WRITABLE].pop(gfn, None)
@@ -208,6 +217,7 @@ def smm(follower: Follower, task: Task) -> None:
 CALLS: Final = {
     plan.FAULT: fault,
     plan.PREFETCH: fault,
+    plan.FAST_FAULT: fast,
     plan.INVALIDATE: invalidate,
     plan.REGION: region,
     plan.ZAP_ALL: zap_everything,

@@ -53,6 +53,8 @@ class Follower:
         self.sees_masks = True
         self.gaps = Gaps([])
         self.unseen: set[int] = set()
+        self.fast_later: dict[tuple[int, int], list[Op]] = {}
+        self.finished: set[int] = set()
         self.later: dict[tuple[int, int, int], list[tuple[int, Op]]] = {}
         self.progress: Callable[[int], None] | None = None
         self.host_levels = HostLevels([], {})
@@ -72,19 +74,24 @@ class Follower:
         waiting = sorted(told, reverse=True)
         self.unseen = {t.at for many in told.values() for t in many}
         for op in ops:
+            if op.kind == plan.FAST_FAULT:
+                self.fast_later.setdefault((op.vm, op.first.b >> 12), []).append(op)
             if op.kind in RACING:
                 for e in op.expected:
                     if e.code == s.CHANGED:
                         self.later.setdefault((op.vm, e.b, e.a), []).append((e.at, op))
         points: list[tuple[int, Op]] = []
         for op in ops:
+            if op.kind == plan.REGION and op.calls and op.expected and op.calls[0].at < op.expected[0].at:
+                # What it published before the first call is seen by faults from there on.
+                points.append((op.calls[0].at, op))
             points.extend((e.at, op) for e in op.expected)
             if not op.expected or op.expected[-1].at < op.end:
                 points.append((op.end, op))
         points.sort(key=lambda point: point[0])
         alone = self.uninterrupted(points)
         running: dict[int, Task] = {}
-        finished: set[int] = set()
+        finished = self.finished
         for at, op in points:
             name = id(op)
             if name in finished:
@@ -103,6 +110,8 @@ class Follower:
                     continue
                 running[name] = task
                 self.start(task)
+                if op.expected and at < op.expected[0].at:
+                    self.resume(task, True)
             last = at >= op.end
             if last:
                 task.final = True
@@ -140,6 +149,27 @@ class Follower:
         self.execute(task)
         self.finish(task)
 
+    def first_faster(self, op: Op, held: int) -> bool:
+        """Run the fast fault that was faster than this one, though it is traced later; False if there is none.
+
+        It makes of what is held what this one found, and its vCPU had left the guest before this one's trace.
+        """
+        found = op.first.d
+        fmt = self.vm(op.vm).kvm.fmt
+        for other in self.fast_later.get((op.vm, op.first.b >> 12), ()):
+            e = other.first
+            if e.at <= op.first.at or id(other) in self.finished:
+                continue
+            if other.fault is None or other.fault.at > op.first.at:
+                return False
+            if differs_beyond_hardware(held, e.d, 1, fmt) or differs_beyond_hardware(e.e, found, 1, fmt):
+                return False
+            self.result.inputs["fast faults traced in another order than they came in"] += 1
+            self.finished.add(id(other))
+            self.run_whole(Task(other, self.vm(other.vm)))
+            return True
+        return False
+
     def execute(self, task: Task) -> None:
         """Call the MMU; what it asserts is a difference."""
         try:
@@ -164,11 +194,11 @@ class Follower:
 
         threading.Thread(target=body, daemon=True).start()
 
-    def resume(self, task: Task) -> None:
-        """Let a task run until it waits again."""
+    def resume(self, task: Task, only_begin: bool = False) -> None:
+        """Let a task run until it waits again; ``only_begin``: it must not change anything yet."""
         assert task.go is not None
         self.task = task
-        task.over = False
+        task.over = only_begin
         self.feed_next(task)
         task.go.release()
         self.turn.acquire()
@@ -226,7 +256,8 @@ class Follower:
         task.over = True
         if task.writer or task.go is None:
             self.feed_next(task)
-        if not task.writer:
+        # Once nothing more was recorded of it, it runs to its end: what it publishes must be seen by who comes next.
+        if not task.writer and task.head() is not None:
             self.wait(task)
 
     def feed_next(self, task: Task) -> None:
@@ -374,7 +405,7 @@ class Follower:
         e = task.head()
         if e is not None and e.code == s.INVALIDATE_ROOTS and task.marked:
             self.came(task, e)
-        elif task.over:
+        elif task.over and e is not None:
             self.wait(task)
 
     def stored(self, m: ReplayMachine, kind: int) -> None:

@@ -279,7 +279,9 @@ class Planner:
                 if top.loose:
                     self.close(thread)
         elif code == s.FAST_FAULT:
-            self.instant(thread, FAST_FAULT, e).expected.append(e)
+            op = self.instant(thread, FAST_FAULT, e)
+            op.expected.append(e)
+            op.fault = thread.fault
         elif code in BRACKETS:
             kind, ret = BRACKETS[code]
             if code == s.ZAP_ALL and top is not None and top.kind == REGION:
@@ -345,7 +347,10 @@ class Planner:
         gfn = e.c if e.code == s.MAP else e.a
         fault = thread.fault
         mine = fault is not None and fault.b >> 12 == gfn
-        op = self.open(thread, FAULT if mine else PREFETCH, e, s.MAP_RET not in self.recorded)
+        # (Where events were lost, the exit of a fault may be among them.)
+        lost = thread.lost
+        op = self.open(thread, FAULT if mine or lost else PREFETCH, e, s.MAP_RET not in self.recorded)
+        op.torn = lost and not mine
         if mine:
             op.fault = fault
             thread.fault = None

@@ -61,6 +61,7 @@ def replay(trace: Trace, fmt: SpteFormat | None = None, progress: Callable[[int]
     result.sees_frees = s.FREE in recorded
     follower.progress = progress
     result.changes = sum(e.code == s.CHANGED for e in events)
+    result.fast_faults = sum(e.code == s.FAST_FAULT for e in events)
     result.flushes_recorded = sum(e.code == s.FLUSH for e in events)
     if result.changes == 0:
         return result

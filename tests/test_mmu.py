@@ -31,6 +31,8 @@ Place = tuple[int, int]
 class Tree:
     """What page tables should hold: ``leaves`` to their pfn, ``tables`` below which entries, ``tracked`` oldest first.
 
+    ``clean``: leaves that faults left without D; ``refused``: tables that the NX mitigation caused, as 6.12 notes it.
+
     Every method says what an operation of the MMU comes to, in terms of nothing but these.
     """
 
@@ -42,6 +44,8 @@ class Tree:
         self.leaves: dict[Place, int] = {}
         self.tables: set[Place] = set()
         self.tracked: list[Place] = []
+        self.clean: set[Place] = set()
+        self.refused: set[Place] = set()
         self.host_pfn = {gfn: gfn for gfn in range(1 << bits * levels)}
         self.host_level = dict.fromkeys(self.host_pfn, 1)
 
@@ -67,6 +71,8 @@ class Tree:
         self.leaves = {other: pfn for other, pfn in self.leaves.items() if not gone(other)}
         self.tables = {other for other in self.tables if not gone(other)}
         self.tracked = [other for other in self.tracked if not gone(other)]
+        self.clean = {other for other in self.clean if not gone(other)}
+        self.refused = {other for other in self.refused if not gone(other)}
 
     def fault(self, gfn: int, execute: bool) -> None:
         """A page is mapped as large as the host has it, on a way of tables; NX allows no huge page to execute."""
@@ -77,39 +83,49 @@ class Tree:
         goal = 1 if disallowed else host_level
         for level in range(self.levels, 0, -1):
             place = self.place(level, gfn)
-            if level == goal > 1 and self.nx and place in self.tables:
+            keeping = self.refused if self.behaviour.marks_refused else self.tables
+            if level == goal > 1 and self.nx and place in keeping:
                 goal -= 1
             if level == goal:
                 if place not in self.leaves:
                     self.drop(place)
                     self.leaves[place] = pfn - pfn % self.pages(level)
+                elif self.behaviour.name != "6.13":
+                    self.clean.add(place)
                 return
             if place not in self.tables:
-                self.add_table(place, disallowed and host_level >= level)
+                self.add_table(place, disallowed, host_level >= level)
 
-    def add_table(self, place: Place, track: bool) -> None:
+    def add_table(self, place: Place, disallowed: bool, huge_in_host: bool) -> None:
         """A table takes an entry's place; what a huge page mapped stays mapped only where faults split."""
         level, first = place
         huge = self.leaves.pop(place, None)
+        clean = place in self.clean
+        self.clean.discard(place)
         self.tables.add(place)
-        if track:
-            self.tracked.append(place)
+        if disallowed:
+            self.refused.add(place)
+            if huge_in_host:
+                self.tracked.append(place)
         if huge is not None and self.behaviour.split_in_fault:
             for page in range(0, self.pages(level), self.pages(level - 1)):
                 self.leaves[level - 1, first + page] = huge + page
+                if clean:
+                    self.clean.add((level - 1, first + page))
 
     def zap(self, start: int, end: int, tables: bool) -> None:
         """Leaves that touch a range go, and with ``tables`` every table inside it."""
         for place in [*self.leaves]:
             if place[1] < end and start < place[1] + self.pages(place[0]):
                 del self.leaves[place]
+                self.clean.discard(place)
         for place in sorted(self.tables, reverse=True):
             if tables and self.inside(place, start, end):
                 self.drop(place)
 
     def zap_all(self) -> None:
         """A new root is empty."""
-        self.leaves, self.tables, self.tracked = {}, set(), []
+        self.leaves, self.tables, self.tracked, self.clean, self.refused = {}, set(), [], set(), set()
 
     def collapse(self, start: int, end: int) -> None:
         """Tables that a host's huge page could stand for go; in place, those that map nothing stay."""
@@ -228,6 +244,11 @@ class AgainstModel(RuleBasedStateMachine):
         recover_nx_huge_pages(self.kvm, number)
         self.tree.recover_nx(number)
 
+    def leaf(self, place: Place, pfn: int) -> int:
+        """The entry of a leaf."""
+        spte = make_leaf(self.kvm, pfn, place[0])
+        return spte & ~self.kvm.fmt.dirty if place in self.tree.clean else spte
+
     def entries(self, table: int, level: int, first: int) -> Iterator[tuple[Place, int]]:
         """All entries below a table, parents first."""
         for index in range(1 << self.tree.bits):
@@ -253,7 +274,7 @@ class AgainstModel(RuleBasedStateMachine):
                     tables[place] = spte_pfn(spte)
                 else:
                     assert spte == self.kvm.empty
-        assert leaves == {place: make_leaf(self.kvm, pfn, place[0]) for place, pfn in tree.leaves.items()}
+        assert leaves == {place: self.leaf(place, pfn) for place, pfn in tree.leaves.items()}
         assert tables.keys() == tree.tables
         for (level, first), table in tables.items():
             assert machine.load(words.SP_GFN, table) == first
@@ -420,7 +441,7 @@ def test_sptes_are_built_as_the_kernel_builds_them(
     machine = NativeMachine()
     kvm, plain = (Kvm(machine, fmt, BEHAVIOURS[behaviour], POLICIES["rcu"], 4, 1, nx) for nx in (True, False))
     executable = leaf | 0x80
-    for pfn in (0, 0x200, 0x12_3456_7800):
+    for pfn in (0, 0x4_0000, 0x12_3456_7800 & -0x4_0000):
         assert unsigned(make_leaf(kvm, pfn, 1)) == unsigned(make_leaf(plain, pfn, 1)) == leaf | pfn << 12
         assert unsigned(make_nonleaf(kvm, pfn)) == table | pfn << 12
         for level in (2, 3):

@@ -59,6 +59,7 @@ class Start:
                 self.words[(words.SP_PARENT, below)] = sptep
                 if self.kvm.nx_huge_pages and level <= host_level:
                     self.words[(words.SP_NX, below)] = 1
+                    self.words[(words.SP_NX_REFUSED, below)] = int(self.kvm.behaviour.marks_refused)
                     self.nx = (*self.nx, below)
                 table = below
             else:

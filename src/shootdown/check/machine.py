@@ -233,10 +233,6 @@ class CheckedMachine:
                 hidden = bool(held.mmu or held.pages or held.rcu)
             case words.OWN:
                 hidden = True
-            case words.UNDER_MMU_LOCK:
-                if held.mmu != "write" and (writes or held.mmu != "read"):
-                    self._wrong(f"word {kind} is accessed without mmu_lock")
-                hidden = True
             case words.WRITTEN_UNDER_MMU_LOCK:
                 if writes and held.mmu != "write" and owner not in held.private:
                     self._wrong(f"word {kind} is written without mmu_lock held for write")

@@ -14,7 +14,7 @@ from librt.vecs import append, vec
 from mypy_extensions import i64
 
 from .interface import Bug, Machine
-from .store import BY_MMU_LOCK, BY_PAGES_LOCK, GUARDED, WRITTEN_BY_MMU_LOCK, Store, no_kind
+from .store import BY_PAGES_LOCK, GUARDED, WRITTEN_BY_MMU_LOCK, Store, no_kind
 from .tables import CHUNK_BITS, CHUNK_MASK, CHUNK_WORDS, TABLE_KINDS, Tables, new_chunk
 from .vcpus import Vcpus
 from .words import KIND_NAMES, KINDS, LIST_NAMES, LISTS, NO_TABLE, OUTSIDE_GUEST_MODE, VCPU_MODE
@@ -220,11 +220,8 @@ class NativeMachine(Machine):
             self._store.set(kind, owner, value)
 
     def _check_read(self, kind: i64) -> None:
-        if self._store.guards[kind] == BY_PAGES_LOCK:
-            if not self._pages_lock and self._mmu_lock != WRITER:
-                self._no_pages_lock(KIND_NAMES[kind], "read")
-        elif self._mmu_lock == 0:
-            raise Bug(f"{KIND_NAMES[kind]} is read without mmu_lock")
+        if not self._pages_lock and self._mmu_lock != WRITER:
+            self._no_pages_lock(KIND_NAMES[kind], "read")
 
     def _check_write(self, kind: i64) -> None:
         if kind < 0 or kind >= KINDS:
@@ -233,7 +230,7 @@ class NativeMachine(Machine):
         if guard == BY_PAGES_LOCK:
             if not self._pages_lock and self._mmu_lock != WRITER:
                 self._no_pages_lock(KIND_NAMES[kind], "written")
-        elif guard == BY_MMU_LOCK or guard == WRITTEN_BY_MMU_LOCK:
+        elif guard == WRITTEN_BY_MMU_LOCK:
             if self._mmu_lock != WRITER:
                 raise Bug(f"{KIND_NAMES[kind]} is written without mmu_lock held for write")
 

@@ -15,13 +15,14 @@ from .words import (
     KIND_NAMES,
     KINDS,
     NO_TABLE,
+    PREV_ROOTS,
     PROTECTION,
     RING_ENTRY,
     ROOT_SCHEDULED,
     SLOT_AS,
     SLOT_BASE,
-    UNDER_MMU_LOCK,
     UNDER_PAGES_LOCK,
+    VCPU_PREV_ROOT,
     VCPU_ROOT,
     WRITTEN_UNDER_MMU_LOCK,
 )
@@ -29,18 +30,16 @@ from .words import (
 OWNERS: Final = 8
 """Owners of a word of the VM: 0, or a level."""
 
-FIRST_STATISTIC: Final = 28
+FIRST_STATISTIC: Final = 32
 """PAGES: from here on all kinds are statistics. A literal, since compiled code computes no constant beforehand."""
 
 # How a kind of word is guarded: below GUARDED everybody may read it.
 UNGUARDED: Final = 0
 WRITTEN_BY_MMU_LOCK: Final = 1
 GUARDED: Final = 2
-BY_MMU_LOCK: Final = 2
-BY_PAGES_LOCK: Final = 3
+BY_PAGES_LOCK: Final = 2
 
 GUARDS: Final = {
-    UNDER_MMU_LOCK: BY_MMU_LOCK,
     UNDER_PAGES_LOCK: BY_PAGES_LOCK,
     WRITTEN_UNDER_MMU_LOCK: WRITTEN_BY_MMU_LOCK,
 }
@@ -59,7 +58,7 @@ class Store:
     """
 
     def __init__(self, vcpus: i64, slots: i64) -> None:
-        self._stride: Final[i64] = max(vcpus, OWNERS, slots)
+        self._stride: Final[i64] = max(PREV_ROOTS * vcpus, OWNERS, slots)
         guards = vec[i64]()
         owners = vec[i64]()
         sparse: list[dict[int, int]] = []
@@ -71,6 +70,8 @@ class Store:
                 number = slots
             elif RING_ENTRY < kind <= VCPU_ROOT:
                 number = vcpus
+            elif kind == VCPU_PREV_ROOT:
+                number = PREV_ROOTS * vcpus
             owners = append(owners, number)
             guards = append(guards, GUARDS.get(PROTECTION[kind], UNGUARDED))
             sparse.append({})

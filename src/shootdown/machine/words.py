@@ -18,98 +18,108 @@ SP_ROLE: Final = 2
 SP_PARENT: Final = 3
 """Address of the entry that points to the table (``sp->ptep``)."""
 SP_NX: Final = 4
-"""1: a huge page was refused here because of the NX mitigation (``nx_huge_page_disallowed``)."""
+"""1: on the list NX_TABLES: the host had a huge page here, which the NX mitigation refused."""
+SP_NX_REFUSED: Final = 5
+"""1: the table was linked by a fault that the NX mitigation denied a huge page, whether the host had one there or not;
+not kept by 6.1 (``nx_huge_page_disallowed`` of 6.12, where SP_NX stands for its list)."""
 
 # Of a root's table.
-ROOT_COUNT: Final = 5
+ROOT_COUNT: Final = 6
 """References (``tdp_mmu_root_count``)."""
-ROOT_INVALID: Final = 6
+ROOT_INVALID: Final = 7
 """1: no vCPU may use the root any more (``role.invalid``)."""
-ROOT_SCHEDULED: Final = 7
+ROOT_SCHEDULED: Final = 8
 """1: whoever zaps invalidated roots has still to put the MMU's own reference (``tdp_mmu_scheduled_root_to_zap``)."""
 
 # Of the VM.
-INVALIDATE_SEQ: Final = 8
+INVALIDATE_SEQ: Final = 9
 """Counts finished invalidations (``mmu_invalidate_seq``)."""
-INVALIDATE_IN_PROGRESS: Final = 9
+INVALIDATE_IN_PROGRESS: Final = 10
 """Invalidations that have begun and not ended (``mmu_invalidate_in_progress``)."""
-INVALIDATE_START: Final = 10
-INVALIDATE_END: Final = 11
+INVALIDATE_START: Final = 11
+INVALIDATE_END: Final = 12
 """First gfn of the range under invalidation, and the first after it."""
 
 # Of the host's own page tables, by gfn.
-HOST_PFN: Final = 12
+HOST_PFN: Final = 13
 """What the host maps there, -1 for nothing."""
-HOST_LEVEL: Final = 13
+HOST_LEVEL: Final = 14
 """Level at which the host maps it."""
-HOST_WRITABLE: Final = 14
+HOST_WRITABLE: Final = 15
 """1: the host may write it (``map_writable`` of a fault that only reads)."""
 
 # Of a memory slot, by its number (struct kvm_memory_slot); changed under slots_lock, read under SRCU.
-SLOT_BASE: Final = 15
+SLOT_BASE: Final = 16
 """First gfn."""
-SLOT_PAGES: Final = 16
+SLOT_PAGES: Final = 17
 """How many gfns, 0 where there is no slot of that number."""
-SLOT_FLAGS: Final = 17
+SLOT_FLAGS: Final = 18
 """The bits below."""
-SLOT_AS: Final = 18
+SLOT_AS: Final = 19
 """Address space that the slot belongs to."""
-SLOTS_GENERATION: Final = 19
+SLOTS_GENERATION: Final = 20
 """Counts updates of the slots; of the VM."""
 
 # Of dirty logging.
-DIRTY: Final = 20
+DIRTY: Final = 21
 """64 bits of a slot's dirty bitmap, by ``slot << 32 | word``."""
-RING_ENTRY: Final = 21
+WRITE_TRACKED: Final = 22
+"""Users who track writes below an entry, by ``level << 48 | gfn``: ``gfn_write_track``; ``disallow_lpage`` above 4K."""
+RING_ENTRY: Final = 23
 """``slot << 32 | offset`` of a page in a vCPU's dirty ring, by ``vcpu << 32 | index``."""
-RING_PUSHED: Final = 22
+RING_PUSHED: Final = 24
 """Entries that were ever pushed, by vCPU (``dirty_index``)."""
-RING_RESET: Final = 23
+RING_RESET: Final = 25
 """Entries that were ever reset, by vCPU (``reset_index``)."""
 
 # Of a vCPU.
-VCPU_MODE: Final = 24
+VCPU_MODE: Final = 26
 """One of the modes below (``vcpu->mode``)."""
-VCPU_REQUESTS: Final = 25
+VCPU_REQUESTS: Final = 27
 """Bits of the requests below (``vcpu->requests``)."""
-VCPU_ROOT: Final = 26
+VCPU_CPU: Final = 28
+"""The CPU that the vCPU's thread was on when it last began to run there."""
+VCPU_ROOT: Final = 29
 """Table of the root that the vCPU runs on, -1 for none (``vcpu->arch.mmu->root``)."""
+VCPU_PREV_ROOT: Final = 30
+"""Three roots that the vCPU ran on before, the latest first, by ``3 * vcpu + which``: table + 1, 0 for none; the vCPU
+keeps a reference to each (``vcpu->arch.mmu->prev_roots``)."""
 
 # Of the VM, for those who change its slots.
-INVALIDATIONS: Final = 27
+INVALIDATIONS: Final = 31
 """Notifiers that have started and not ended (``mn_active_invalidate_count``); -1: none may start just now."""
 
 # Statistics of the VM.
-PAGES: Final = 28
+PAGES: Final = 32
 """Present leaves, by level as the owner's number (``stat.pages``)."""
-NX_SPLITS: Final = 29
+NX_SPLITS: Final = 33
 """``stat.nx_lpage_splits``."""
-TABLES: Final = 30
+TABLES: Final = 34
 """Linked tables, roots not counted (``tdp_mmu_pages``)."""
-FLUSH_REQUESTS: Final = 31
+FLUSH_REQUESTS: Final = 35
 """``stat.generic.remote_tlb_flush_requests``: calls."""
-FLUSHES: Final = 32
+FLUSHES: Final = 36
 """``stat.generic.remote_tlb_flush``: calls that interrupted a vCPU."""
-DIRTY_PFNS: Final = 33
+DIRTY_PFNS: Final = 37
 """Pages handed to the host as dirty (``kvm_set_pfn_dirty``)."""
-ACCESSED_PFNS: Final = 34
+ACCESSED_PFNS: Final = 38
 """Pages handed to the host as accessed (``kvm_set_pfn_accessed``)."""
-FAULTS: Final = 35
+FAULTS: Final = 39
 """Faults by result, as the owner's number (``pf_fixed``, ``pf_spurious``, ``pf_emulate``; mmu/fault.py)."""
-FAST_FAULTS: Final = 36
+FAST_FAULTS: Final = 40
 """``pf_fast``."""
-MMIO_SPTES: Final = 37
+MMIO_SPTES: Final = 41
 """``pf_mmio_spte_created``."""
 
-KINDS: Final = 38
+KINDS: Final = 42
 KIND_NAMES: Final = (
-    *("SP_GFN", "SP_LEVEL", "SP_ROLE", "SP_PARENT", "SP_NX"),
+    *("SP_GFN", "SP_LEVEL", "SP_ROLE", "SP_PARENT", "SP_NX", "SP_NX_REFUSED"),
     *("ROOT_COUNT", "ROOT_INVALID", "ROOT_SCHEDULED"),
     *("INVALIDATE_SEQ", "INVALIDATE_IN_PROGRESS", "INVALIDATE_START", "INVALIDATE_END"),
     *("HOST_PFN", "HOST_LEVEL", "HOST_WRITABLE"),
     *("SLOT_BASE", "SLOT_PAGES", "SLOT_FLAGS", "SLOT_AS", "SLOTS_GENERATION"),
-    *("DIRTY", "RING_ENTRY", "RING_PUSHED", "RING_RESET"),
-    *("VCPU_MODE", "VCPU_REQUESTS", "VCPU_ROOT", "INVALIDATIONS"),
+    *("DIRTY", "WRITE_TRACKED", "RING_ENTRY", "RING_PUSHED", "RING_RESET"),
+    *("VCPU_MODE", "VCPU_REQUESTS", "VCPU_CPU", "VCPU_ROOT", "VCPU_PREV_ROOT", "INVALIDATIONS"),
     *("PAGES", "NX_SPLITS", "TABLES", "FLUSH_REQUESTS", "FLUSHES", "DIRTY_PFNS", "ACCESSED_PFNS"),
     *("FAULTS", "FAST_FAULTS", "MMIO_SPTES"),
 )
@@ -126,8 +136,6 @@ LIST_NAMES: Final = ("ROOTS", "NX_TABLES")
 # How a word is protected, which decides whether an access is a step of its own in a schedule.
 SHARED: Final = "shared"
 """Anybody may access it at any time: every access is a step."""
-UNDER_MMU_LOCK: Final = "under mmu_lock"
-"""Read with mmu_lock held, written with it held for write: no step, since nobody can come between."""
 WRITTEN_UNDER_MMU_LOCK: Final = "written under mmu_lock"
 """Written with mmu_lock held for write, read by anybody: a step where the reader does not hold the lock."""
 UNDER_PAGES_LOCK: Final = "under the pages lock"
@@ -145,13 +153,14 @@ PROTECTION: Final = {
     SP_ROLE: CONSTANT,
     SP_PARENT: CONSTANT,
     SP_NX: UNDER_PAGES_LOCK,
+    SP_NX_REFUSED: SHARED,
     ROOT_COUNT: SHARED,
     ROOT_INVALID: WRITTEN_UNDER_MMU_LOCK,
     ROOT_SCHEDULED: SHARED,
     INVALIDATE_SEQ: WRITTEN_UNDER_MMU_LOCK,
-    INVALIDATE_IN_PROGRESS: UNDER_MMU_LOCK,
-    INVALIDATE_START: UNDER_MMU_LOCK,
-    INVALIDATE_END: UNDER_MMU_LOCK,
+    INVALIDATE_IN_PROGRESS: WRITTEN_UNDER_MMU_LOCK,
+    INVALIDATE_START: WRITTEN_UNDER_MMU_LOCK,
+    INVALIDATE_END: WRITTEN_UNDER_MMU_LOCK,
     HOST_PFN: SHARED,
     HOST_LEVEL: SHARED,
     HOST_WRITABLE: SHARED,
@@ -161,12 +170,15 @@ PROTECTION: Final = {
     SLOT_AS: SHARED,
     SLOTS_GENERATION: SHARED,
     DIRTY: SHARED,
+    WRITE_TRACKED: WRITTEN_UNDER_MMU_LOCK,
     RING_ENTRY: SHARED,
     RING_PUSHED: SHARED,
     RING_RESET: SHARED,
     VCPU_MODE: SHARED,
     VCPU_REQUESTS: SHARED,
+    VCPU_CPU: OWN,
     VCPU_ROOT: OWN,
+    VCPU_PREV_ROOT: OWN,
     INVALIDATIONS: SHARED,
     PAGES: STATISTIC,
     NX_SPLITS: STATISTIC,
@@ -198,6 +210,9 @@ SLOT_INVALID: Final = 4
 OUTSIDE_GUEST_MODE: Final = 0
 IN_GUEST_MODE: Final = 1
 EXITING_GUEST_MODE: Final = 2
+
+PREV_ROOTS: Final = 3
+"""Previous roots that a vCPU keeps (``KVM_MMU_NUM_PREV_ROOTS``)."""
 
 # Requests, as bits.
 TLB_FLUSH: Final = 1

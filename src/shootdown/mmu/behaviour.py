@@ -25,6 +25,15 @@ class Behaviour:
     passes                the levels at which ``zap_root`` stops, from the lowest; 0 stands for the root's own level
     ring_full_by_request  whether a dirty ring is full is looked at only where a request says so (read in 6.12), else at
                           every entry (read in 6.1)
+    software_ad           KVM keeps A and D itself where the CPU does not (read after 6.13)
+    refault_drops_dirty   a fault that finds its entry writable builds its leaf without D (read in 6.12)
+    spurious_early        a fault whose access the entry allows already changes nothing (386d69f9f29b, in 6.13); else
+                          each fault builds its leaf anew
+    flush_lost_writable   a fault flushes if its leaf takes "MMU-writable" away (1a175082b190, in 6.13)
+    check_early           a fault looks before it takes mmu_lock whether its page is being invalidated (read in 6.12)
+    marks_refused         a table is marked if the NX mitigation alone caused it, and only such a table keeps later
+                          faults from mapping a huge page there (read in 6.12); else any table does (read in 6.1)
+    write_protected       a write to a page that must stay write-protected has a result of its own (read in 6.12)
     counts_pfns           a leaf that goes, or loses its A or D, tells the host's page so (read in 6.12); else that is
                           done when a fault maps it (read in 6.13)
     direct_clear          clearing the dirty log and ageing clear single bits by an atomic AND and account for no more
@@ -56,6 +65,13 @@ class Behaviour:
         empty: i64,
         frozen: i64,
         ring_full_by_request: bool,
+        software_ad: bool,
+        refault_drops_dirty: bool,
+        spurious_early: bool,
+        flush_lost_writable: bool,
+        check_early: bool,
+        marks_refused: bool,
+        write_protected: bool,
         counts_pfns: bool,
         direct_clear: bool,
         recheck_leaf: bool,
@@ -79,6 +95,13 @@ class Behaviour:
         self.empty = empty
         self.frozen = frozen
         self.ring_full_by_request = ring_full_by_request
+        self.software_ad = software_ad
+        self.refault_drops_dirty = refault_drops_dirty
+        self.spurious_early = spurious_early
+        self.flush_lost_writable = flush_lost_writable
+        self.check_early = check_early
+        self.marks_refused = marks_refused
+        self.write_protected = write_protected
         self.counts_pfns = counts_pfns
         self.direct_clear = direct_clear
         self.recheck_leaf = recheck_leaf
@@ -106,6 +129,13 @@ def _behaviour(name: str) -> Behaviour:
         empty=EMPTY_612 if late else EMPTY_61,
         frozen=FROZEN_612 if late else FROZEN_61,
         ring_full_by_request=late,
+        software_ad=name == "6.13",
+        refault_drops_dirty=name != "6.13",
+        spurious_early=name == "6.13",
+        flush_lost_writable=name == "6.13",
+        check_early=late,
+        marks_refused=late,
+        write_protected=late,
         counts_pfns=name != "6.13",
         direct_clear=late,
         recheck_leaf=late,

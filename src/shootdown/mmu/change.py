@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mypy_extensions import i64
 
 from ..machine.interface import Bug
-from ..machine.words import ACCESSED_PFNS, DIRTY_PFNS, NX_SPLITS, NX_TABLES, PAGES, SP_NX, TABLES
+from ..machine.words import ACCESSED_PFNS, DIRTY_PFNS, NX_SPLITS, NX_TABLES, PAGES, SP_NX, SP_NX_REFUSED, TABLES
 from .batch import Batch
 from .requests import flush_remote_tlbs_range
 from .spte import PFN, PRESENT, WRITABLE, ad_enabled, is_access_track, is_accessed, is_dirty, is_last, is_mmio, spte_pfn
@@ -205,6 +205,9 @@ def untrack(kvm: Kvm, table: i64, shared: bool) -> None:
     if not kvm.nx_huge_pages:
         return
     m = kvm.m
+    if kvm.behaviour.marks_refused:
+        if m.load(SP_NX_REFUSED, table) == 0:
+            return
     if shared:
         m.pages_lock()
     untrack_locked(kvm, table)
@@ -213,7 +216,9 @@ def untrack(kvm: Kvm, table: i64, shared: bool) -> None:
 
 
 def untrack_locked(kvm: Kvm, table: i64) -> None:
-    """The same with the lock held. Source: ``untrack_possible_nx_huge_page``."""
+    """The same with the lock held. Source: ``unaccount_nx_huge_page``, ``untrack_possible_nx_huge_page``."""
+    if kvm.behaviour.marks_refused:
+        kvm.m.store(SP_NX_REFUSED, table, 0)
     tracked = kvm.m.load(SP_NX, table)
     if tracked != 0:
         kvm.m.store(SP_NX, table, 0)

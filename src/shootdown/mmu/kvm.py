@@ -7,7 +7,7 @@ from mypy_extensions import i64
 from ..machine.interface import Machine
 from .behaviour import Behaviour
 from .policies.policy import Policy
-from .spte import SpteFormat
+from .spte import EPT_NO_AD, EPT_SOFTWARE_AD, SpteFormat
 
 
 def power_of_two(exponent: i64) -> i64:
@@ -19,7 +19,7 @@ class Kvm:
     """One VM.
 
     m              the machine that it runs on
-    fmt            bits of its SPTEs: NPT or EPT
+    fmt            bits of its SPTEs: NPT, EPT, or EPT_NO_AD, in the form that the kernel gives it
     behaviour      version of the kernel that it behaves as
     policy         how the removal of tables and translations is made visible to vCPUs
     root_level     level of the entries in a root, 1 to 5, where a role does not say another
@@ -33,6 +33,8 @@ class Kvm:
     ring_size      entries of each vCPU's dirty ring, 0 where dirty pages go to bitmaps
     slot_zap_all   a deleted slot takes all that is mapped with it (``KVM_X86_QUIRK_SLOT_ZAP_ALL``)
     ring_soft_limit  so many of them in use make the vCPU leave to user space
+    noncoherent_dma  a device of the VM bypasses caches, so that the guest's memory types count
+    device_pfn     from this frame of the host on there is no RAM, but devices
     """
 
     def __init__(
@@ -50,10 +52,12 @@ class Kvm:
         initially_set: bool = False,
         ring_size: i64 = 0,
         ring_soft_limit: i64 = 0,
+        noncoherent_dma: bool = False,
+        device_pfn: i64 = 0x100_0000_0000,
         slot_zap_all: bool = True,
     ) -> None:
         self.m = m
-        self.fmt = fmt
+        self.fmt = EPT_SOFTWARE_AD if fmt is EPT_NO_AD and behaviour.software_ad else fmt
         self.behaviour = behaviour
         self.policy = policy
         self.root_level = root_level
@@ -65,6 +69,8 @@ class Kvm:
         self.initially_set = initially_set
         self.ring_size = ring_size
         self.ring_soft_limit = ring_soft_limit
+        self.noncoherent_dma = noncoherent_dma
+        self.device_pfn = device_pfn
         self.slot_zap_all = slot_zap_all
         self.bits = m.bits
         self.entries = power_of_two(m.bits)

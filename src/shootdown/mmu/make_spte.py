@@ -1,7 +1,4 @@
-"""Building SPTEs.
-
-Source: arch/x86/kvm/mmu/spte.c of 6.1 and 6.12. Built here: entries with A/D bits, of memory that the host may write.
-"""
+"""Building SPTEs. Source: arch/x86/kvm/mmu/spte.c."""
 
 from __future__ import annotations
 
@@ -9,38 +6,100 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
-from .spte import LARGE, NPT, NX, PFN, PRESENT, WRITABLE
+from ..machine.interface import Bug
+from ..machine.words import ROLE_GUEST_MODE
+from .spte import (
+    AD_DISABLED,
+    AD_WRPROT_ONLY,
+    EPT_EXEC,
+    EPT_READ,
+    LARGE,
+    NX,
+    PFN,
+    PRESENT,
+    WRITABLE,
+    is_last,
+    is_writable,
+    mark_for_access_track,
+    set_executable,
+    small_spte,
+)
 
 if TYPE_CHECKING:
     from .kvm import Kvm
 
-EPT_READ: Final[i64] = 1
-EPT_EXEC: Final[i64] = 4
-EPT_WRITE_BACK: Final[i64] = 0x70
-"""Memory type write-back, and ignore the guest's PAT."""
 NPT_PRESENT_USER: Final[i64] = 5
+EPT_WRITE_BACK: Final[i64] = 0x30
+EPT_IGNORE_PAT: Final[i64] = 0x40
+
+
+def make_spte(
+    kvm: Kvm, role: i64, pfn: i64, level: i64, old: i64, host_writable: bool, write_protect: bool, prefetch: bool
+) -> i64:
+    """A leaf for ``pfn``, the first of its pages, in a root of ``role``.
+
+    old            what it replaces
+    host_writable  the host may write the page
+    write_protect  the guest may not, for now and until ``old`` is writable again: who shadows the page must see it
+    prefetch       nobody accesses the page yet
+
+    Source: ``make_spte``; who calls it has looked ``write_protect`` up, and marks the page dirty.
+    """
+    fmt = kvm.fmt
+    if pfn & (kvm.pages(level) - 1) != 0:
+        raise Bug(f"frame {pfn:x} of the host begins no page of level {level}: map it by a lower level")
+    spte = PRESENT | pfn << 12
+    if not fmt.ad:
+        spte |= AD_DISABLED
+    elif kvm.pml and role & ROLE_GUEST_MODE != 0:
+        # The CPU would log addresses of the nested guest, so that logging must rely on W.
+        spte |= AD_WRPROT_ONLY
+    if not prefetch:
+        spte |= fmt.accessed
+    executable = level == 1 or not kvm.nx_huge_pages
+    if fmt.ept:
+        spte |= EPT_READ | kvm.empty | memory_type(kvm, pfn)
+        if executable:
+            spte |= EPT_EXEC
+    else:
+        spte |= NPT_PRESENT_USER
+        if not executable:
+            spte |= NX
+    if level > 1:
+        spte |= LARGE
+    if host_writable:
+        spte |= fmt.host_writable
+        if not write_protect:
+            spte |= WRITABLE | fmt.mmu_writable
+            if not (kvm.behaviour.refault_drops_dirty and is_writable(old) and is_last(old, level)):
+                spte |= fmt.dirty
+    if prefetch:
+        return mark_for_access_track(spte, fmt)
+    return spte
+
+
+def memory_type(kvm: Kvm, pfn: i64) -> i64:
+    """Memory type bits of a leaf on EPT: write-back whatever the guest says, unless devices bypass caches.
+
+    Where they do, guests whose MTRRs say write-back everywhere are assumed. Source: ``vmx_get_mt_mask``.
+    """
+    if pfn >= kvm.device_pfn:
+        return 0
+    return EPT_WRITE_BACK if kvm.noncoherent_dma else EPT_WRITE_BACK | EPT_IGNORE_PAT
 
 
 def make_leaf(kvm: Kvm, pfn: i64, level: i64) -> i64:
-    """An accessed and dirty leaf for ``pfn``, the first of its pages. Source: ``make_spte``."""
-    fmt = kvm.fmt
-    spte = PRESENT | WRITABLE | fmt.accessed | fmt.dirty | fmt.host_writable | fmt.mmu_writable | pfn << 12
-    if level > 1:
-        spte |= LARGE
-    executable = level == 1 or not kvm.nx_huge_pages
-    if fmt is NPT:
-        spte |= NPT_PRESENT_USER
-        return spte if executable else spte | NX
-    spte |= EPT_READ | EPT_WRITE_BACK | kvm.empty
-    return spte | EPT_EXEC if executable else spte
+    """The leaf that a fault puts where nothing was, for memory that the host may write."""
+    return make_spte(kvm, 0, pfn, level, kvm.empty, True, False, False)
 
 
 def make_nonleaf(kvm: Kvm, table: i64) -> i64:
     """An entry that points to a table. Source: ``make_nonleaf_spte``."""
-    spte = PRESENT | WRITABLE | kvm.fmt.accessed | table << 12
-    if kvm.fmt is NPT:
-        return spte | NPT_PRESENT_USER
-    return spte | EPT_READ | EPT_EXEC | kvm.empty
+    fmt = kvm.fmt
+    spte = PRESENT | WRITABLE | (fmt.accessed if fmt.ad else AD_DISABLED) | table << 12
+    if fmt.ept:
+        return spte | EPT_READ | EPT_EXEC | kvm.empty
+    return spte | NPT_PRESENT_USER
 
 
 def make_split(kvm: Kvm, huge: i64, level: i64, index: i64) -> i64:
@@ -48,12 +107,9 @@ def make_split(kvm: Kvm, huge: i64, level: i64, index: i64) -> i64:
 
     Source: ``make_huge_page_split_spte``.
     """
-    child = (huge & ~PFN) | ((huge & PFN) + (index * kvm.pages(level - 1) << 12))
-    if level == 2:
-        child &= ~LARGE
-        if kvm.nx_huge_pages:
-            return child & ~NX if kvm.fmt is NPT else child | EPT_EXEC
-    return child
+    if huge & PRESENT == 0 or huge & LARGE == 0:
+        raise Bug("what is split is no huge page")
+    return small_spte(huge, level, index * kvm.pages(level - 1), kvm.nx_huge_pages, kvm.fmt)
 
 
 def make_huge(kvm: Kvm, small: i64, level: i64) -> i64:
@@ -63,6 +119,4 @@ def make_huge(kvm: Kvm, small: i64, level: i64) -> i64:
     """
     pages = kvm.round((small & PFN) >> 12, level)
     huge = (small & ~PFN) | LARGE | pages << 12
-    if kvm.nx_huge_pages:
-        return huge | NX if kvm.fmt is NPT else huge & ~EPT_EXEC
-    return huge
+    return set_executable(huge, kvm.fmt, False) if kvm.nx_huge_pages else huge

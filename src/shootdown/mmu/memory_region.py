@@ -24,16 +24,13 @@ from ..machine.words import (
 )
 from .dirty_log import slot_apply_flags
 from .mark_dirty import word_of
-from .slots import ADDRESS_SPACES
+from .mmio import MMIO_GENERATIONS
+from .slots import ADDRESS_SPACES, UPDATE_IN_PROGRESS
 from .zap import flush_shadow_memslot, zap_all_fast
 
 if TYPE_CHECKING:
     from .kvm import Kvm
 
-UPDATE_IN_PROGRESS: Final[i64] = -0x8000_0000_0000_0000
-"""Set in the generation while slots change (``KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS``)."""
-MMIO_GENERATIONS: Final[i64] = 0x7_FFFF
-"""The part of the generation that an MMIO entry can hold (``MMIO_SPTE_GEN_MASK``)."""
 PUBLISHING: Final = -1
 
 

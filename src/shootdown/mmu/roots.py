@@ -43,6 +43,11 @@ def root_as_id(kvm: Kvm, root: i64) -> i64:
     return kvm.m.load(SP_ROLE, root) & ROLE_SMM
 
 
+def reaches(kvm: Kvm, top: i64, gfn: i64) -> bool:
+    """Does a root whose entries are of level ``top`` have one for ``gfn``?"""
+    return 0 <= gfn < kvm.pages(top + 1)
+
+
 def find_root(kvm: Kvm, role: i64) -> i64:
     """Take a reference to the valid root of a role, or NO_TABLE.
 

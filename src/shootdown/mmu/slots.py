@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ADDRESS_SPACES: Final = 2
 """0, and 1 of system management mode (``KVM_ADDRESS_SPACE_NUM``)."""
+UPDATE_IN_PROGRESS: Final[i64] = -0x8000_0000_0000_0000
+"""Set in the generation while slots change (``KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS``)."""
 NO_SLOT: Final = -1
 WHOLE_MEMORY: Final = -2
 

@@ -27,6 +27,8 @@ FROZEN_61: Final[i64] = 0x5A0
 FROZEN_612: Final[i64] = -0x7FFF_FFFF_FFFF_FA60
 """``REMOVED_SPTE`` of 6.1 and ``FROZEN_SPTE`` of 6.12: an entry that one CPU owns and everyone else leaves alone."""
 
+EPT_READ: Final[i64] = 1
+EPT_EXEC: Final[i64] = 4
 RIGHTS: Final[i64] = 7
 """R, W and X of EPT."""
 SAVED_RIGHTS: Final[i64] = 5
@@ -187,7 +189,7 @@ def is_executable(spte: i64, fmt: SpteFormat) -> bool:
     """May the guest execute what a present leaf maps (once it is not access-tracked any more)?"""
     if not fmt.ept:
         return spte & NX == 0
-    return spte & (TRACKED_X if is_access_track(spte) else 4) != 0
+    return spte & (TRACKED_X if is_access_track(spte) else EPT_EXEC) != 0
 
 
 def table_index(gfn: i64, level: i64) -> i64:
@@ -212,17 +214,34 @@ def differs_beyond_hardware(held: i64, seen: i64, level: i64, fmt: SpteFormat) -
     return (held | settable) != (seen | settable) or held & ~seen != 0
 
 
-def split_child(huge: i64, level: i64, index: i64, executable: bool, fmt: SpteFormat) -> i64:
-    """The entry that ``make_huge_page_split_spte`` puts at ``index`` of the table that replaces the leaf ``huge``.
+def set_executable(spte: i64, fmt: SpteFormat, on: bool) -> i64:
+    """A present leaf that may be executed, or not; one that is access-tracked stays so.
 
-    ``level`` is that of ``huge``. ``executable``: the NX huge page mitigation is on, and 4 KiB pages get X back.
+    Source: ``make_spte_executable``, ``make_spte_nonexecutable``.
     """
-    child = (huge & ~PFN) | (((huge & PFN) + index * PAGES[level - 1] * 4096) & PFN)
+    if not fmt.ept:
+        return spte & ~NX if on else spte | NX
+    execute = TRACKED_X if is_access_track(spte) else EPT_EXEC
+    return spte | execute if on else spte & ~execute
+
+
+def small_spte(huge: i64, level: i64, pages: i64, executable: bool, fmt: SpteFormat) -> i64:
+    """What an entry of the table that replaces the leaf ``huge`` of ``level`` holds, ``pages`` pages into it.
+
+    ``executable``: the NX huge page mitigation is on, and 4 KiB pages get X back.
+    Source: ``make_huge_page_split_spte``, later ``make_small_spte``.
+    """
+    child = (huge & ~PFN) | (((huge & PFN) + (pages << 12)) & PFN)
     if level == 2:
         child &= ~LARGE
         if executable:
-            child = child | (TRACKED_X if is_access_track(huge) else 4) if fmt.ept else child & ~NX
+            return set_executable(child, fmt, True)
     return child
+
+
+def split_child(huge: i64, level: i64, index: i64, executable: bool, fmt: SpteFormat) -> i64:
+    """``small_spte`` by index in a table of 512 entries."""
+    return small_spte(huge, level, index * PAGES[level - 1], executable, fmt)
 
 
 def format_of(spte: i64, level: i64) -> SpteFormat | None:

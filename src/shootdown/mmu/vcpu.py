@@ -1,6 +1,6 @@
 """A vCPU's thread: enter the guest, serve its fault, enter again.
 
-Source: arch/x86/kvm/x86.c, ``vcpu_enter_guest``; mmu/mmu.c, ``kvm_mmu_load``, ``kvm_mmu_free_obsolete_roots``.
+Source: arch/x86/kvm/x86.c, ``vcpu_enter_guest``; vmx/vmx.c, ``vmx_vcpu_load_vmcs``.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from ..machine.words import (
     IN_GUEST_MODE,
     NO_TABLE,
     OUTSIDE_GUEST_MODE,
-    ROOT_INVALID,
     TLB_FLUSH,
+    UPDATE_CPU_DIRTY_LOGGING,
+    VCPU_CPU,
     VCPU_MODE,
     VCPU_REQUESTS,
     VCPU_ROOT,
 )
 from .access import NO_FAULT, fault_code, fault_gfn
+from .dirty_ring import must_exit_for_ring
 from .fault import page_fault
-from .roots import get_root, put_root
+from .vcpu_roots import free_obsolete_roots, mmu_load
 
 if TYPE_CHECKING:
     from .kvm import Kvm
@@ -53,10 +55,15 @@ def serve_faults(kvm: Kvm, vcpu: i64, role: i64) -> i64:
 def vcpu_enter_guest(kvm: Kvm, vcpu: i64, role: i64) -> i64:
     """Serve requests and run the guest; its fault (access.py), or NO_FAULT.
 
+    A vCPU without a root gets one of ``role``; one that has another root is switched before, by ``new_pgd`` or
+    ``reset_context``. It stays out of the guest if there is no memory for a root, or a dirty ring to be read.
+
     Locks: none held. TLB: serves the requests that others wait for. Source: ``vcpu_enter_guest``.
     """
     m = kvm.m
     requests = m.load(VCPU_REQUESTS, vcpu)
+    if must_exit_for_ring(kvm, vcpu, requests):
+        return NO_FAULT
     if requests != 0:
         serve_requests(kvm, vcpu, requests)
     if m.load(VCPU_ROOT, vcpu) == NO_TABLE:
@@ -86,36 +93,23 @@ def serve_requests(kvm: Kvm, vcpu: i64, requests: i64) -> None:
     m = kvm.m
     if requests & FREE_OBSOLETE_ROOTS != 0:
         m.fetch_clear(VCPU_REQUESTS, vcpu, FREE_OBSOLETE_ROOTS)
-        free_obsolete_root(kvm, vcpu)
+        free_obsolete_roots(kvm, vcpu)
     if requests & TLB_FLUSH != 0:
         m.fetch_clear(VCPU_REQUESTS, vcpu, TLB_FLUSH)
         m.flush_tlb(vcpu)
+    if requests & UPDATE_CPU_DIRTY_LOGGING != 0:
+        # The CPU logs or not, as the machine has it: who asked only waits until the guest has stopped.
+        m.fetch_clear(VCPU_REQUESTS, vcpu, UPDATE_CPU_DIRTY_LOGGING)
 
 
-def free_obsolete_root(kvm: Kvm, vcpu: i64) -> None:
-    """Let go of the vCPU's root if it is invalid. Locks: none. TLB: none: the next root is loaded behind a flush.
+def vcpu_load(kvm: Kvm, vcpu: i64, cpu: i64) -> None:
+    """A vCPU's thread goes on, perhaps on another CPU, which may have cached what has been flushed here since.
 
-    Source: ``kvm_mmu_free_obsolete_roots``.
+    Locks: none held. TLB: requests a flush where the CPU is another one. Source: ``vmx_vcpu_load_vmcs``; on AMD
+    ``svm_vcpu_load`` has the vCPU take a new address space identifier, which does the same.
     """
     m = kvm.m
-    root = m.load(VCPU_ROOT, vcpu)
-    if root == NO_TABLE:
+    if m.load(VCPU_CPU, vcpu) == cpu:
         return
-    if m.load(ROOT_INVALID, root) == 0:
-        return
-    m.store(VCPU_ROOT, vcpu, NO_TABLE)
-    put_root(kvm, root)
-
-
-def mmu_load(kvm: Kvm, vcpu: i64, role: i64) -> bool:
-    """Give the vCPU a root; False if there is no memory for one.
-
-    Locks: see ``get_root``. TLB: flushes locally, since the root's page may have been a root before.
-    Source: ``kvm_mmu_load``.
-    """
-    root = get_root(kvm, role)
-    if root == NO_TABLE:
-        return False
-    kvm.m.store(VCPU_ROOT, vcpu, root)
-    kvm.m.flush_tlb(vcpu)
-    return True
+    m.store(VCPU_CPU, vcpu, cpu)
+    m.fetch_or(VCPU_REQUESTS, vcpu, TLB_FLUSH)

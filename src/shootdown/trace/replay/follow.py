@@ -36,6 +36,18 @@ YIELDING: Final = frozenset((plan.INVALIDATE, plan.ZAP_RANGE, plan.NX_RECOVERY, 
 """Operations that may flush in their middle, when they yield."""
 
 
+def first_point(op: Op) -> int:
+    """Where an operation changes something first, or ends."""
+    return op.expected[0].at if op.expected else op.end
+
+
+def published(op: Op) -> int:
+    """Where others may see what an operation does to a slot, before it changes any entry."""
+    if op.kind != plan.REGION:
+        return EVER
+    return op.calls[0].at if op.calls else op.begin
+
+
 class Follower:
     """Runs all operations of a recording and compares; what it found is ``result``."""
 
@@ -82,9 +94,9 @@ class Follower:
                         self.later.setdefault((op.vm, e.b, e.a), []).append((e.at, op))
         points: list[tuple[int, Op]] = []
         for op in ops:
-            if op.kind == plan.REGION and op.calls and op.expected and op.calls[0].at < op.expected[0].at:
-                # What it published before the first call is seen by faults from there on.
-                points.append((op.calls[0].at, op))
+            begin = published(op)
+            if begin < first_point(op):
+                points.append((begin, op))
             points.extend((e.at, op) for e in op.expected)
             if not op.expected or op.expected[-1].at < op.end:
                 points.append((op.end, op))
@@ -110,7 +122,7 @@ class Follower:
                     continue
                 running[name] = task
                 self.start(task)
-                if op.expected and at < op.expected[0].at:
+                if at < first_point(op):
                     self.resume(task, True)
             last = at >= op.end
             if last:
@@ -399,6 +411,8 @@ class Follower:
         """mmu_lock is taken for write or dropped."""
         task = self.task
         assert task is not None
+        if held and task.over:
+            self.wait(task)
         task.writer = held
         if held:
             return
@@ -406,6 +420,13 @@ class Follower:
         if e is not None and e.code == s.INVALIDATE_ROOTS and task.marked:
             self.came(task, e)
         elif task.over and e is not None:
+            self.wait(task)
+
+    def synchronized(self, m: ReplayMachine) -> None:
+        """Slots were published last: the generation goes on only when the operation ends."""
+        task = self.task
+        assert task is not None
+        if task.head() is None:
             self.wait(task)
 
     def stored(self, m: ReplayMachine, kind: int) -> None:

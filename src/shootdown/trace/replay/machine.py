@@ -27,6 +27,9 @@ from ...machine.words import (
     ROLE_SMM,
     ROOT_SCHEDULED,
     ROOTS,
+    SLOT_FLAGS,
+    SLOT_INVALID,
+    SLOT_PAGES,
     SP_GFN,
     SP_LEVEL,
     SP_PARENT,
@@ -53,6 +56,9 @@ class Listener(Protocol):
 
     def locked(self, m: ReplayMachine, held: bool) -> None:
         """mmu_lock is taken for write, or dropped after that."""
+
+    def synchronized(self, m: ReplayMachine) -> None:
+        """A task waits for all who may see the slots as they were."""
 
     def stored(self, m: ReplayMachine, kind: int) -> None:
         """A word of interest was set."""
@@ -276,7 +282,11 @@ class ReplayMachine(Machine):
         """Not enforced."""
 
     def synchronize_srcu(self) -> None:
-        """Not enforced."""
+        """Whoever waits here for those who still see the old slots waits until the record shows its end."""
+        pages = self.words[SLOT_PAGES]
+        flags = self.words[SLOT_FLAGS]
+        if all(flags.get(slot, 0) & SLOT_INVALID == 0 for slot, number in pages.items() if number != 0):
+            self.listener.synchronized(self)
 
     def cpu_relax(self) -> None:
         """Whoever is waited for runs only when the record says so: the wait is a fault of the replay."""

@@ -93,6 +93,8 @@ def serve(kvm: Kvm, vcpu: i64, gfn: i64, code: i64, ahead: bool) -> i64:
         raise Bug(f"vCPU {vcpu} faults, but the VM has {kvm.vcpus} from 0 on")
     if m.load(VCPU_ROOT, vcpu) == NO_TABLE:
         raise Bug(f"vCPU {vcpu} faults, but has no root: let it enter the guest, or give it a root by mmu_load")
+    if gfn < 0:
+        raise Bug(f"vCPU {vcpu} faults at gfn {gfn}, but gfns are numbered from 0 on")
     if kvm.slots != 0:
         m.srcu_read_lock()
     result: i64 = INVALID

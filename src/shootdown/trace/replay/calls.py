@@ -32,8 +32,8 @@ from .. import codes as s
 from ..tables import ROLE_INVALID
 from . import plan
 from .adopt import freed
-from .fast import fast
 from .config import FLAGS, ID_BITS
+from .fast import fast
 from .follow import Follower
 from .infer import COLLAPSE
 from .logs import clear_log, get_log, reset

@@ -1,4 +1,4 @@
-"""Faults served without mmu_lock: the tracepoint ``fast_page_fault`` tells what the entry held, holds, and the result."""
+"""Faults served without mmu_lock: ``fast_page_fault`` tells what the entry held and holds, and the result."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ...mmu.page_fault import FIXED, INVALID, SPURIOUS
 from ...mmu.spte import differs_beyond_hardware, is_present
 from .. import codes as s
 from .follow import Follower
+from .races import first_faster
 from .result import Difference
 from .task import Task
 
@@ -35,7 +36,7 @@ def fast(follower: Follower, task: Task) -> None:
         if held != e.d and not differs_beyond_hardware(held, e.d, level, kvm.fmt):
             result.inputs["bits that the CPU set"] += 1
             m.poke(sptep, e.d)
-        elif held != e.d and follower.first_faster(task.op, held):
+        elif held != e.d and first_faster(follower, task.op, held):
             follower.task = task
     before = m.peek(sptep) if sptep >= 0 else 0
     ours = fast_page_fault(kvm, vcpu, gfn, e.c & 0xFF)

@@ -11,14 +11,17 @@ from collections.abc import Callable
 from typing import Final
 
 from ...machine.interface import Bug
-from ...machine.words import ROOT_SCHEDULED
+from ...machine.words import ROOT_SCHEDULED, SLOTS_GENERATION
+from ...mmu.mmio import MMIO_GENERATIONS
 from ...mmu.spte import differs_beyond_hardware, is_frozen, is_leaf, is_table
 from .. import codes as s
 from . import plan
 from .adopt import adopt, take_over
+from .causes import Change, Moment, cause_of
 from .levels import HostLevels, removed_level
 from .machine import ReplayMachine
 from .plan import Op
+from .races import older
 from .record import Event
 from .result import Difference, Result
 from .task import Task
@@ -28,8 +31,6 @@ from .vm import ReplayVm
 INSTANT: Final = frozenset((plan.FREE, plan.LOAD_ROOT, plan.PUT_ROOT, plan.SMM_SWITCH))
 """Operations that change no SPTE."""
 EVER: Final = 1 << 62
-RACING: Final = frozenset((plan.FAULT, plan.PREFETCH))
-"""Operations that give up where another one was faster."""
 LOOKAHEAD: Final = 600
 """How far ahead a change is looked for that came earlier than recorded: more than a table's entries."""
 YIELDING: Final = frozenset((plan.INVALIDATE, plan.ZAP_RANGE, plan.NX_RECOVERY, plan.REGION))
@@ -67,6 +68,7 @@ class Follower:
         self.unseen: set[int] = set()
         self.fast_later: dict[tuple[int, int], list[Op]] = {}
         self.finished: set[int] = set()
+        self.running: dict[int, Task] = {}
         self.later: dict[tuple[int, int, int], list[tuple[int, Op]]] = {}
         self.progress: Callable[[int], None] | None = None
         self.host_levels = HostLevels([], {})
@@ -88,7 +90,7 @@ class Follower:
         for op in ops:
             if op.kind == plan.FAST_FAULT:
                 self.fast_later.setdefault((op.vm, op.first.b >> 12), []).append(op)
-            if op.kind in RACING:
+            if op.kind in plan.RACING:
                 for e in op.expected:
                     if e.code == s.CHANGED:
                         self.later.setdefault((op.vm, e.b, e.a), []).append((e.at, op))
@@ -102,7 +104,7 @@ class Follower:
                 points.append((op.end, op))
         points.sort(key=lambda point: point[0])
         alone = self.uninterrupted(points)
-        running: dict[int, Task] = {}
+        running = self.running
         finished = self.finished
         for at, op in points:
             name = id(op)
@@ -114,6 +116,8 @@ class Follower:
             while waiting and waiting[-1] < at:
                 take_over(told[waiting.pop()], self.vm, self.result.inputs)
             task = running.get(name)
+            if op.generation >= 0:
+                self.publish(op)
             if task is None:
                 task = Task(op, self.vm(op.vm))
                 if name in alone:
@@ -144,6 +148,17 @@ class Follower:
         for vm in self.vms.values():
             self.result.frees_predicted += len(vm.m.queued)
 
+    def publish(self, op: Op) -> None:
+        """Let a change of slots come to its end if a fault has seen the generation of after it."""
+        m = self.vm(op.vm).m
+        if op.generation == m.load(SLOTS_GENERATION, 0) & MMIO_GENERATIONS:
+            return
+        for task in self.running.values():
+            if task.op.kind == plan.REGION and task.op.vm == op.vm and task.head() is None:
+                task.final = True
+                while not task.done:
+                    self.resume(task)
+
     def uninterrupted(self, points: list[tuple[int, Op]]) -> set[int]:
         """The operations between whose first and last point there is no other's."""
         runs: dict[int, int] = {}
@@ -160,27 +175,6 @@ class Follower:
         self.feed_next(task)
         self.execute(task)
         self.finish(task)
-
-    def first_faster(self, op: Op, held: int) -> bool:
-        """Run the fast fault that was faster than this one, though it is traced later; False if there is none.
-
-        It makes of what is held what this one found, and its vCPU had left the guest before this one's trace.
-        """
-        found = op.first.d
-        fmt = self.vm(op.vm).kvm.fmt
-        for other in self.fast_later.get((op.vm, op.first.b >> 12), ()):
-            e = other.first
-            if e.at <= op.first.at or id(other) in self.finished:
-                continue
-            if other.fault is None or other.fault.at > op.first.at:
-                return False
-            if differs_beyond_hardware(held, e.d, 1, fmt) or differs_beyond_hardware(e.e, found, 1, fmt):
-                return False
-            self.result.inputs["fast faults traced in another order than they came in"] += 1
-            self.finished.add(id(other))
-            self.run_whole(Task(other, self.vm(other.vm)))
-            return True
-        return False
 
     def execute(self, task: Task) -> None:
         """Call the MMU; what it asserts is a difference."""
@@ -243,13 +237,21 @@ class Follower:
                 self.result.flushes_undetermined += 1
             return
         if e.code == s.CHANGED:
-            self.result.differ(Difference(task.op, e, None, "recorded, not predicted"))
+            self.differ(task, e, None, "recorded, not predicted")
             adopt(task, e)
         elif e.code == s.FLUSH:
             self.result.differ(Difference(task.op, e, None, "flush recorded, not predicted"))
         elif e.code == s.FAST_FAULT:
             self.result.differ(Difference(task.op, e, None, "fast fault recorded, not predicted"))
             task.vm.overwrite(e.b >> 12, e.d, e.e)
+
+    def differ(self, task: Task, e: Event, ours: Change | None, what: str) -> None:
+        """Keep a difference between a recorded change and ours, with its cause."""
+        m = task.vm.m
+        as_id = max(e.e, 0)
+        changing = any(t.op.kind == plan.REGION and t.op.vm == task.op.vm for t in self.running.values())
+        moment = Moment(task.vm.kvm, m.load(SLOTS_GENERATION, as_id) + as_id, changing)
+        self.result.differ(Difference(task.op, e, ours, what, cause_of(e.change(), ours, moment)))
 
     def is_torn(self, task: Task, e: Event) -> bool:
         """Were events lost that would tell of the operation, or is the entry older than the record?"""
@@ -309,7 +311,7 @@ class Follower:
             return -1
         if how != 2:
             return -1
-        return self.older(task, m, sptep)
+        return older(self, task, m, sptep)
 
     def feed(self, task: Task, m: ReplayMachine, sptep: int, held: int, e: Event) -> None:
         """Have the entry hold what the record found there, if only the CPU or an untraced release tells them apart."""
@@ -324,22 +326,6 @@ class Follower:
             m.poke(sptep, old)
         elif is_frozen(held) and old == vm.kvm.empty:
             m.poke(sptep, old)
-
-    def older(self, task: Task, m: ReplayMachine, sptep: int) -> int:
-        """What the entry held when the task last ran, if another one has changed it since: the task has read that."""
-        for at, op, before in task.vm.history.get(sptep, ()):
-            if at > task.since and op is not task.op:
-                task.refused += 1
-                return before if task.refused < 100 else -1
-        if task.head() is None and task.op.kind in RACING and not task.op.done:
-            # The record says that the fault did not get through. Who was faster may be traced only later.
-            for at, op in self.later.get((task.op.vm, m.level_of(sptep), m.gfn_of(sptep)), ()):
-                if at > self.at and op is not task.op:
-                    if op.begin < task.op.end:
-                        self.result.inputs["races that a fault lost to a change traced later"] += 1
-                        return int(task.vm.kvm.frozen)
-                    break
-        return -1
 
     def changed(self, m: ReplayMachine, gfn: int, level: int, old: int, new: int) -> None:
         """Compare a change with the record."""
@@ -372,7 +358,7 @@ class Follower:
         if same_old and same_new:
             self.result.matched += 1
         else:
-            self.result.differ(Difference(task.op, e, (gfn, level, old, new), "another value"))
+            self.differ(task, e, (gfn, level, old, new), "another value")
             if not same_new and not is_table(new, level) and not is_table(e.d, level):
                 m.poke(m.last, e.d)
         self.came(task, e)

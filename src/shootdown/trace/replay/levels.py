@@ -27,10 +27,10 @@ class HostLevels:
         self.unmapped: dict[int, list[tuple[int, int, int]]] = {}
         logged: dict[int, dict[int, tuple[int, int]]] = {}
         for vm, config in configs.items():
-            for name, number in config.numbers.items():
+            for recorded, number in config.numbers.items():
                 slot = config.before.get(number)
                 if slot is not None and slot.flags & LOG_DIRTY_PAGES:
-                    logged.setdefault(vm, {})[name] = (slot.base, slot.base + slot.pages)
+                    logged.setdefault(vm, {})[recorded] = (slot.base, slot.base + slot.pages)
         for op in ops:
             if op.kind == REGION and op.first.code == s.SET_REGION:
                 e = op.first

@@ -10,7 +10,7 @@ from typing import Final
 
 from .. import codes as s
 from ..tables import ROLE_SMM
-from .record import GET_ROOT, MARK_MMIO, NAMES_VM, PAGE_FAULT, RELEASE, SMM, Event
+from .record import CHECK_MMIO, GET_ROOT, MARK_MMIO, NAMES_VM, PAGE_FAULT, RELEASE, SMM, Event
 
 FAULT: Final = "fault"
 PREFETCH: Final = "prefetch"
@@ -33,6 +33,8 @@ FREE: Final = "free"
 SMM_SWITCH: Final = "SMM"
 UNKNOWN: Final = "unknown"
 
+RACING: Final = frozenset((FAULT, PREFETCH))
+"""Operations that give up where another one was faster."""
 CALLS: Final = frozenset(
     {
         *(s.UNMAP, s.CLEAR_PT, s.TRY_SPLIT, s.WRPROT_GFN, s.WRPROT, s.COLLAPSE, s.CLEAR_SLOT, s.ZAP_SP, s.AGE),
@@ -51,29 +53,34 @@ class Op:
     expected  the SPTE changes and flushes that were recorded of it, in order
     calls     the probes on functions called within
     begin, end  positions of its first and last event
+    generation  of the slots, as the fault found it
     fault     the vCPU's exit before it (of a fault), ``ret`` what the mapping returned, ``done`` if it told of an SPTE
     whole     its bracket of probes was seen
     """
 
     __slots__ = (
-        *(
-            "after_loss",
-            "as_id",
-            "at",
-            "begin",
-            "calls",
-            "done",
-            "end",
-            "expected",
-            "fault",
-            "first",
-            "guess",
-            "kind",
-            "loose",
-            "pages",
-            "pid",
-        ),
-        *("requested", "ret", "role", "slot", "torn", "vcpu", "vm", "whole"),
+        "after_loss",
+        "as_id",
+        "begin",
+        "calls",
+        "done",
+        "end",
+        "expected",
+        "fault",
+        "first",
+        "generation",
+        "guess",
+        "kind",
+        "loose",
+        "pid",
+        "requested",
+        "ret",
+        "role",
+        "slot",
+        "torn",
+        "vcpu",
+        "vm",
+        "whole",
     )
 
     def __init__(self, kind: str, first: Event, vm: int, loose: bool) -> None:
@@ -87,6 +94,7 @@ class Op:
         self.calls: list[Event] = []
         self.fault: Event | None = None
         self.requested: Event | None = None
+        self.generation = s.MISSING
         self.ret = s.MISSING
         self.role = s.MISSING
         self.vcpu = s.MISSING
@@ -98,8 +106,6 @@ class Op:
         self.guess = ""
         self.slot = s.MISSING
         self.as_id = s.MISSING
-        self.at = 0
-        self.pages = 0
 
 
 class _Thread:
@@ -109,6 +115,7 @@ class _Thread:
         self.vm = vm
         self.stack: list[Op] = []
         self.fault: Event | None = None
+        self.generation = s.MISSING
         self.vcpu = s.MISSING
         self.load: Op | None = None
         self.lost = False
@@ -314,6 +321,8 @@ class Planner:
             # (While a root is looked for, the search puts those that it passes.)
             if thread.load is None and (top is None or top.loose):
                 self.instant(thread, PUT_ROOT, e)
+        elif code == CHECK_MMIO:
+            thread.generation = e.a
         elif code == SMM:
             self.instant(thread, SMM_SWITCH, e)
         elif code == RELEASE:
@@ -335,6 +344,7 @@ class Planner:
         while thread.stack:
             self.close(thread)
         thread.vcpu = e.a
+        thread.generation = s.MISSING
         thread.fault = e if e.code == PAGE_FAULT else None
         thread.load = None
 
@@ -353,6 +363,7 @@ class Planner:
         op.torn = lost and not mine
         if mine:
             op.fault = fault
+            op.generation = thread.generation
             thread.fault = None
         if e.code == s.MAP and e.b != s.MISSING:
             thread.vcpu = e.b

@@ -18,10 +18,12 @@ GET_ROOT: Final = 104
 RELEASE: Final = 105
 NOTIFIER_END: Final = 106
 FLUSH_SLOT_CALL: Final = 107
+CHECK_MMIO: Final = 108
 
 OWN: Final[dict[str, tuple[int, tuple[str, ...]]]] = {
     "kvm:kvm_page_fault": (PAGE_FAULT, ("vcpu_id", "fault_address", "error_code")),
     "kvmmmu:mark_mmio_spte": (MARK_MMIO, ("gfn", "gen")),
+    "kvmmmu:check_mmio_spte": (CHECK_MMIO, ("kvm_gen", "spte_gen")),
     "kvm:kvm_dirty_ring_push": (RING_PUSH, ("index", "dirty_index", "slot", "offset")),
     "kvm:kvm_smm_transition": (SMM, ("vcpu_id", "entering")),
     "kvmmmu:fast_page_fault": (

@@ -62,3 +62,5 @@ class Result:
     def differ(self, difference: Difference) -> None:
         """Keep a difference."""
         self.differences.append(difference)
+        if difference.cause:
+            self.explained[difference.cause] += 1

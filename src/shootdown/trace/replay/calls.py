@@ -35,9 +35,9 @@ from .adopt import freed
 from .config import FLAGS, ID_BITS
 from .fast import fast
 from .follow import Follower
-from .infer import COLLAPSE
 from .logs import clear_log, get_log, reset
 from .plan import Op
+from .shape import COLLAPSE
 from .task import Task
 from .vm import ReplayVm, our_role
 

@@ -14,9 +14,9 @@ from ...machine.words import LOG_DIRTY_PAGES, READONLY
 from ...mmu.spte import PAGES, SpteFormat, is_executable, is_leaf
 from .. import codes as s
 from . import plan
-from .infer import COLLAPSE, PROTECT, SPLIT
 from .plan import Op
 from .record import RING_PUSH, Event
+from .shape import COLLAPSE, PROTECT, SPLIT
 
 ID_BITS: Final = 16
 """A recorded slot number is the address space above this bit, and the slot's own number below."""

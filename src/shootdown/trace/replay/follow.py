@@ -304,6 +304,9 @@ class Follower:
         if task.over and not (how == 0 and is_frozen(held)):
             self.wait(task)
             held = m.peek(sptep)
+        if how == 1 and value == held and is_frozen(held):
+            # Whoever froze it is waited for, and has let go of it: that is not traced.
+            m.poke(sptep, int(task.vm.kvm.empty))
         e = task.next_change()
         level = m.level_of(sptep)
         if e is not None and e.b == level and e.a == m.gfn_of(sptep):

@@ -6,20 +6,12 @@ them is compared like everything else.
 
 from __future__ import annotations
 
-from typing import Final
-
-from ...mmu.spte import PAGES, WRITABLE, is_frozen, is_leaf, is_present, is_table
+from ...mmu.spte import PAGES, is_frozen, is_table
 from .. import codes as s
 from . import plan
 from .plan import Op
 from .record import FIELDS, Event
-
-PROTECT: Final = "protect"
-UNMAP: Final = "unmap"
-ZAP: Final = "zap"
-COLLAPSE: Final = "collapse"
-SPLIT: Final = "split"
-OTHER: Final = "other"
+from .shape import COLLAPSE, PROTECT, SPLIT, UNMAP, ZAP, what_of
 
 
 def infer(ops: list[Op], recorded: frozenset[int]) -> list[Op]:
@@ -45,18 +37,6 @@ def needs_cutting(op: Op, recorded: frozenset[int]) -> bool:
     if op.kind == plan.INVALIDATE:
         return not any(e.code == s.UNMAP for e in op.calls)
     return op.kind == plan.REGION and op.first.code == s.ZAP_ALL_FAST and s.SET_REGION not in recorded
-
-
-def what_of(e: Event) -> str:
-    """What a change does."""
-    old, new, level = e.c, e.d, e.b
-    if is_leaf(old, level) and is_leaf(new, level):
-        return PROTECT if old & ~new & WRITABLE else OTHER
-    if is_leaf(old, level):
-        return SPLIT if is_table(new, level) else UNMAP
-    if is_table(old, level):
-        return COLLAPSE if is_frozen(new) else ZAP
-    return OTHER if is_present(new) else ZAP
 
 
 def cut(op: Op, logging: set[int]) -> list[Op]:

@@ -11,6 +11,7 @@ from typing import Final
 from .. import codes as s
 from ..tables import ROLE_SMM
 from .record import CHECK_MMIO, GET_ROOT, MARK_MMIO, NAMES_VM, PAGE_FAULT, RELEASE, SMM, Event
+from .shape import made_by_ageing, made_by_change_pte, made_by_unmapping
 
 FAULT: Final = "fault"
 PREFETCH: Final = "prefetch"
@@ -157,6 +158,8 @@ OF_CALL: Final = {
     s.ZAP_LEAFS_CALL: ZAP_RANGE,
 }
 """The operation that a call tells of where no other one is known."""
+CAN_MAKE: Final = {CHANGE_PTE: made_by_change_pte, AGE: made_by_ageing, INVALIDATE: made_by_unmapping}
+"""What can be changed by operations whose end may be seen by no event."""
 RETURNS: Final = {ret: kind for kind, ret in BRACKETS.values()}
 
 
@@ -373,6 +376,11 @@ class Planner:
 
     def effect(self, thread: _Thread, e: Event) -> None:
         """An SPTE changed, or a flush."""
+        if thread.stack and e.code == s.CHANGED and thread.stack[-1].loose:
+            can = CAN_MAKE.get(thread.stack[-1].kind)
+            if can is not None and not can(e):
+                # The end of an operation that no probe brackets shows only in what comes after it.
+                self.close(thread)
         if not thread.stack:
             self.open(thread, UNKNOWN, e, True)
         top = thread.stack[-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 
 from ...mmu.spte import is_frozen, is_table, spte_pfn
 from ..lifetime import same_page
@@ -60,7 +60,13 @@ def adopt(task: Task, e: Event) -> None:
         vm.m.poke(target, e.d)
 
 
-def freed(op: Op, vms: Iterable[ReplayVm], result: Result) -> None:
+def is_older(e: Event, vms: Collection[ReplayVm]) -> bool:
+    """Was a freed table linked before the record began, so that it tells nothing of the table?"""
+    unborn = any(not vm.config.born for vm in vms)
+    return unborn and not any(same_page(e.c, frame) for vm in vms for frame in vm.ours)
+
+
+def freed(op: Op, vms: Collection[ReplayVm], result: Result) -> None:
     """Compare a free with the tables that wait for theirs."""
     e = op.first
     result.frees_recorded += 1
@@ -77,6 +83,9 @@ def freed(op: Op, vms: Iterable[ReplayVm], result: Result) -> None:
             elif same_page(e.c, name):
                 best = (vm, table)
                 break
+    if best is None and is_older(e, vms):
+        result.frees_undetermined += 1
+        return
     if best is None:
         result.differ(Difference(op, e, None, "free recorded, not predicted"))
         return

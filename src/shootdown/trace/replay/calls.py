@@ -15,6 +15,7 @@ from ...machine.words import (
     SLOT_BASE,
     SLOT_FLAGS,
     SLOT_PAGES,
+    SLOTS_GENERATION,
 )
 from ...mmu.access import FETCH, WRITE
 from ...mmu.aging import age_gfn_range
@@ -57,6 +58,11 @@ def fault(follower: Follower, task: Task) -> None:
     vcpu, gfn, pfn, level = max(op.vcpu, 0), op.requested.a, op.requested.b, op.requested.c
     vm.root_for(vcpu, task.next_change())
     m = vm.m
+    if op.marked >= 0 and not vm.config.born and not vm.generation_told:
+        # How often slots changed before the record began.
+        follower.result.inputs["the generation of slots that are older than the recording"] += 1
+        vm.generation_told = True
+        m.words[SLOTS_GENERATION][0] = op.marked
     m.words[HOST_PFN][gfn] = pfn if pfn >= 0 else NO_MEMORY
     m.words[HOST_LEVEL][gfn] = level
     code = op.fault.c & 0xFF if op.fault is not None else 0

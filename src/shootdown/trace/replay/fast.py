@@ -6,7 +6,7 @@ from typing import Final
 
 from ...mmu.fast_fault import fast_page_fault
 from ...mmu.page_fault import FIXED, INVALID, SPURIOUS
-from ...mmu.spte import differs_beyond_hardware, is_present
+from ...mmu.spte import differs_beyond_hardware, is_leaf, is_present
 from .. import codes as s
 from .follow import Follower
 from .races import first_faster
@@ -31,7 +31,7 @@ def fast(follower: Follower, task: Task) -> None:
         if sptep >= 0:
             level = size
             break
-    if sptep >= 0 and is_present(e.d):
+    if sptep >= 0 and is_leaf(e.d, level):
         held = m.peek(sptep)
         if held != e.d and not differs_beyond_hardware(held, e.d, level, kvm.fmt):
             result.inputs["bits that the CPU set"] += 1
@@ -52,5 +52,5 @@ def fast(follower: Follower, task: Task) -> None:
         result.fast_matched += 1
         return
     result.differ(Difference(task.op, e, (gfn, level, before, now), "another fast fault"))
-    if sptep >= 0 and is_present(e.e):
+    if sptep >= 0 and is_leaf(e.e, level):
         m.poke(sptep, e.e)

@@ -54,7 +54,7 @@ class Op:
     expected  the SPTE changes and flushes that were recorded of it, in order
     calls     the probes on functions called within
     begin, end  positions of its first and last event
-    generation  of the slots, as the fault found it
+    generation  of the slots, as the fault found it; ``marked``: as it put it into an entry of MMIO
     fault     the vCPU's exit before it (of a fault), ``ret`` what the mapping returned, ``done`` if it told of an SPTE
     whole     its bracket of probes was seen
     """
@@ -73,6 +73,7 @@ class Op:
         "guess",
         "kind",
         "loose",
+        "marked",
         "pid",
         "requested",
         "ret",
@@ -96,6 +97,7 @@ class Op:
         self.fault: Event | None = None
         self.requested: Event | None = None
         self.generation = s.MISSING
+        self.marked = s.MISSING
         self.ret = s.MISSING
         self.role = s.MISSING
         self.vcpu = s.MISSING
@@ -286,6 +288,8 @@ class Planner:
         elif code == s.SET_SPTE or code == MARK_MMIO:
             if top is not None and top.kind in (FAULT, PREFETCH):
                 top.done, top.end = True, e.at
+                if code == MARK_MMIO:
+                    top.marked = e.b
                 if top.loose:
                     self.close(thread)
         elif code == s.FAST_FAULT:
@@ -418,6 +422,8 @@ class Planner:
 
     def goes_on(self, op: Op, code: int) -> bool:
         """Does a call belong to an operation whose end no probe tells?"""
+        if code == s.ZAP_ALL_FAST and op.first.code == s.ZAP_ALL_FAST:
+            return False
         if op.kind == RING and any(e.code == s.FLUSH for e in op.expected):
             return False
         return op.kind in UNBOUNDED or code in PARTS.get(op.kind, ())

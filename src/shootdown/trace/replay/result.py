@@ -39,6 +39,7 @@ class Result:
     flushes_matched: int = 0
     flushes_undetermined: int = 0
     frees_recorded: int = 0
+    frees_undetermined: int = 0
     frees_predicted: int = 0
     frees_matched: int = 0
     inputs: Counter[str] = field(default_factory=Counter)

@@ -57,6 +57,7 @@ class ReplayVm:
         self.held: dict[int, list[int]] = {}
         self.history: dict[int, list[tuple[int, object, int]]] = {}
         self.told_at = -1
+        self.generation_told = False
         self.config = config
         for number, slot in config.before.items():
             self.place_slot(number, slot)

@@ -22,6 +22,8 @@ ID_BITS: Final = 16
 """A recorded slot number is the address space above this bit, and the slot's own number below."""
 FLAGS: Final = LOG_DIRTY_PAGES | READONLY
 RING_SIZE: Final = 1 << 20
+TOGGLES: Final = frozenset((s.WRPROT, s.COLLAPSE, s.TRY_SPLIT, s.CLEAR_SLOT))
+"""What is called when logging begins or ends."""
 EVERYWHERE: Final = 1 << 36
 PFN_BITS: Final = 40
 """A frame has no more; what the kernel prints of memory that it could not find is larger."""
@@ -74,11 +76,14 @@ def configure(
     found: dict[int, Config] = {}
     split_seen = any(e.code == s.TRY_SPLIT for op in ops for e in op.calls)
     asked = False
+    used: dict[int, list[int]] = {}
     for op in ops:
         config = found.setdefault(op.vm, Config(born=op.vm in born))
         config.vcpus = max(config.vcpus, op.vcpu + 1)
         if op.kind == plan.REGION and op.first.code == s.SET_REGION:
-            _region(config, op, recorded)
+            _region(config, op, recorded, used.setdefault(op.vm, []))
+        elif op.kind in (plan.FAULT, plan.PREFETCH) and op.requested is not None and op.requested.b >> PFN_BITS == 0:
+            used.setdefault(op.vm, []).append(op.requested.a)
         elif op.kind == plan.CLEAR_LOG:
             config.manual = True
         elif op.kind == plan.RING:
@@ -164,7 +169,7 @@ def _splits(ops: list[Op]) -> bool:
     return not protected
 
 
-def _region(config: Config, op: Op, recorded: frozenset[int]) -> None:
+def _region(config: Config, op: Op, recorded: frozenset[int], used: list[int]) -> None:
     e = op.first
     codes = {call.code for call in op.calls}
     if s.FLUSH_SLOT in codes and s.ZAP_ALL_FAST not in codes and s.ZAP_ALL_FAST in recorded:
@@ -177,7 +182,12 @@ def _region(config: Config, op: Op, recorded: frozenset[int]) -> None:
         if known and logged and e.e and not op.expected and s.WRPROT not in codes and s.WRPROT in recorded:
             config.initially_set = config.initially_set or codes.isdisjoint({s.FLUSH_SLOT, s.ZAP_ALL_FAST})
         return
-    toggled = not codes.isdisjoint({s.WRPROT, s.COLLAPSE, s.TRY_SPLIT, s.CLEAR_SLOT})
+    first, last = e.d >> 12, (e.d + e.e) >> 12
+    toggled = not codes.isdisjoint(TOGGLES)
+    if logged and codes.isdisjoint({s.FLUSH_SLOT, *TOGGLES}) and any(first <= gfn < last for gfn in used):
+        # Faults had found the slot; that logging begins, and nothing is done for it, tells how the log begins.
+        toggled = True
+        config.initially_set = config.initially_set or (not op.expected and s.WRPROT in recorded)
     as_id = e.b >> ID_BITS
     if toggled:
         config.before[number] = Slot(e.d >> 12, e.e >> 12, (e.c & FLAGS) ^ LOG_DIRTY_PAGES, as_id)

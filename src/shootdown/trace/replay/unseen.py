@@ -8,11 +8,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ...mmu.spte import SpteFormat, differs_beyond_hardware, is_frozen, is_last, is_present, is_table
+from ...mmu.spte import PAGES, SpteFormat, differs_beyond_hardware, is_frozen, is_last, is_present, is_table
 from .. import codes as s
-from .plan import FAST_FAULT, Op
+from .plan import FAST_FAULT, RACING, Op
 from .record import Event
+
+if TYPE_CHECKING:
+    from .task import Task
 
 
 @dataclass(slots=True)
@@ -55,6 +59,7 @@ def told_later(ops: list[Op], gaps: Gaps, fmt: SpteFormat, empty: int) -> dict[i
     events = sorted(_events(ops), key=lambda item: item[0].at)
     held: dict[tuple[int, int, int, int], tuple[int, int]] = {}
     born: dict[tuple[int, int, int, int], int] = {}
+    cut: set[tuple[int, int, int, int]] = set()
     found: dict[int, list[Told]] = {}
     for e, vm in events:
         as_id, level, gfn, old, new = _entry(e)
@@ -67,9 +72,14 @@ def told_later(ops: list[Op], gaps: Gaps, fmt: SpteFormat, empty: int) -> dict[i
         else:
             at, value = before
         gap = -1 if before is None and made < 0 else gaps.between(at, e.at)
+        if before is None and made < 0 and is_frozen(new) and table not in cut:
+            # Of a table that was cut off before the record began: it is out of reach.
+            gap = None
         if gap is not None and value is not None and _differs(value, old, level, fmt):
             found.setdefault(gap, []).append(Told(vm, as_id, level, gfn, old, e.at))
         held[name] = (e.at, new)
+        if is_table(old, level):
+            cut.add((vm, as_id, level - 1, gfn >> (9 * (level - 1))))
         if is_table(new, level):
             born[(vm, as_id, level - 1, gfn >> (9 * (level - 1)))] = e.at
     for told in found.values():
@@ -94,3 +104,14 @@ def _differs(value: int, old: int, level: int, fmt: SpteFormat) -> bool:
     if is_frozen(value) or value == old:
         return not is_frozen(value) and value != old
     return bool(differs_beyond_hardware(value, old, level, fmt))
+
+
+def leads_to(task: Task, gfn: int, level: int, new: int) -> bool:
+    """Is a table linked on the way to the next recorded change of a fault, where the record began with it?
+
+    Nothing tells of tables that are older than the recording, but that the kernel had no need to make them.
+    """
+    e = task.head()
+    if task.vm.config.born or task.op.kind not in RACING or e is None or e.code != s.CHANGED:
+        return False
+    return is_table(new, level) and e.b < level and gfn <= e.a < gfn + PAGES[level]

@@ -66,6 +66,7 @@ COMPILED = [
     "src/shootdown/mmu/vcpu_roots.py",
     "src/shootdown/mmu/walk.py",
     "src/shootdown/mmu/write_protect.py",
+    "src/shootdown/mmu/write_track.py",
     "src/shootdown/mmu/zap.py",
     "src/shootdown/trace/changes.py",
     "src/shootdown/trace/codes.py",

@@ -149,7 +149,7 @@ def test_a_deadlock_that_a_patch_brings_is_refuted(tmp_path: Path) -> None:
     assert "taken twice" in text
     old = "    m.store(VCPU_MODE, vcpu, OUTSIDE_GUEST_MODE)"
     patch.write_text(
-        diff("mmu/vcpu.py", old, "    if gfn != NO_FAULT:\n        page_fault(kvm, vcpu, gfn, False)\n" + old)
+        diff("mmu/vcpu.py", old, "    if fault >= 0:\n        page_fault(kvm, vcpu, fault_gfn(fault), 0)\n" + old)
     )
     code, text = run("unmap-tables", "--tiny", "--policy", "rcu", "--patch", str(patch))
     assert code == 2

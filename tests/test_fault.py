@@ -18,7 +18,6 @@ from shootdown.mmu.behaviour import BEHAVIOURS
 from shootdown.mmu.fast_fault import fast_page_fault
 from shootdown.mmu.fault import faultin_pfn, is_stale, map_gfn, page_fault, prefetch
 from shootdown.mmu.kvm import Kvm
-from shootdown.mmu.levels import tracked_at
 from shootdown.mmu.make_spte import make_leaf
 from shootdown.mmu.page_fault import (
     CONTINUE,
@@ -35,6 +34,7 @@ from shootdown.mmu.policies.registry import POLICIES
 from shootdown.mmu.spte import EPT, EPT_NO_AD, NPT, SpteFormat, mark_for_access_track, mmio_generation, unsigned
 from shootdown.mmu.vcpu_roots import mmu_load
 from shootdown.mmu.walk import get_walk
+from shootdown.mmu.write_track import write_track_add_gfn, write_track_remove_gfn
 
 BITS, LEVELS = 2, 3
 GFNS = 1 << BITS * LEVELS
@@ -402,7 +402,7 @@ def test_a_racing_read_fault_takes_writability_away_without_a_flush_up_to_612(ve
     """A known defect: a reader that learned too early that the host may not write wins, and TLBs stay writable."""
     vm = Vm(version)
     vm.machine.store(words.HOST_WRITABLE, 7, 0)
-    reader = new_fault(vm.kvm, 0, 7, 0, False)
+    reader = new_fault(vm.kvm, vm.machine.load(words.VCPU_ROOT, 0), 7, 0, False)
     seq = vm.machine.load(words.INVALIDATE_SEQ, 0)
     assert faultin_pfn(vm.kvm, reader, seq) == CONTINUE
     assert page_fault(vm.kvm, 1, 7, WRITE) == FIXED
@@ -445,16 +445,24 @@ def test_a_redundant_write_fault_drops_the_dirty_bit_up_to_612(version: str, lef
 def test_a_write_that_somebody_tracks_is_not_let_through(version: str, result: int) -> None:
     """A tracked page is mapped read-only and not by a huge page, and writes to it are told apart by later kernels."""
     vm = Vm(version, slots=1)
-    vm.machine.write_lock()
-    for level, gfn in ((1, 7), (2, 0)):
-        vm.machine.store(words.WRITE_TRACKED, tracked_at(level, gfn), 1)
-    vm.machine.write_unlock()
+    assert page_fault(vm.kvm, 0, 7, WRITE) == FIXED
+    before = vm.flushes()
+    write_track_add_gfn(vm.kvm, 0, 7)
+    assert vm.flushes() == before + 1
+    write_track_add_gfn(vm.kvm, 0, 7)
+    assert vm.flushes() == before + 1
     vm.machine.store(words.HOST_LEVEL, 7, 2)
+    vm.machine.store(words.HOST_LEVEL, 8, 2)
+    assert page_fault(vm.kvm, 0, 7, PERMISSION | WRITE) == result
     assert page_fault(vm.kvm, 0, 7, WRITE) == result
     assert vm.spte(7) & 0x602 == 0x200
-    assert page_fault(vm.kvm, 0, 7, PERMISSION | WRITE) == result
     assert page_fault(vm.kvm, 0, 8, WRITE) == FIXED
+    write_track_remove_gfn(vm.kvm, 7)
+    assert page_fault(vm.kvm, 0, 7, PERMISSION | WRITE) == result
     assert vm.machine.load(words.PAGES, 2) == 0
+    write_track_remove_gfn(vm.kvm, 7)
+    assert page_fault(vm.kvm, 0, 7, PERMISSION | WRITE) == FIXED
+    assert vm.machine.load(words.PAGES, 2) == 1
 
 
 @pytest.mark.parametrize("fmt", [NPT, EPT])

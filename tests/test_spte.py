@@ -1,25 +1,48 @@
 """SPTEs: the values that kernels use, what the CPU may do to them, and what a split makes of them."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shootdown.machine import words
+from shootdown.machine.interface import Bug
+from shootdown.machine.native import NativeMachine
+from shootdown.mmu.access import FETCH, WRITE, is_allowed
+from shootdown.mmu.behaviour import BEHAVIOURS
+from shootdown.mmu.kvm import Kvm
+from shootdown.mmu.make_spte import make_huge, make_leaf, make_nonleaf, make_split, make_spte
+from shootdown.mmu.mmio import check_mmio_spte, is_mmio_spte, make_mmio_spte
+from shootdown.mmu.policies.registry import POLICIES
 from shootdown.mmu.spte import (
     EMPTY_612,
     EPT,
+    EPT_NO_AD,
     FROZEN_61,
     FROZEN_612,
     NPT,
     PAGES,
     SpteFormat,
+    ad_enabled,
     describe,
     differs_beyond_hardware,
     format_of,
+    is_access_track,
+    is_accessed,
+    is_dirty,
     is_empty,
     is_executable,
     is_frozen,
     is_leaf,
+    is_mmio,
+    is_mmu_writable,
     is_table,
+    is_writable,
+    mark_for_access_track,
+    mmio_generation,
+    needs_write_protect,
+    restore_acc_track,
     split_child,
     spte_pfn,
     unsigned,
@@ -137,3 +160,184 @@ def test_an_access_tracked_huge_page_keeps_its_saved_rights_when_split() -> None
     without_x = signed(unsigned(tracked) & ~(1 << 56))
     assert not is_executable(without_x, EPT)
     assert unsigned(split_child(without_x, 2, 0, True, EPT)) == 0x8750000000000870
+
+
+# Building
+
+
+BUILT = [
+    # What, format, behaviour, level, host-writable, write-protected, prefetch, NX mitigation, value.
+    ("4K", EPT, "6.1", 1, True, False, False, False, 0x0600_0000_0000_0B77),
+    ("4K", EPT, "6.12", 1, True, False, False, False, 0x8600_0000_0000_0B77),
+    ("4K", EPT_NO_AD, "6.12", 1, True, False, False, False, 0x8610_0000_0000_0877),
+    ("4K", EPT_NO_AD, "6.1", 1, True, False, False, False, 0x0610_0000_0000_0877),
+    ("4K", EPT_NO_AD, "6.13", 1, True, False, False, False, 0x8610_0000_0000_0B77),
+    ("4K", NPT, "6.1", 1, True, False, False, True, 0x0E67),
+    ("4K", NPT, "6.12", 1, True, False, False, True, 0x0E67),
+    ("host-read-only", EPT, "6.1", 1, False, False, False, False, 0x0975),
+    ("host-read-only", EPT, "6.12", 1, False, False, False, False, 0x8000_0000_0000_0975),
+    ("host-read-only", EPT_NO_AD, "6.12", 1, False, False, False, False, 0x8010_0000_0000_0875),
+    ("host-read-only", NPT, "6.12", 1, False, False, False, False, 0x0825),
+    ("2M, NX", EPT, "6.1", 2, True, False, False, True, 0x0600_0000_0000_0BF3),
+    ("2M, NX", EPT, "6.12", 2, True, False, False, True, 0x8600_0000_0000_0BF3),
+    ("2M, NX", EPT_NO_AD, "6.12", 2, True, False, False, True, 0x8610_0000_0000_08F3),
+    ("2M, NX", NPT, "6.12", 2, True, False, False, True, 0x8000_0000_0000_0EE7),
+    ("tracked writes", EPT, "6.12", 1, True, True, False, False, 0x8200_0000_0000_0975),
+    ("tracked writes", NPT, "6.12", 1, True, True, False, False, 0x0A25),
+    ("prefetch", EPT, "6.12", 1, True, False, True, False, 0x8600_0000_0000_0A77),
+    ("prefetch", NPT, "6.12", 1, True, False, True, False, 0x0E47),
+    ("prefetch", EPT_NO_AD, "6.12", 1, True, False, True, False, 0x8750_0000_0000_0870),
+    ("prefetch", EPT_NO_AD, "6.1", 1, True, False, True, False, 0x0750_0000_0000_0870),
+    ("prefetch", EPT_NO_AD, "6.13", 1, True, False, True, False, 0x8750_0000_0000_0A70),
+]
+
+
+def vm(fmt: SpteFormat, behaviour: str, nx: bool = False, **arguments: Any) -> Kvm:
+    """A VM."""
+    return Kvm(NativeMachine(), fmt, BEHAVIOURS[behaviour], POLICIES["rcu"], 4, 1, nx, **arguments)
+
+
+@pytest.mark.parametrize("built", BUILT, ids=[f"{row[0]}, {row[2]}, {n}" for n, row in enumerate(BUILT)])
+def test_leaves_are_built_as_kernels_build_them(
+    built: tuple[str, SpteFormat, str, int, bool, bool, bool, bool, int],
+) -> None:
+    """The typical values, of frame 0 and of others."""
+    _, fmt, behaviour, level, writable, protect, prefetch, nx, value = built
+    kvm = vm(fmt, behaviour, nx)
+    for pfn in (0, 0x12_3456_7800 & -(512 ** (level - 1))):
+        assert unsigned(make_spte(kvm, 0, pfn, level, kvm.empty, writable, protect, prefetch)) == value | pfn << 12
+
+
+@pytest.mark.parametrize(
+    ("fmt", "behaviour", "value"),
+    [
+        (EPT, "6.1", 0x0907), (EPT, "6.12", 0x8000_0000_0000_0907), (EPT_NO_AD, "6.12", 0x8010_0000_0000_0807),
+        (EPT_NO_AD, "6.13", 0x8010_0000_0000_0807), (NPT, "6.1", 0x0827), (NPT, "6.12", 0x0827),
+    ],
+)  # fmt: skip
+def test_tables_entries_are_built_as_kernels_build_them(fmt: SpteFormat, behaviour: str, value: int) -> None:
+    """Rights are all; A is set only where the CPU has it; software bits say whether it has."""
+    assert unsigned(make_nonleaf(vm(fmt, behaviour), 0x123)) == value | 0x123 << 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "role", "pfn", "bits"),
+    [
+        ({}, 0, 5, 0x70), ({"noncoherent_dma": True}, 0, 5, 0x30),
+        ({"device_pfn": 5}, 0, 5, 0), ({"device_pfn": 6}, 0, 5, 0x70),
+        ({"pml": True}, words.ROLE_GUEST_MODE, 5, 0x0020_0000_0000_0070), ({"pml": True}, 0, 5, 0x70),
+        ({}, words.ROLE_GUEST_MODE, 5, 0x70),
+    ],
+)  # fmt: skip
+def test_memory_type_and_kind_of_logging_depend_on_the_vm(
+    arguments: dict[str, Any], role: int, pfn: int, bits: int
+) -> None:
+    """Devices are uncached; where the CPU logs pages, it must not log those of nested guests."""
+    kvm = vm(EPT, "6.1", **arguments)
+    assert make_spte(kvm, role, pfn, 1, 0, True, False, False) & 0x0030_0000_0000_0078 == bits
+    assert make_nonleaf(kvm, 5) & 0x0030_0000_0000_0000 == 0
+
+
+@pytest.mark.parametrize("fmt", [NPT, EPT])
+def test_what_stood_there_before_decides_on_d_up_to_612(fmt: SpteFormat) -> None:
+    """D is missing where W was set, in an entry of MMIO also; tables and read-only leaves leave it."""
+    for behaviour, drops in (("6.1", True), ("6.12", True), ("6.13", False)):
+        kvm = vm(fmt, behaviour)
+        leaf = make_leaf(kvm, 512, 2)
+        olds = {
+            (kvm.empty, 1): False, (make_leaf(kvm, 512, 1), 1): True, (make_leaf(kvm, 512, 1) & ~2, 1): False,
+            (make_mmio_spte(kvm, 512, 3), 1): True, (make_nonleaf(kvm, 9), 2): False, (leaf, 2): True,
+        }  # fmt: skip
+        for (old, level), writable_leaf in olds.items():
+            new = make_spte(kvm, 0, 512, level, old, True, False, False)
+            assert (new & fmt.dirty == 0) == (drops and writable_leaf)
+            assert new & 2 and new & fmt.mmu_writable
+
+
+LEAVES = st.sampled_from([1, 2, 3]).flatmap(
+    lambda level: st.tuples(
+        st.sampled_from([NPT, EPT, EPT_NO_AD]), st.sampled_from(["6.1", "6.12", "6.13"]), st.just(level),
+        st.integers(0, 2**20).map(lambda number: number * 512 ** (level - 1)), st.booleans(), st.booleans(),
+        st.booleans(), st.booleans(),
+    )
+)  # fmt: skip
+
+
+@given(LEAVES)
+def test_predicates_agree_with_the_bits_that_the_manuals_name(
+    made: tuple[SpteFormat, str, int, int, bool, bool, bool, bool],
+) -> None:
+    """Rights, A and D of any leaf, read by position; and a writable one is so for host and MMU."""
+    fmt, behaviour, level, pfn, writable, protect, prefetch, nx = made
+    kvm = vm(fmt, behaviour, nx)
+    leaf = make_spte(kvm, 0, pfn, level, kvm.empty, writable, protect, prefetch)
+    bit = [unsigned(leaf) >> n & 1 == 1 for n in range(64)]
+    a, d, host_w, mmu_w = (5, 6, 9, 10) if fmt is NPT else (8, 9, 57, 58)
+    tracked = fmt is EPT_NO_AD and not (bit[0] or bit[1] or bit[2])
+    assert is_leaf(leaf, level) and spte_pfn(leaf) == pfn
+    assert is_access_track(leaf) == tracked == (prefetch and fmt is EPT_NO_AD)
+    assert ad_enabled(leaf) == (fmt is not EPT_NO_AD) == (not needs_write_protect(leaf))
+    has_ad = fmt is not EPT_NO_AD or behaviour == "6.13"
+    assert is_accessed(leaf, kvm.fmt) == (not prefetch) == (bit[a] if has_ad else bit[0])
+    assert is_dirty(leaf, kvm.fmt) == (bit[d] if has_ad else bit[1])
+    assert (bit[host_w], bit[mmu_w]) == (writable, writable and not protect)
+    assert is_mmu_writable(leaf, kvm.fmt) == bit[mmu_w]
+    assert is_writable(leaf) == bit[1] == (bit[mmu_w] and not tracked)
+    execute = bit[56] if tracked else (not bit[63] if fmt is NPT else bit[2])
+    assert is_executable(leaf, kvm.fmt) == execute == (level == 1 or not nx)
+    for code, allowed in ((0, bit[0]), (WRITE, bit[1]), (FETCH, not bit[63] if fmt is NPT else bit[2])):
+        assert is_allowed(leaf, code, kvm.fmt) == allowed
+
+
+@given(LEAVES)
+def test_marking_for_access_tracking_and_back_loses_w_at_most(
+    made: tuple[SpteFormat, str, int, int, bool, bool, bool, bool],
+) -> None:
+    """Marked twice is marked once; what comes back has the rights that it had, but W."""
+    fmt, behaviour, level, pfn, writable, protect, _, nx = made
+    kvm = vm(fmt, behaviour, nx)
+    leaf = make_spte(kvm, 0, pfn, level, kvm.empty, writable, protect, False)
+    marked = mark_for_access_track(leaf, kvm.fmt)
+    assert mark_for_access_track(marked, kvm.fmt) == marked
+    assert not is_accessed(marked, kvm.fmt)
+    if fmt is EPT_NO_AD:
+        assert is_access_track(marked)
+        assert restore_acc_track(marked) | kvm.fmt.accessed == leaf & ~2
+        assert is_executable(marked, kvm.fmt) == is_executable(leaf, kvm.fmt)
+    else:
+        assert marked == leaf & ~fmt.accessed
+
+
+@given(LEAVES, st.integers(0, 511))
+def test_a_split_undone_gives_the_huge_page_back(
+    made: tuple[SpteFormat, str, int, int, bool, bool, bool, bool], index: int
+) -> None:
+    """Any part of a split is what a fault would have put there, and leads back to the whole."""
+    fmt, behaviour, level, pfn, writable, protect, prefetch, nx = made
+    kvm = vm(fmt, behaviour, nx)
+    if level == 1:
+        with pytest.raises(Bug, match="no huge page"):
+            make_split(kvm, make_leaf(kvm, pfn, 1), 2, index)
+        return
+    huge = make_spte(kvm, 0, pfn, level, kvm.empty, writable, protect, prefetch)
+    small = make_split(kvm, huge, level, index)
+    part = pfn + index * 512 ** (level - 2)
+    assert small == make_spte(kvm, 0, part, level - 1, kvm.empty, writable, protect, prefetch)
+    assert make_huge(kvm, small, level) == huge
+
+
+@given(st.sampled_from([NPT, EPT]), st.sampled_from(["6.1", "6.12"]), st.integers(0, 2**36), st.integers(0, 2**40))
+def test_entries_of_mmio_are_told_from_all_others(fmt: SpteFormat, behaviour: str, gfn: int, generation: int) -> None:
+    """They are not present, hold 19 bits of the generation and the address, and are out of date in any other one."""
+    kvm = vm(fmt, behaviour)
+    spte = make_mmio_spte(kvm, gfn, generation)
+    assert is_mmio_spte(kvm, spte) and is_mmio(spte, fmt) and not spte & 0x800
+    assert unsigned(spte) >> 12 & 2**36 - 1 == gfn % 2**36
+    assert mmio_generation(spte) == generation % 2**19
+    assert unsigned(spte) & 7 == (6 if fmt is EPT else 7)
+    later = {generation: True, generation + 2: False, generation + 2**19: True, generation - 2**63: False}
+    for current, good in later.items():
+        kvm.m.store(words.SLOTS_GENERATION, 0, current)
+        assert check_mmio_spte(kvm, spte) == good
+    for other in (kvm.empty, kvm.frozen, make_leaf(kvm, 5, 1), make_nonleaf(kvm, 5)):
+        assert not is_mmio_spte(kvm, other)

@@ -18,7 +18,9 @@ NAMES = {
     words.HOST_PFN: "host pfn of gfn {}", words.HOST_LEVEL: "host level of gfn {}",
     words.VCPU_MODE: "vCPU{}.mode", words.VCPU_REQUESTS: "vCPU{}.requests", words.VCPU_ROOT: "vCPU{}.root",
     words.SP_NX: "T{}.nx", words.SP_GFN: "T{}.gfn", words.SP_LEVEL: "T{}.level", words.SP_PARENT: "T{}.parent",
-    words.SP_ROLE: "T{}.role",
+    words.SP_ROLE: "T{}.role", words.HOST_WRITABLE: "host may write gfn {}",
+    words.SP_NX_REFUSED: "T{}.nx_refused", words.INVALIDATIONS: "notifiers that run",
+    words.VCPU_CPU: "vCPU{}.cpu", words.VCPU_PREV_ROOT: "previous root {}", words.WRITE_TRACKED: "tracked {:x}",
 }  # fmt: skip
 LISTS = {words.ROOTS: "roots", words.NX_TABLES: "NX list"}
 PLAIN = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
-from ..machine.words import FAST_FAULTS, LOG_DIRTY_PAGES
+from ..machine.words import FAST_FAULTS, LOG_DIRTY_PAGES, VCPU_ROOT
 from .access import PERMISSION, RESERVED, WRITE, is_allowed
 from .mark_dirty import mark_page_dirty
 from .page_fault import FIXED, INVALID, SPURIOUS, PageFault, new_fault
@@ -27,9 +27,10 @@ def fast_page_fault(kvm: Kvm, vcpu: i64, gfn: i64, code: i64) -> i64:
 
     Locks: SRCU if there are slots; enters RCU. TLB: none: rights only grow. Source: ``fast_page_fault``.
     """
-    fault = new_fault(kvm, vcpu, gfn, code, False)
     if not can_be_fast(kvm, code):
         return INVALID
+    root = kvm.m.load(VCPU_ROOT, vcpu)
+    fault = new_fault(kvm, root, gfn, code, False)
     return fix_fast(kvm, vcpu, fault)
 
 

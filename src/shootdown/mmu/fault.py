@@ -40,7 +40,7 @@ from .change import set_spte_atomic, zap_spte_atomic
 from .fast_fault import can_be_fast, fix_fast
 from .iter import TdpIter
 from .levels import hugepage_adjust, is_disallowed, tracked_at
-from .link import link_sp
+from .link import link_table
 from .make_spte import make_spte
 from .mark_dirty import mark_page_dirty
 from .mmio import handle_mmio_page_fault, make_mmio_spte
@@ -91,7 +91,8 @@ def serve(kvm: Kvm, vcpu: i64, gfn: i64, code: i64, ahead: bool) -> i64:
     m = kvm.m
     if vcpu < 0 or vcpu >= kvm.vcpus:
         raise Bug(f"vCPU {vcpu} faults, but the VM has {kvm.vcpus} from 0 on")
-    if m.load(VCPU_ROOT, vcpu) == NO_TABLE:
+    root = m.load(VCPU_ROOT, vcpu)
+    if root == NO_TABLE:
         raise Bug(f"vCPU {vcpu} faults, but has no root: let it enter the guest, or give it a root by mmu_load")
     if gfn < 0:
         raise Bug(f"vCPU {vcpu} faults at gfn {gfn}, but gfns are numbered from 0 on")
@@ -101,7 +102,7 @@ def serve(kvm: Kvm, vcpu: i64, gfn: i64, code: i64, ahead: bool) -> i64:
     if code & RESERVED != 0:
         result = handle_mmio_page_fault(kvm, vcpu, gfn)
     if result == INVALID:
-        result = direct_page_fault(kvm, vcpu, gfn, code, ahead)
+        result = direct_page_fault(kvm, vcpu, root, gfn, code, ahead)
         if result == FIXED or (result >= 0 and not ahead):
             m.count(FAULTS, result, 1)
     if kvm.slots != 0:
@@ -111,13 +112,13 @@ def serve(kvm: Kvm, vcpu: i64, gfn: i64, code: i64, ahead: bool) -> i64:
     return result
 
 
-def direct_page_fault(kvm: Kvm, vcpu: i64, gfn: i64, code: i64, ahead: bool) -> i64:
+def direct_page_fault(kvm: Kvm, vcpu: i64, root: i64, gfn: i64, code: i64, ahead: bool) -> i64:
     """Serve a fault by the tables of a root: without the lock if that does, else with it.
 
     Locks: SRCU if there are slots; takes mmu_lock for read. TLB: see ``map_gfn``. Source: ``direct_page_fault``.
     """
     m = kvm.m
-    fault = new_fault(kvm, vcpu, gfn, code, ahead)
+    fault = new_fault(kvm, root, gfn, code, ahead)
     if must_stay_protected(kvm, fault):
         return WRITE_PROTECTED if kvm.behaviour.write_protected else EMULATE
     if can_be_fast(kvm, code):
@@ -234,10 +235,11 @@ def walk_down(kvm: Kvm, batch: Batch, it: TdpIter, fault: PageFault, level: i64)
 
     Locks, TLB: as ``map_gfn``. Source: the loop in ``kvm_tdp_mmu_map``.
     """
-    disallowed = kvm.nx_huge_pages and fault.code & FETCH != 0
+    nx = kvm.nx_huge_pages
+    disallowed = nx and fault.code & FETCH != 0
     goal: i64 = 1 if disallowed else level
     while it.valid and it.gfn <= fault.gfn:
-        if is_disallowed(kvm, it, goal):
+        if nx and is_disallowed(kvm, it, goal):
             goal -= 1
         if it.old_spte == kvm.frozen:
             return False
@@ -273,7 +275,7 @@ def add_table(kvm: Kvm, batch: Batch, it: TdpIter, disallowed: bool, track: bool
     if it.old_spte & PRESENT != 0:
         linked = split_huge_page(kvm, batch, it, table, True)
     else:
-        linked = link_sp(kvm, batch, it, table, True)
+        linked = link_table(kvm, batch, it, table, True)
     if linked:
         if track:
             track_table(kvm, table)
@@ -307,7 +309,7 @@ def map_target(kvm: Kvm, vcpu: i64, batch: Batch, it: TdpIter, fault: PageFault,
         return map_mmio(kvm, batch, it, role & ROLE_SMM)
     old = it.old_spte
     protect = fault.writable and is_tracked(kvm, it, fault)
-    pfn = fault.pfn & -kvm.pages(it.level)
+    pfn = fault.pfn if it.level == 1 else kvm.round(fault.pfn, it.level)
     spte = make_spte(kvm, role, pfn, it.level, old, fault.writable, protect, fault.prefetch)
     if fault.flags & LOG_DIRTY_PAGES != 0 and is_writable(spte):
         # Before the guest can write. That the entry may not get there does no harm.

@@ -65,9 +65,11 @@ def allows_huge(kvm: Kvm, fault: PageFault, level: i64) -> bool:
 def is_disallowed(kvm: Kvm, it: TdpIter, goal: i64) -> bool:
     """Must a fault that wants to map at ``goal``, where the walk stands, go below, so as not to undo a split for NX?
 
+    The mitigation is on.
+
     Locks: mmu_lock, RCU. TLB: none. Source: ``disallowed_hugepage_adjust``.
     """
-    if it.level != goal or goal == 1 or not kvm.nx_huge_pages or not is_table(it.old_spte, it.level):
+    if it.level != goal or goal == 1 or not is_table(it.old_spte, it.level):
         return False
     if not kvm.behaviour.marks_refused:
         return True

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .kvm import Kvm
 
 
-def link_sp(kvm: Kvm, batch: Batch, it: TdpIter, table: i64, shared: bool) -> bool:
+def link_table(kvm: Kvm, batch: Batch, it: TdpIter, table: i64, shared: bool) -> bool:
     """Have the walk's entry point to a table that nobody sees yet; False if the entry changed meanwhile.
 
     Locks: mmu_lock, for read if ``shared``; RCU. TLB: none: the entry mapped nothing, or what the table maps.

@@ -46,7 +46,7 @@ def make_spte(
     Source: ``make_spte``; who calls it has looked ``write_protect`` up, and marks the page dirty.
     """
     fmt = kvm.fmt
-    if pfn & (kvm.pages(level) - 1) != 0:
+    if level > 1 and kvm.round(pfn, level) != pfn:
         raise Bug(f"frame {pfn:x} of the host begins no page of level {level}: map it by a lower level")
     spte = PRESENT | pfn << 12
     if not fmt.ad:

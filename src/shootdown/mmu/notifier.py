@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from librt.vecs import vec
 from mypy_extensions import i64
 
 from ..machine.interface import Bug
@@ -84,27 +85,35 @@ def invalidate_range_start(kvm: Kvm, start: i64, end: i64, may_block: bool) -> N
     slots = slots_in(kvm, start, end)
     if len(slots) > 0:
         m.write_lock()
-        flush = False
-        i = 0
-        while i < len(slots):
-            first = start_in(kvm, slots[i], start)
-            last = end_in(kvm, slots[i], end)
-            if not kvm.behaviour.range_by_slot:
-                if i == 0:
-                    invalidate_begin(kvm, start, end)
-            elif i == 0:
-                invalidate_begin(kvm, first, last)
-            else:
-                invalidate_range_add(kvm, first, last)
-            as_id = slot_as_id(kvm, slots[i])
-            # Invalid roots as well: they are still being zapped, and their pages must not be touched after this.
-            if zap_range(kvm, as_id, first, last, False, may_block):
-                flush = True
-            i += 1
-        if flush:
-            flush_remote_tlbs(kvm)
+        unmap_slots(kvm, slots, start, end, may_block)
         m.write_unlock()
     leave_slots(kvm)
+
+
+def unmap_slots(kvm: Kvm, slots: vec[i64], start: i64, end: i64, may_block: bool) -> None:
+    """Have faults in a range wait, and zap the part of it in each of some slots.
+
+    Locks: mmu_lock for write. TLB: flushes if something was zapped. Source: ``__kvm_handle_hva_range``.
+    """
+    flush = False
+    i = 0
+    while i < len(slots):
+        first = start_in(kvm, slots[i], start)
+        last = end_in(kvm, slots[i], end)
+        if i == 0:
+            if kvm.behaviour.range_by_slot:
+                invalidate_begin(kvm, first, last)
+            else:
+                invalidate_begin(kvm, start, end)
+        elif kvm.behaviour.range_by_slot:
+            invalidate_range_add(kvm, first, last)
+        as_id = slot_as_id(kvm, slots[i])
+        # Invalid roots as well: they are still being zapped, and their pages must not be touched after this.
+        if zap_range(kvm, as_id, first, last, False, may_block):
+            flush = True
+        i += 1
+    if flush:
+        flush_remote_tlbs(kvm)
 
 
 def invalidate_range_end(kvm: Kvm, start: i64, end: i64) -> None:
@@ -223,16 +232,16 @@ def change_pte(kvm: Kvm, gfn: i64, pfn: i64, writable: bool) -> None:
     slots = slots_in(kvm, gfn, gfn + 1)
     if len(slots) > 0:
         m.write_lock()
-        flush = False
+        changed = False
         # Outside of an invalidation there is nothing to change: its end has faults look the page up again.
         if m.load(INVALIDATE_IN_PROGRESS, 0) != 0:
             i = 0
             while i < len(slots):
                 as_id = slot_as_id(kvm, slots[i])
                 if set_spte_gfn(kvm, as_id, gfn, pfn, writable):
-                    flush = True
+                    changed = True
                 i += 1
-        if flush:
+        if changed:
             flush_remote_tlbs(kvm)
         m.write_unlock()
     leave_slots(kvm)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64, mypyc_attr
 
-from ..machine.words import VCPU_ROOT
 from .roots import root_as_id
 from .slots import WHOLE_MEMORY, find_slot, slot_flags
 
@@ -58,9 +57,8 @@ class PageFault:
         self.writable = False
 
 
-def new_fault(kvm: Kvm, vcpu: i64, gfn: i64, code: i64, prefetch: bool) -> PageFault:
-    """A fault of a vCPU at ``gfn``. Locks: SRCU. TLB: none. Source: ``kvm_mmu_do_page_fault``."""
-    root = kvm.m.load(VCPU_ROOT, vcpu)
+def new_fault(kvm: Kvm, root: i64, gfn: i64, code: i64, prefetch: bool) -> PageFault:
+    """A fault at ``gfn`` on a root. Locks: SRCU. TLB: none. Source: ``kvm_mmu_do_page_fault``."""
     fault = PageFault(gfn, code, prefetch, root)
     if kvm.slots != 0:
         as_id = root_as_id(kvm, root)

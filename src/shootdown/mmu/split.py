@@ -12,7 +12,7 @@ from mypy_extensions import i64
 from ..machine.words import NO_TABLE, PAGES
 from .batch import Batch
 from .iter import TdpIter
-from .link import link_sp
+from .link import link_table
 from .make_spte import make_split
 from .resched import cond_resched
 from .roots import next_root, put_root, root_level
@@ -30,7 +30,7 @@ def split_huge_page(kvm: Kvm, batch: Batch, it: TdpIter, table: i64, shared: boo
     """
     level = it.level
     fill_split(kvm, table, it.old_spte, level)
-    if not link_sp(kvm, batch, it, table, shared):
+    if not link_table(kvm, batch, it, table, shared):
         return False
     kvm.m.count(PAGES, level - 1, kvm.entries)
     return True

@@ -56,7 +56,7 @@ def fault(follower: Follower, task: Task) -> None:
     if op.requested is None:
         return
     vcpu, gfn, pfn, level = max(op.vcpu, 0), op.requested.a, op.requested.b, op.requested.c
-    vm.root_for(vcpu, task.next_change())
+    root = vm.root_for(vcpu, task.next_change())
     m = vm.m
     if op.marked >= 0 and not vm.config.born and not vm.generation_told:
         # How often slots changed before the record began.
@@ -75,7 +75,7 @@ def fault(follower: Follower, task: Task) -> None:
             follower.result.inputs["that the host's page is writable, of read faults"] += 1
             m.words[HOST_WRITABLE][gfn] = told
     # The record shows that the fault got as far as this: the fast path failed, and nobody made it retry.
-    serving = new_fault(vm.kvm, vcpu, gfn, code, op.kind == plan.PREFETCH)
+    serving = new_fault(vm.kvm, root, gfn, code, op.kind == plan.PREFETCH)
     result = faultin_pfn(vm.kvm, serving, m.load(INVALIDATE_SEQ, 0))
     if result == CONTINUE:
         m.read_lock()

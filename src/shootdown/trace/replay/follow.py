@@ -13,11 +13,12 @@ from typing import Final
 from ...machine.interface import Bug
 from ...machine.words import ROOT_SCHEDULED, SLOTS_GENERATION
 from ...mmu.mmio import MMIO_GENERATIONS
-from ...mmu.spte import differs_beyond_hardware, is_frozen, is_leaf, is_table
+from ...mmu.spte import is_frozen, is_table
 from .. import codes as s
 from . import plan
 from .adopt import adopt, take_over
 from .causes import Change, Moment, cause_of
+from .hardware import feed, feed_next
 from .levels import HostLevels, removed_level
 from .machine import ReplayMachine
 from .plan import Op
@@ -172,7 +173,7 @@ class Follower:
     def run_whole(self, task: Task) -> None:
         """Run an operation at once."""
         self.task = task
-        self.feed_next(task)
+        feed_next(self.result.inputs, task)
         self.execute(task)
         self.finish(task)
 
@@ -207,7 +208,7 @@ class Follower:
         assert task.go is not None
         self.task = task
         task.over = only_begin
-        self.feed_next(task)
+        feed_next(self.result.inputs, task)
         task.go.release()
         self.turn.acquire()
         if task.error is not None:
@@ -273,30 +274,10 @@ class Follower:
         task.since = e.at
         task.over = True
         if task.writer or task.go is None:
-            self.feed_next(task)
+            feed_next(self.result.inputs, task)
         # Once nothing more was recorded of it, it runs to its end: what it publishes must be seen by who comes next.
         if not task.writer and task.head() is not None:
             self.wait(task)
-
-    def feed_next(self, task: Task) -> None:
-        """Have the leaf that changes next hold the bits that the CPU has set in it, before the task reads it."""
-        e = task.next_change()
-        if e is None or not is_leaf(e.c, e.b):
-            return
-        vm = task.vm
-        place = -1
-        for root in vm.roots(max(e.e, 0)):
-            sptep = vm.find(root, e.a, e.b)
-            if sptep < 0:
-                continue
-            held = vm.m.peek(sptep)
-            if held == e.c:
-                return
-            if place < 0 and not differs_beyond_hardware(held, e.c, e.b, vm.kvm.fmt):
-                place = sptep
-        if place >= 0:
-            self.result.inputs["bits that the CPU set"] += 1
-            vm.m.poke(place, e.c)
 
     # -------------------------------------------------------------------------------- what the machine tells
 
@@ -314,25 +295,11 @@ class Follower:
         e = task.next_change()
         level = m.level_of(sptep)
         if e is not None and e.b == level and e.a == m.gfn_of(sptep):
-            self.feed(task, m, sptep, held, e)
+            feed(self.result.inputs, task, m, sptep, held, e)
             return -1
         if how != 2:
             return -1
         return older(self, task, m, sptep)
-
-    def feed(self, task: Task, m: ReplayMachine, sptep: int, held: int, e: Event) -> None:
-        """Have the entry hold what the record found there, if only the CPU or an untraced release tells them apart."""
-        if held == e.c:
-            return
-        vm = task.vm
-        old = vm.to_ours(e.c, e.b)
-        if old in (-1, held):
-            return
-        if not differs_beyond_hardware(held, old, e.b, vm.kvm.fmt):
-            self.result.inputs["bits that the CPU set"] += 1
-            m.poke(sptep, old)
-        elif is_frozen(held) and old == vm.kvm.empty:
-            m.poke(sptep, old)
 
     def changed(self, m: ReplayMachine, gfn: int, level: int, old: int, new: int) -> None:
         """Compare a change with the record."""

@@ -18,7 +18,7 @@ from shootdown.mmu.kvm import Kvm
 from shootdown.mmu.memory_region import set_memory_region
 from shootdown.mmu.notifier import invalidate_range_end, invalidate_range_start
 from shootdown.mmu.policies.registry import POLICIES
-from shootdown.mmu.slots import NO_SLOT, find_slot
+from shootdown.mmu.slots import NO_SLOT, find_slot, generation
 from shootdown.mmu.spte import NPT
 from shootdown.mmu.vcpu import serve_faults
 
@@ -121,7 +121,9 @@ class Slots(RuleBasedStateMachine):
             for gfn in range(GFNS):
                 found = [n for n, (owner, part, _) in self.slots.items() if owner == as_id and gfn in part]
                 assert [find_slot(self.kvm, as_id, gfn)] == (found or [NO_SLOT])
-        assert self.machine.load(words.SLOTS_GENERATION, 0) == 2 * self.updates
+        updates = [self.machine.load(words.SLOTS_GENERATION, as_id) for as_id in (0, 1)]
+        assert sum(updates) == 2 * self.updates
+        assert generation(self.kvm, 0) % 2 == 0 and generation(self.kvm, 1) % 2 == 1
         assert self.machine.load(words.INVALIDATIONS, 0) == 0
         check_at_rest(self.machine, self.kvm)
 

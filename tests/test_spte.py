@@ -338,6 +338,6 @@ def test_entries_of_mmio_are_told_from_all_others(fmt: SpteFormat, behaviour: st
     later = {generation: True, generation + 2: False, generation + 2**19: True, generation - 2**63: False}
     for current, good in later.items():
         kvm.m.store(words.SLOTS_GENERATION, 0, current)
-        assert check_mmio_spte(kvm, spte) == good
+        assert check_mmio_spte(kvm, 0, spte) == good
     for other in (kvm.empty, kvm.frozen, make_leaf(kvm, 5, 1), make_nonleaf(kvm, 5)):
         assert not is_mmio_spte(kvm, other)

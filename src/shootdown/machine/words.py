@@ -58,7 +58,7 @@ SLOT_FLAGS: Final = 18
 SLOT_AS: Final = 19
 """Address space that the slot belongs to."""
 SLOTS_GENERATION: Final = 20
-"""Counts updates of the slots; of the VM."""
+"""Counts updates of the slots, by address space (``kvm_memslots.generation``)."""
 
 # Of dirty logging.
 DIRTY: Final = 21

@@ -25,9 +25,9 @@ from ..machine.words import (
     NX_TABLES,
     READONLY,
     ROLE_LEVEL_SHIFT,
+    ROLE_SMM,
     ROOT_INVALID,
     SLOT_INVALID,
-    SLOTS_GENERATION,
     SP_NX,
     SP_NX_REFUSED,
     SP_ROLE,
@@ -58,7 +58,7 @@ from .page_fault import (
 )
 from .requests import flush_remote_tlbs_range
 from .roots import reaches
-from .slots import NO_SLOT
+from .slots import NO_SLOT, generation
 from .split import split_huge_page
 from .spte import PRESENT, is_last, is_leaf, is_mmu_writable, is_table, is_writable
 
@@ -306,7 +306,7 @@ def map_target(kvm: Kvm, vcpu: i64, batch: Batch, it: TdpIter, fault: PageFault,
     if kvm.behaviour.spurious_early and is_served(kvm, it, fault):
         return SPURIOUS
     if fault.pfn < 0:
-        return map_mmio(kvm, batch, it)
+        return map_mmio(kvm, batch, it, role & ROLE_SMM)
     old = it.old_spte
     protect = fault.writable and is_tracked(kvm, it, fault)
     pfn = fault.pfn if it.level == 1 else kvm.round(fault.pfn, it.level)
@@ -344,13 +344,13 @@ def is_tracked(kvm: Kvm, it: TdpIter, fault: PageFault) -> bool:
     return kvm.m.load(WRITE_TRACKED, tracked_at(1, fault.gfn)) != 0
 
 
-def map_mmio(kvm: Kvm, batch: Batch, it: TdpIter) -> i64:
+def map_mmio(kvm: Kvm, batch: Batch, it: TdpIter, as_id: i64) -> i64:
     """Install an entry that faults for MMIO where the walk stands. Locks: as ``map_gfn``. TLB: none: nothing is mapped.
 
     Source: ``tdp_mmu_map_handle_target_level``, ``make_mmio_spte``.
     """
-    generation = kvm.m.load(SLOTS_GENERATION, 0)
-    spte = make_mmio_spte(kvm, it.gfn, generation)
+    now = generation(kvm, as_id)
+    spte = make_mmio_spte(kvm, it.gfn, now)
     if spte != it.old_spte:
         if not set_spte_atomic(kvm, batch, it, spte):
             return RETRY

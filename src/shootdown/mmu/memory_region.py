@@ -139,9 +139,9 @@ def create_slot(kvm: Kvm, slot: i64, as_id: i64, base: i64, pages: i64, flags: i
     m.store(SLOT_BASE, slot, base)
     m.store(SLOT_FLAGS, slot, flags)
     init_bitmap(kvm, slot, pages, flags)
-    begin_publishing(kvm)
+    begin_publishing(kvm, as_id)
     m.store(SLOT_PAGES, slot, pages)
-    end_publishing(kvm)
+    end_publishing(kvm, as_id)
 
 
 def invalidate_slot(kvm: Kvm, slot: i64, flags: i64) -> None:
@@ -149,17 +149,19 @@ def invalidate_slot(kvm: Kvm, slot: i64, flags: i64) -> None:
 
     Locks: slots_lock. TLB: see ``flush_shadow_memslot``. Source: ``kvm_invalidate_memslot``.
     """
-    begin_publishing(kvm)
+    as_id = kvm.m.load(SLOT_AS, slot)
+    begin_publishing(kvm, as_id)
     kvm.m.store(SLOT_FLAGS, slot, flags | SLOT_INVALID)
-    end_publishing(kvm)
+    end_publishing(kvm, as_id)
     flush_shadow_memslot(kvm, slot)
 
 
 def delete_slot(kvm: Kvm, slot: i64) -> None:
     """Publish that an invalid slot is no more. Locks: slots_lock. TLB: none. Source: ``kvm_delete_memslot``."""
-    begin_publishing(kvm)
+    as_id = kvm.m.load(SLOT_AS, slot)
+    begin_publishing(kvm, as_id)
     kvm.m.store(SLOT_PAGES, slot, 0)
-    end_publishing(kvm)
+    end_publishing(kvm, as_id)
     kvm.m.store(SLOT_FLAGS, slot, 0)
 
 
@@ -168,21 +170,23 @@ def move_slot(kvm: Kvm, slot: i64, base: i64, flags: i64) -> None:
 
     Locks: slots_lock. TLB: none. Source: ``kvm_move_memslot``.
     """
-    begin_publishing(kvm)
+    as_id = kvm.m.load(SLOT_AS, slot)
+    begin_publishing(kvm, as_id)
     kvm.m.store(SLOT_BASE, slot, base)
     kvm.m.synchronize_srcu()
     kvm.m.store(SLOT_FLAGS, slot, flags)
-    end_publishing(kvm)
+    end_publishing(kvm, as_id)
 
 
 def reflag_slot(kvm: Kvm, slot: i64, flags: i64) -> None:
     """Publish other flags. Locks: slots_lock. TLB: the caller. Source: ``kvm_update_flags_memslot``."""
-    begin_publishing(kvm)
+    as_id = kvm.m.load(SLOT_AS, slot)
+    begin_publishing(kvm, as_id)
     kvm.m.store(SLOT_FLAGS, slot, flags)
-    end_publishing(kvm)
+    end_publishing(kvm, as_id)
 
 
-def begin_publishing(kvm: Kvm) -> None:
+def begin_publishing(kvm: Kvm, as_id: i64) -> None:
     """Wait until no notifier runs, whose start and end must see the same slots, and let none begin.
 
     Locks: slots_lock. TLB: none. Source: ``kvm_swap_active_memslots``.
@@ -192,10 +196,10 @@ def begin_publishing(kvm: Kvm) -> None:
         if running == 0:
             break
         kvm.m.cpu_relax()
-    kvm.m.fetch_or(SLOTS_GENERATION, 0, UPDATE_IN_PROGRESS)
+    kvm.m.fetch_or(SLOTS_GENERATION, as_id, UPDATE_IN_PROGRESS)
 
 
-def end_publishing(kvm: Kvm) -> None:
+def end_publishing(kvm: Kvm, as_id: i64) -> None:
     """Let notifiers begin, wait until nobody sees the slots as they were, and have MMIO entries made anew.
 
     Locks: slots_lock. TLB: none. Source: ``kvm_swap_active_memslots``, ``kvm_mmu_invalidate_mmio_sptes``.
@@ -203,9 +207,9 @@ def end_publishing(kvm: Kvm) -> None:
     m = kvm.m
     m.store(INVALIDATIONS, 0, 0)
     m.synchronize_srcu()
-    generation = m.load(SLOTS_GENERATION, 0)
+    generation = m.load(SLOTS_GENERATION, as_id)
     generation = (generation & ~UPDATE_IN_PROGRESS) + ADDRESS_SPACES
-    m.store(SLOTS_GENERATION, 0, generation)
+    m.store(SLOTS_GENERATION, as_id, generation)
     if generation & MMIO_GENERATIONS & ~(ADDRESS_SPACES - 1) == 0:
         zap_all_fast(kvm)
 

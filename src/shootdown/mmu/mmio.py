@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
-from ..machine.words import SLOTS_GENERATION, VCPU_ROOT
+from ..machine.words import VCPU_ROOT
 from .page_fault import EMULATE, INVALID, RETRY
-from .slots import UPDATE_IN_PROGRESS
+from .roots import root_as_id
+from .slots import UPDATE_IN_PROGRESS, generation
 from .spte import is_mmio, mmio_generation
 from .walk import walk_to_last
 
@@ -24,10 +25,13 @@ MMIO_GENERATIONS: Final[i64] = 0x7_FFFF
 NPT_WRITE_USER: Final[i64] = 6
 
 
-def make_mmio_spte(kvm: Kvm, gfn: i64, generation: i64) -> i64:
-    """The entry for a page without memory, of any access. Source: ``make_mmio_spte``."""
-    low = generation & 0xFF
-    high = (generation & MMIO_GENERATIONS) >> 8
+def make_mmio_spte(kvm: Kvm, gfn: i64, made: i64) -> i64:
+    """The entry for a page without memory, of any access; ``made``: the generation of the slots.
+
+    Source: ``make_mmio_spte``.
+    """
+    low = made & 0xFF
+    high = (made & MMIO_GENERATIONS) >> 8
     spte = kvm.fmt.mmio_value | gfn << 12 | low << 3 | high << 52
     return spte if kvm.fmt.ept else spte | NPT_WRITE_USER
 
@@ -37,15 +41,15 @@ def is_mmio_spte(kvm: Kvm, spte: i64) -> bool:
     return is_mmio(spte, kvm.fmt) and not (kvm.fmt.ept and spte & kvm.empty != 0)
 
 
-def check_mmio_spte(kvm: Kvm, spte: i64) -> bool:
-    """Was an entry of MMIO made since the slots last changed?
+def check_mmio_spte(kvm: Kvm, as_id: i64, spte: i64) -> bool:
+    """Was an entry of MMIO made since the slots of its address space last changed?
 
     Locks: SRCU. TLB: none. Source: ``check_mmio_spte``.
     """
-    generation = kvm.m.load(SLOTS_GENERATION, 0)
-    if generation & UPDATE_IN_PROGRESS != 0:
+    now = generation(kvm, as_id)
+    if now & UPDATE_IN_PROGRESS != 0:
         return False
-    return generation & MMIO_GENERATIONS == mmio_generation(spte)
+    return now & MMIO_GENERATIONS == mmio_generation(spte)
 
 
 def handle_mmio_page_fault(kvm: Kvm, vcpu: i64, gfn: i64) -> i64:
@@ -63,6 +67,7 @@ def handle_mmio_page_fault(kvm: Kvm, vcpu: i64, gfn: i64) -> i64:
         return INVALID
     if not is_mmio_spte(kvm, spte):
         return RETRY
-    if check_mmio_spte(kvm, spte):
+    as_id = root_as_id(kvm, root)
+    if check_mmio_spte(kvm, as_id, spte):
         return EMULATE
     return INVALID

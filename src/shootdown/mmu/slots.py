@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from librt.vecs import append, vec
 from mypy_extensions import i64
 
-from ..machine.words import SLOT_AS, SLOT_BASE, SLOT_FLAGS, SLOT_PAGES
+from ..machine.words import SLOT_AS, SLOT_BASE, SLOT_FLAGS, SLOT_PAGES, SLOTS_GENERATION
 
 if TYPE_CHECKING:
     from .kvm import Kvm
@@ -48,6 +48,15 @@ def find_slot(kvm: Kvm, as_id: i64, gfn: i64) -> i64:
 def slot_flags(kvm: Kvm, slot: i64) -> i64:
     """Flags of a slot (words.py), 0 of one that never changes."""
     return 0 if slot < 0 else kvm.m.load(SLOT_FLAGS, slot)
+
+
+def generation(kvm: Kvm, as_id: i64) -> i64:
+    """The generation of an address space's slots: even in the first, odd in the second, so that they never agree.
+
+    Locks: SRCU, or slots_lock. TLB: none. Source: ``kvm_vcpu_memslots(vcpu)->generation``, ``kvm_create_vm``.
+    """
+    updates = kvm.m.load(SLOTS_GENERATION, as_id)
+    return updates + as_id
 
 
 def slot_as_id(kvm: Kvm, slot: i64) -> i64:

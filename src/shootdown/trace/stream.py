@@ -40,7 +40,7 @@ def chunks(trace: Trace) -> Iterator[Chunk]:
     """The stream of a trace; SPTEs and addresses become signed 64-bit numbers."""
     kinds = [(KINDS[name], events) for name, events in trace.events.items() if name in KINDS]
     end = max([0, *(int(e.order[-1]) + 1 for _, e in kinds if len(e))])
-    lost = _place_lost(trace, [events for _, events in kinds])
+    lost = place_lost(trace, [events for _, events in kinds])
     for low in range(0, end, CHUNK):
         size = min(CHUNK, end - low)
         head = np.zeros((4, size), np.int64)
@@ -65,7 +65,7 @@ def chunks(trace: Trace) -> Iterator[Chunk]:
         yield Chunk(*rows.tolist())
 
 
-def _place_lost(trace: Trace, kinds: list[Events]) -> list[tuple[int, list[int]]]:
+def place_lost(trace: Trace, kinds: list[Events]) -> list[tuple[int, list[int]]]:
     """(order of the event before which it belongs, its row) of the beginning and the end of each gap in the recording.
 
     A gap lasts from its CPU's last event to the one after it; what other CPUs did meanwhile is seen, but not all.

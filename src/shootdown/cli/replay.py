@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..figures import count, number
 from ..mmu.spte import SpteFormat, describe, unsigned
 from ..trace.events import Trace
 from ..trace.history import vendor
@@ -17,7 +18,7 @@ from ..trace.replay.result import Difference, Result
 from ..trace.replay.where import where
 from .compare import FORMATS
 from .progress import clear, reporter
-from .report import columns, count, dump, number, wrap
+from .report import columns, dump, wrap
 
 SHOWN = 10
 DIFFERENT, NOTHING = 2, 3

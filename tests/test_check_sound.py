@@ -61,10 +61,16 @@ LARGE = {
     "slot-move": "over 90,000 states without movers: a slot goes and comes",
 }
 """Tests that only the fast explorer finishes; where they are refuted, the slow ones do too."""
+CACHES_LARGE = dict.fromkeys(
+    ("fast-fault-huge", "log-clear-huge", "log-on-huge", "log-on-lazy", "log-two"),
+    "over 60,000 states: two tasks, or translations of two sizes",
+)
+"""Tests whose caches have too many subsets to be explored one by one at all."""
 EXPLICIT_LARGE = {
     "collapse-promote": "over 60,000 states, since the vCPU may hold three tables' entries in any combination",
     "nx-recovery-yield": "50,000 states and more, for the same reason",
-    "fast-fault-huge": "over 60,000 states: two gfns, huge and small",
+    "write-protect-notifier": "over 60,000 states: two tasks",
+    **CACHES_LARGE,
 }
 """Tests whose caches have too many subsets to be explored one by one with late callbacks; at once is fine."""
 HISTORIES_LARGE = {
@@ -229,7 +235,7 @@ def test_nothing_glued_and_late_callbacks_keep_the_verdict(
         assert explicit.depth > outcome.depth
 
 
-@pytest.mark.parametrize(("name", "policy", "behaviour"), DEEP)
+@pytest.mark.parametrize(("name", "policy", "behaviour"), without(CACHES_LARGE, DEEP))
 def test_the_greatest_cache_stands_for_all(name: str, policy: str, behaviour: str, source: Source) -> None:
     """The set that a vCPU may hold is one that it can hold, holds all that it can hold, and hides nothing of programs.
 

@@ -61,9 +61,16 @@ LARGE = {
     "slot-move": "over 90,000 states without movers: a slot goes and comes",
 }
 """Tests that only the fast explorer finishes; where they are refuted, the slow ones do too."""
+CACHES_LARGE = dict.fromkeys(
+    ("fast-fault-huge", "log-clear-huge", "log-on-huge", "log-on-lazy", "log-two"),
+    "over 60,000 states: two tasks, or translations of two sizes",
+)
+"""Tests whose caches have too many subsets to be explored one by one at all."""
 EXPLICIT_LARGE = {
     "collapse-promote": "over 60,000 states, since the vCPU may hold three tables' entries in any combination",
     "nx-recovery-yield": "50,000 states and more, for the same reason",
+    "write-protect-notifier": "over 60,000 states: two tasks",
+    **CACHES_LARGE,
 }
 """Tests whose caches have too many subsets to be explored one by one with late callbacks; at once is fine."""
 HISTORIES_LARGE = {
@@ -196,14 +203,22 @@ def test_the_slow_explorer_finds_the_same_states(name: str, policy: str, behavio
     """
     model, fast = explored(SUITE[name], policy, behaviour, source, movers=False)
     slow, outcome = reference(SUITE[name], policy, behaviour, source)
+    agree(model, fast, slow, outcome)
+
+
+def agree(model: Model, fast: Any, slow: Reference, outcome: Outcome) -> None:
+    """What the fast explorer found without movers is what the slow one found.
+
+    A store to a word that nobody reads is a step of the slow one only, so then places and depths differ.
+    """
     assert outcome.broken == fast.broken
+    skips = steps.SKIP in model.t.kind
     if fast.broken:
-        assert outcome.depth == fast.depth
+        assert outcome.depth == fast.depth or (skips and outcome.depth > fast.depth)
         return
     ours, theirs = core_states(model, fast.states), reference_states(slow, outcome.parents, model)
     assert len(ours) == fast.states
-    if steps.SKIP in model.t.kind:
-        # A store to a word that nobody reads is a step of the slow one only: places differ, and nothing else.
+    if skips:
         ours, theirs = ({state[:1] + state[2:] for state in found} for found in (ours, theirs))
     assert ours == theirs
 
@@ -220,7 +235,7 @@ def test_nothing_glued_and_late_callbacks_keep_the_verdict(
         assert explicit.depth > outcome.depth
 
 
-@pytest.mark.parametrize(("name", "policy", "behaviour"), DEEP)
+@pytest.mark.parametrize(("name", "policy", "behaviour"), without(CACHES_LARGE, DEEP))
 def test_the_greatest_cache_stands_for_all(name: str, policy: str, behaviour: str, source: Source) -> None:
     """The set that a vCPU may hold is one that it can hold, holds all that it can hold, and hides nothing of programs.
 
@@ -390,19 +405,15 @@ def test_explorers_agree_on_tests_of_our_own(test: Litmus, policy: str, behaviou
     """
     source = OWN
     model = Model(build(test, test.tiny, policy, behaviour, source), movers=False)
-    plain = search(model, 30_000)
-    glued = search(Model(build(test, test.tiny, policy, behaviour, source)), 30_000)
+    plain = search(model, 12_000)
+    glued = search(Model(build(test, test.tiny, policy, behaviour, source)), 12_000)
     if plain.stopped or glued.stopped:
         return
     assert glued.broken == plain.broken
     if plain.states > OWN_MAX:
         return
     slow, outcome = reference(test, policy, behaviour, source)
-    assert outcome.broken == plain.broken
-    if plain.broken:
-        assert outcome.depth == plain.depth
-    else:
-        assert core_states(model, plain.states) == reference_states(slow, outcome.parents, model)
+    agree(model, plain, slow, outcome)
 
 
 OWN = Source()

@@ -83,7 +83,7 @@ def freed(op: Op, vms: Collection[ReplayVm], result: Result) -> None:
             elif same_page(e.c, name):
                 best = (vm, table)
                 break
-    if best is None and is_older(e, vms):
+    if best is None and (is_older(e, vms) or (level >= 4 and not result.sees_puts)):
         result.frees_undetermined += 1
         return
     if best is None:

@@ -172,7 +172,7 @@ def _splits(ops: list[Op]) -> bool:
 def _region(config: Config, op: Op, recorded: frozenset[int], used: list[int]) -> None:
     e = op.first
     codes = {call.code for call in op.calls}
-    if s.FLUSH_SLOT in codes and s.ZAP_ALL_FAST not in codes and s.ZAP_ALL_FAST in recorded:
+    if (s.FLUSH_SLOT in codes or (e.e == 0 and op.expected)) and s.ZAP_ALL_FAST not in codes | {e.code}:
         config.slot_zap_all = False
     logged = e.c & LOG_DIRTY_PAGES
     known = e.b in config.told

@@ -384,7 +384,7 @@ class Follower:
         if held:
             return
         e = task.head()
-        if e is not None and e.code == s.INVALIDATE_ROOTS and task.marked:
+        if e is not None and e.code in (s.INVALIDATE_ROOTS, s.ZAP_ALL_FAST) and task.marked:
             self.came(task, e)
         elif task.over and e is not None:
             self.wait(task)

@@ -134,12 +134,16 @@ BRACKETS: Final = {
 }
 PARTS: Final = {
     RING: (s.CLEAR_PT, s.TRY_SPLIT, s.WRPROT_GFN, s.RING_RESET),
+    GET_LOG: (s.CLEAR_PT, s.TRY_SPLIT, s.WRPROT_GFN),
+    CLEAR_LOG: (s.CLEAR_PT, s.TRY_SPLIT, s.WRPROT_GFN),
     NX_RECOVERY: (s.ZAP_SP,),
     INVALIDATE: (s.UNMAP, s.ZAP_LEAFS),
     AGE: (s.AGE,),
     UNINIT: (s.INVALIDATE_ROOTS, s.ZAP_INVALIDATED),
 }
 """The calls of which an operation without a bracket of probes consists."""
+LOGS: Final = (RING, GET_LOG, CLEAR_LOG)
+"""Operations whose last act is a flush."""
 UNBOUNDED: Final = (REGION, UNKNOWN, ZAP_ALL, ZAP_RANGE)
 """Operations that may call anything."""
 OF_CALL: Final = {
@@ -417,14 +421,15 @@ class Planner:
             top = self.open(thread, kind, e, True)
         top.calls.append(e)
         top.end = e.at
-        if code == s.INVALIDATE_ROOTS:
+        if code == s.INVALIDATE_ROOTS or (code == s.ZAP_ALL_FAST and s.INVALIDATE_ROOTS not in self.recorded):
+            # A mark: roots are invalid from here on.
             top.expected.append(e)
 
     def goes_on(self, op: Op, code: int) -> bool:
         """Does a call belong to an operation whose end no probe tells?"""
         if code == s.ZAP_ALL_FAST and op.first.code == s.ZAP_ALL_FAST:
             return False
-        if op.kind == RING and any(e.code == s.FLUSH for e in op.expected):
+        if op.kind in LOGS and any(e.code == s.FLUSH for e in op.expected):
             return False
         return op.kind in UNBOUNDED or code in PARTS.get(op.kind, ())
 

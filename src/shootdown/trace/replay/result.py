@@ -49,6 +49,7 @@ class Result:
     behaviour: str = ""
     sees_flushes: bool = True
     sees_frees: bool = True
+    sees_puts: bool = True
 
     @property
     def determined(self) -> int:

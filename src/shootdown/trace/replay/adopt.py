@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 
 from ...mmu.spte import is_frozen, is_table, spte_pfn
 from ..lifetime import same_page
-from .plan import Op
+from .operation import Op
 from .record import Event
 from .result import Difference, Result
 from .task import Task

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from .plan import Op
+from .operation import Op
 from .record import Event
 
 

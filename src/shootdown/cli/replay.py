@@ -97,7 +97,12 @@ def report(trace: Trace, fmt: SpteFormat, result: Result) -> list[str]:
     ]
     if result.undetermined:
         share = percent(result.undetermined, result.changes)
-        lines += wrap(f"undetermined: {count(result.undetermined, 'change')} ({share}), since events were lost", "  ")
+        lines += wrap(
+            f"undetermined: {count(result.undetermined, 'change')} ({share}): lost, or older than the record", "  "
+        )
+    others = result.flushes_undetermined, result.frees_undetermined
+    if any(others):
+        lines += wrap(f"undetermined: {count(others[0], 'flush', 'flushes')}, {count(others[1], 'free')}", "  ")
     for cause, times in sorted(result.explained.items()):
         lines += wrap(f"explained, {number(times)} x: {cause}", "    ", "  ")
     for name, times in sorted(result.inputs.items()):
@@ -165,6 +170,8 @@ def document(trace: Trace, fmt: SpteFormat, result: Result) -> dict[str, Any]:
         "flushes_recorded": result.flushes_recorded if result.sees_flushes else None,
         "flushes_predicted": result.flushes_predicted,
         "flushes_matched": result.flushes_matched if result.sees_flushes else None,
+        "flushes_undetermined": result.flushes_undetermined,
+        "frees_undetermined": result.frees_undetermined,
         "frees_recorded": result.frees_recorded if result.sees_frees else None,
         "frees_predicted": result.frees_predicted,
         "frees_matched": result.frees_matched if result.sees_frees else None,

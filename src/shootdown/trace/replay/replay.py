@@ -58,6 +58,7 @@ def replay(trace: Trace, fmt: SpteFormat | None = None, progress: Callable[[int]
     result.behaviour = behaviour.name
     result.sees_flushes = follower.sees_flushes = s.FLUSH in recorded
     follower.sees_masks = s.CLEAR_PT in recorded
+    result.sees_puts = s.PUT_ROOT in recorded
     result.sees_frees = s.FREE in recorded
     follower.progress = progress
     result.changes = sum(e.code == s.CHANGED for e in events)

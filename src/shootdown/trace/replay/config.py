@@ -91,7 +91,7 @@ def configure(
         elif op.kind == operation.CLEAR_LOG:
             config.manual = True
         elif op.kind == operation.RING:
-            config.ring = True
+            config.ring = config.ring or any(e.code == s.RING_RESET for e in op.calls)
         if op.kind in (operation.GET_LOG, operation.CLEAR_LOG) and op.first.code in (s.GET_LOG, s.CLEAR_LOG):
             config.numbers.setdefault(op.first.b, len(config.numbers))
         for e in op.calls:

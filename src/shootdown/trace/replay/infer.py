@@ -36,7 +36,9 @@ def needs_cutting(op: Op, recorded: frozenset[int]) -> bool:
         return True
     if op.kind == operation.INVALIDATE:
         return not any(e.code == s.UNMAP for e in op.calls)
-    return op.kind == operation.REGION and op.first.code == s.ZAP_ALL_FAST and s.SET_REGION not in recorded
+    if op.kind == operation.RING:
+        return not any(e.code == s.RING_RESET for e in op.calls)
+    return op.kind == operation.REGION and op.first.code != s.SET_REGION and s.SET_REGION not in recorded
 
 
 def cut(op: Op, logging: set[int]) -> list[Op]:
@@ -86,7 +88,8 @@ def made(op: Op, what: str, events: list[Event], first: bool, logging: set[int])
     """The operation of a run of changes."""
     kind = op.kind
     if what in (PROTECT, SPLIT):
-        kind = operation.GET_LOG if op.vm in logging else operation.REGION
+        reaps = any(e.code == s.CLEAR_PT for e in op.calls)
+        kind = operation.GET_LOG if op.vm in logging or reaps else operation.REGION
         logging.add(op.vm)
     elif what == COLLAPSE:
         kind = operation.REGION

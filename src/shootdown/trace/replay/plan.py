@@ -361,7 +361,7 @@ class Planner:
 
     def goes_on(self, op: Op, code: int) -> bool:
         """Does a call belong to an operation whose end no probe tells?"""
-        if code == s.ZAP_ALL_FAST and op.first.code == s.ZAP_ALL_FAST:
+        if code == s.ZAP_ALL_FAST and (op.kind == UNKNOWN or op.first.code == s.ZAP_ALL_FAST):
             return False
         if op.kind in LOGS and any(e.code == s.FLUSH for e in op.expected):
             return False

@@ -19,7 +19,7 @@ from .infer import infer
 from .levels import HostLevels
 from .machine import ReplayMachine
 from .plan import Planner
-from .record import KINDS, events_of
+from .record import KINDS, events_of, is_usable
 from .result import Result
 from .unseen import Gaps, told_later
 from .vm import ReplayVm
@@ -29,7 +29,7 @@ def replay(trace: Trace, fmt: SpteFormat | None = None, progress: Callable[[int]
     """Replay a recording that was read with ``record.WANTED``."""
     fmt = fmt or vendor(trace)[0]
     behaviour = BEHAVIOURS["6.1" if empty_value(trace) == EMPTY_61 else "6.12"]
-    recorded = frozenset(code for name, (code, _) in KINDS.items() if trace.records(name))
+    recorded = frozenset(code for name, (code, _) in KINDS.items() if is_usable(trace, name))
     levels = root_level(trace)
     kvm_of = kvm_of_threads(trace)
     planner = Planner({} if kvm_of else vm_of_threads(trace), kvm_of, recorded, levels)

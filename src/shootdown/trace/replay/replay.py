@@ -42,7 +42,7 @@ def replay(trace: Trace, fmt: SpteFormat | None = None, progress: Callable[[int]
         c = configs.get(name) or Config()
         m = ReplayMachine(follower)
         kvm = Kvm(
-            *(m, fmt, behaviour, POLICIES["rcu"], levels, c.vcpus),
+            *(m, fmt, behaviour, POLICIES[f"kernel-{behaviour.name}"], levels, c.vcpus),
             nx_huge_pages=c.nx_huge_pages,
             slots=c.slots,
             pml=c.pml,

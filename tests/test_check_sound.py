@@ -48,6 +48,7 @@ LARGE = {
     "two-collapses": "over 50,000 states without movers, since both tasks collapse the same table",
     "two-roots-leafs": "over 90,000 states without movers: two vCPUs",
     "two-roots-tables": "over 110,000 states without movers: two vCPUs",
+    "collapse-leaf-zap": "over 60,000 states without movers: leaves go one by one, with a flush each",
     "age-tracked": "over 110,000 states without movers: two tasks and a vCPU that faults without a lock",
     "log-clear-notifier": "over 140,000 states without movers: two tasks and a vCPU that writes",
     "log-get-notifier": "over 140,000 states without movers: two tasks and a vCPU that writes",
@@ -62,7 +63,7 @@ LARGE = {
 }
 """Tests that only the fast explorer finishes; where they are refuted, the slow ones do too."""
 CACHES_LARGE = dict.fromkeys(
-    ("fast-fault-huge", "log-clear-huge", "log-on-huge", "log-on-lazy", "log-two"),
+    ("collapse-promote-rfc", "fast-fault-huge", "log-clear-huge", "log-on-huge", "log-on-lazy", "log-two"),
     "over 60,000 states: two tasks, or translations of two sizes",
 )
 """Tests whose caches have too many subsets to be explored one by one at all."""
@@ -78,6 +79,7 @@ HISTORIES_LARGE = {
     "collapse-and-fast-zap": "over 1,000,000 states: two tasks with retries",
     "notifier-and-fast-zap": "over 150,000 states: two tasks with retries",
     "two-collapses": "over 150,000 states: two tasks with retries",
+    "collapse-leaf-zap": "over 100,000 states, since leaves go one by one",
     "two-roots-tables": "over 150,000 states: two vCPUs",
     "zap-all-fast": "over 150,000 states, since roots come and go",
     **dict.fromkeys(
@@ -105,6 +107,7 @@ def cases(slow: Any = ()) -> list[Any]:
     found = []
     for test in SUITE.values():
         some = [policy for policy in ("rcu", "list", *sorted(test.refuted)[-1:]) if policy in test.policies]
+        some = some or list(test.policies[:1])
         for policy in test.policies if test.name in QUICK else some:
             every = test.name in QUICK and policy in ("rcu", *test.refuted)
             behaviours = test.behaviours if every else [behaviour_of(test, policy, None)]
@@ -121,6 +124,7 @@ def without(large: Any, found: list[Any]) -> list[Any]:
 
 
 BUSY = (
+    "collapse-and-notifier", "collapse-promote-rfc",
     "age-notifier", "age-tracked-notifier", "age-writable", "fast-fault-get", "fast-fault-huge", "fast-fault-notifier",
     "log-clear-huge", "log-on-huge", "log-on-lazy", "log-two", "slot-delete", "test-young", "write-protect-notifier",
 )  # fmt: skip
@@ -395,6 +399,7 @@ OWN_MAX = 2_500
 OWN_EXAMPLES = int(os.environ.get("SHOOTDOWN_OWN_EXAMPLES", "25"))
 
 
+@pytest.mark.slow
 @settings(max_examples=OWN_EXAMPLES, deadline=None, derandomize=True, database=None,
           suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])  # fmt: skip
 @given(litmus_tests(), st.sampled_from(sorted(POLICIES)), st.sampled_from(["5.17", "6.1", "6.12", "6.13"]))

@@ -87,6 +87,7 @@ def test_a_corrupted_value_is_noticed(name: str, random: random_.Random) -> None
     assert result.matched < result.changes
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_a_flush_that_is_missing_or_too_many_is_noticed(random: random_.Random) -> None:

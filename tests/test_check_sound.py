@@ -103,7 +103,10 @@ STATES_MAX = 60_000
 
 
 def cases(slow: Any = ()) -> list[Any]:
-    """(test, policy, behaviour) of the suite; ``slow``: tests to be marked so, where they are not refuted."""
+    """(test, policy, behaviour) of the suite; all but QUICK ones and what is refuted soon are marked as slow.
+
+    ``slow``: tests that take long even where they are refuted.
+    """
     found = []
     for test in SUITE.values():
         some = [policy for policy in ("rcu", "list", *sorted(test.refuted)[-1:]) if policy in test.policies]
@@ -112,7 +115,8 @@ def cases(slow: Any = ()) -> list[Any]:
             every = test.name in QUICK and policy in ("rcu", *test.refuted)
             behaviours = test.behaviours if every else [behaviour_of(test, policy, None)]
             for behaviour in behaviours:
-                marks = [pytest.mark.slow] if test.name in slow and policy not in test.refuted else []
+                quick = test.name in QUICK or (policy in test.refuted and test.name not in slow)
+                marks = [] if quick else [pytest.mark.slow]
                 name = f"{test.name}-{policy}-{behaviour}"
                 found.append(pytest.param(test.name, policy, behaviour, marks=marks, id=name))
     return found

@@ -24,6 +24,8 @@ COUNTS = recorded()
 BUDGET = Budget(states=2_000_000, seconds=120)
 LARGE = ("two-roots-tables", "two-roots-leafs", "notifier-and-fast-zap", "collapse-and-fast-zap", "nested-collapses")
 """Tests whose tiny geometry takes over a second interpreted."""
+PLAIN_MAX = 4000
+"""States of the most that a test may have to run interpreted as well."""
 
 
 @contextmanager
@@ -78,7 +80,12 @@ def test_the_same_test_holds_without_the_bug(mutation: Mutation) -> None:
 
 
 CASES = [
-    pytest.param(test, policy, behaviour, marks=[pytest.mark.slow] * (test.name in LARGE))
+    pytest.param(
+        test,
+        policy,
+        behaviour,
+        marks=[pytest.mark.slow] * (COUNTS.get(f"{test.name} {policy} {behaviour}", [0])[0] > PLAIN_MAX),
+    )
     for test in TESTS.values()
     for policy, behaviour in pairs(test)
 ]

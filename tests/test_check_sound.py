@@ -48,6 +48,7 @@ LARGE = {
     "two-collapses": "over 50,000 states without movers, since both tasks collapse the same table",
     "two-roots-leafs": "over 90,000 states without movers: two vCPUs",
     "two-roots-tables": "over 110,000 states without movers: two vCPUs",
+    "collapse-leaf-zap": "over 60,000 states without movers: leaves go one by one, with a flush each",
     "age-tracked": "over 110,000 states without movers: two tasks and a vCPU that faults without a lock",
     "log-clear-notifier": "over 140,000 states without movers: two tasks and a vCPU that writes",
     "log-get-notifier": "over 140,000 states without movers: two tasks and a vCPU that writes",
@@ -61,9 +62,16 @@ LARGE = {
     "slot-move": "over 90,000 states without movers: a slot goes and comes",
 }
 """Tests that only the fast explorer finishes; where they are refuted, the slow ones do too."""
+CACHES_LARGE = dict.fromkeys(
+    ("collapse-promote-rfc", "fast-fault-huge", "log-clear-huge", "log-on-huge", "log-on-lazy", "log-two"),
+    "over 60,000 states: two tasks, or translations of two sizes",
+)
+"""Tests whose caches have too many subsets to be explored one by one at all."""
 EXPLICIT_LARGE = {
     "collapse-promote": "over 60,000 states, since the vCPU may hold three tables' entries in any combination",
     "nx-recovery-yield": "50,000 states and more, for the same reason",
+    "write-protect-notifier": "over 60,000 states: two tasks",
+    **CACHES_LARGE,
 }
 """Tests whose caches have too many subsets to be explored one by one with late callbacks; at once is fine."""
 HISTORIES_LARGE = {
@@ -71,6 +79,7 @@ HISTORIES_LARGE = {
     "collapse-and-fast-zap": "over 1,000,000 states: two tasks with retries",
     "notifier-and-fast-zap": "over 150,000 states: two tasks with retries",
     "two-collapses": "over 150,000 states: two tasks with retries",
+    "collapse-leaf-zap": "over 100,000 states, since leaves go one by one",
     "two-roots-tables": "over 150,000 states: two vCPUs",
     "zap-all-fast": "over 150,000 states, since roots come and go",
     **dict.fromkeys(
@@ -98,6 +107,7 @@ def cases(slow: Any = ()) -> list[Any]:
     found = []
     for test in SUITE.values():
         some = [policy for policy in ("rcu", "list", *sorted(test.refuted)[-1:]) if policy in test.policies]
+        some = some or list(test.policies[:1])
         for policy in test.policies if test.name in QUICK else some:
             every = test.name in QUICK and policy in ("rcu", *test.refuted)
             behaviours = test.behaviours if every else [behaviour_of(test, policy, None)]
@@ -114,6 +124,7 @@ def without(large: Any, found: list[Any]) -> list[Any]:
 
 
 BUSY = (
+    "collapse-and-notifier", "collapse-promote-rfc",
     "age-notifier", "age-tracked-notifier", "age-writable", "fast-fault-get", "fast-fault-huge", "fast-fault-notifier",
     "log-clear-huge", "log-on-huge", "log-on-lazy", "log-two", "slot-delete", "test-young", "write-protect-notifier",
 )  # fmt: skip
@@ -196,14 +207,22 @@ def test_the_slow_explorer_finds_the_same_states(name: str, policy: str, behavio
     """
     model, fast = explored(SUITE[name], policy, behaviour, source, movers=False)
     slow, outcome = reference(SUITE[name], policy, behaviour, source)
+    agree(model, fast, slow, outcome)
+
+
+def agree(model: Model, fast: Any, slow: Reference, outcome: Outcome) -> None:
+    """What the fast explorer found without movers is what the slow one found.
+
+    A store to a word that nobody reads is a step of the slow one only, so then places and depths differ.
+    """
     assert outcome.broken == fast.broken
+    skips = steps.SKIP in model.t.kind
     if fast.broken:
-        assert outcome.depth == fast.depth
+        assert outcome.depth == fast.depth or (skips and outcome.depth > fast.depth)
         return
     ours, theirs = core_states(model, fast.states), reference_states(slow, outcome.parents, model)
     assert len(ours) == fast.states
-    if steps.SKIP in model.t.kind:
-        # A store to a word that nobody reads is a step of the slow one only: places differ, and nothing else.
+    if skips:
         ours, theirs = ({state[:1] + state[2:] for state in found} for found in (ours, theirs))
     assert ours == theirs
 
@@ -220,7 +239,7 @@ def test_nothing_glued_and_late_callbacks_keep_the_verdict(
         assert explicit.depth > outcome.depth
 
 
-@pytest.mark.parametrize(("name", "policy", "behaviour"), DEEP)
+@pytest.mark.parametrize(("name", "policy", "behaviour"), without(CACHES_LARGE, DEEP))
 def test_the_greatest_cache_stands_for_all(name: str, policy: str, behaviour: str, source: Source) -> None:
     """The set that a vCPU may hold is one that it can hold, holds all that it can hold, and hides nothing of programs.
 
@@ -380,6 +399,7 @@ OWN_MAX = 2_500
 OWN_EXAMPLES = int(os.environ.get("SHOOTDOWN_OWN_EXAMPLES", "25"))
 
 
+@pytest.mark.slow
 @settings(max_examples=OWN_EXAMPLES, deadline=None, derandomize=True, database=None,
           suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])  # fmt: skip
 @given(litmus_tests(), st.sampled_from(sorted(POLICIES)), st.sampled_from(["5.17", "6.1", "6.12", "6.13"]))
@@ -390,19 +410,15 @@ def test_explorers_agree_on_tests_of_our_own(test: Litmus, policy: str, behaviou
     """
     source = OWN
     model = Model(build(test, test.tiny, policy, behaviour, source), movers=False)
-    plain = search(model, 30_000)
-    glued = search(Model(build(test, test.tiny, policy, behaviour, source)), 30_000)
+    plain = search(model, 12_000)
+    glued = search(Model(build(test, test.tiny, policy, behaviour, source)), 12_000)
     if plain.stopped or glued.stopped:
         return
     assert glued.broken == plain.broken
     if plain.states > OWN_MAX:
         return
     slow, outcome = reference(test, policy, behaviour, source)
-    assert outcome.broken == plain.broken
-    if plain.broken:
-        assert outcome.depth == plain.depth
-    else:
-        assert core_states(model, plain.states) == reference_states(slow, outcome.parents, model)
+    agree(model, plain, slow, outcome)
 
 
 OWN = Source()

@@ -52,7 +52,7 @@ def check(result: Result) -> None:
         assert result.flushes_matched == result.flushes_recorded - result.flushes_undetermined
         assert result.flushes_predicted == result.flushes_matched
     if result.sees_frees:
-        assert result.frees_matched == result.frees_recorded
+        assert result.frees_matched == result.frees_recorded - result.frees_undetermined
 
 
 @each_carried()
@@ -87,6 +87,7 @@ def test_a_corrupted_value_is_noticed(name: str, random: random_.Random) -> None
     assert result.matched < result.changes
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_a_flush_that_is_missing_or_too_many_is_noticed(random: random_.Random) -> None:

@@ -117,3 +117,17 @@ def test_a_cut_recording_is_predicted_as_far_as_it_goes() -> None:
         result = replay(trace)
         assert result.unexplained == []
         assert result.matched == result.determined > 0.9 * result.changes
+
+
+def test_probes_without_arguments_count_as_none() -> None:
+    """A recording whose probes on ioctls tell no arguments is followed by its changes alone."""
+    trace = read("6.12-dlp-tsc")
+    for name in (
+        *("__kvm_set_memory_region", "kvm_tdp_mmu_clear_dirty_pt_masked"),
+        *("kvm_get_dirty_log_protect", "kvm_clear_dirty_log_protect"),
+    ):
+        fields = trace.events[f"kprobes:{name}"].fields
+        for field in [field for field in fields if field != "kvm"]:
+            del fields[field]
+    result = replay(trace)
+    assert result.unexplained == [] and result.matched == result.changes

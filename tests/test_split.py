@@ -82,9 +82,8 @@ def test_splitting_changes_no_translation(
         assert key[1][0] <= target or not covers(kvm, key[1], start, end)
     assert machine.load(words.FLUSH_REQUESTS, 0) == flushes
     disable_dirty_logging(kvm, 0, 0, GFNS)
-    if not kvm.behaviour.promote:
-        machine.vcpus.set_faults(0, range(GFNS))
-        serve_faults(kvm, 0, 0)
+    machine.vcpus.set_faults(0, range(GFNS))
+    serve_faults(kvm, 0, 0)
     check_at_rest(machine, kvm)
     assert translations(kvm, mapped(machine, kvm)) == translations(kvm, before)
     if not nx and all(level < 3 for level in levels):

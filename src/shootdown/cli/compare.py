@@ -77,7 +77,7 @@ def command(
         raise InputError("--json and --csv exclude each other", advice="give one of them")
     if counters:
         if with_history or explain or as_csv:
-            raise InputError("--counters goes with none of --all, --explain and --csv", advice="counters tell nothing by policy")
+            raise InputError("--counters goes alone, or with --json", advice="counters tell nothing by policy")
         return print_counters(traces, as_json_)
     model = CostModel(**{p.name: parse_interval(cost[p.name], p.option) for p in PARAMETERS})
     if not traces:

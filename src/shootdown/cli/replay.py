@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..figures import count, number
 from ..mmu.spte import SpteFormat, describe, unsigned
 from ..trace.events import Trace
 from ..trace.history import vendor
@@ -17,7 +18,7 @@ from ..trace.replay.result import Difference, Result
 from ..trace.replay.where import where
 from .compare import FORMATS
 from .progress import clear, reporter
-from .report import columns, count, dump, number, wrap
+from .report import columns, dump, wrap
 
 SHOWN = 10
 DIFFERENT, NOTHING = 2, 3
@@ -96,7 +97,12 @@ def report(trace: Trace, fmt: SpteFormat, result: Result) -> list[str]:
     ]
     if result.undetermined:
         share = percent(result.undetermined, result.changes)
-        lines += wrap(f"undetermined: {count(result.undetermined, 'change')} ({share}), since events were lost", "  ")
+        lines += wrap(
+            f"undetermined: {count(result.undetermined, 'change')} ({share}): lost, or older than the record", "  "
+        )
+    others = result.flushes_undetermined, result.frees_undetermined
+    if any(others):
+        lines += wrap(f"undetermined: {count(others[0], 'flush', 'flushes')}, {count(others[1], 'free')}", "  ")
     for cause, times in sorted(result.explained.items()):
         lines += wrap(f"explained, {number(times)} x: {cause}", "    ", "  ")
     for name, times in sorted(result.inputs.items()):
@@ -164,6 +170,8 @@ def document(trace: Trace, fmt: SpteFormat, result: Result) -> dict[str, Any]:
         "flushes_recorded": result.flushes_recorded if result.sees_flushes else None,
         "flushes_predicted": result.flushes_predicted,
         "flushes_matched": result.flushes_matched if result.sees_flushes else None,
+        "flushes_undetermined": result.flushes_undetermined,
+        "frees_undetermined": result.frees_undetermined,
         "frees_recorded": result.frees_recorded if result.sees_frees else None,
         "frees_predicted": result.frees_predicted,
         "frees_matched": result.frees_matched if result.sees_frees else None,

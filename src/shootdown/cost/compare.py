@@ -38,7 +38,7 @@ class Comparison:
     flush_source  "seen" (probes) or "inferred" (by the kernel's rules)
     predicted     flushes by the rules of the recorded kernel; ``yields``: those of them whose place is read from the
                   recording, not predicted
-    not_run       why a policy was priced by its rules, by name; ``disagreements``: where it was run, and the rules differ
+    not_run       why a policy was priced by its rules, by name; ``disagreements``: where a run and the rules differ
     """
 
     history: History

@@ -12,7 +12,7 @@ from ..mmu.policies.registry import POLICIES
 from ..trace import op as kinds
 from ..trace.history import History
 from ..trace.op import Op
-from ..trace.replay import plan
+from ..trace.replay import operation
 from ..trace.replay.by_table import BY_TABLE
 from ..trace.replay.replay import run, script_of
 from ..trace.replay.task import Task
@@ -27,28 +27,28 @@ RUN_AS: Final = {
 }
 """Policies that are another but for their form of collapse, and so need no run of their own."""
 OWN_COLLAPSE: Final = frozenset(("promote", "leaf-zap", "promote-rfc"))
-"""Policies that change other entries in a collapse than the recorded kernel did: the record cannot be followed there."""
+"""Policies that change other entries in a collapse than the recorded kernel: the record cannot be followed there."""
 OF_517: Final = frozenset(("eager", "list", "promote-rfc"))
 """Policies of kernels that zapped a dying root as a range, whose flush at the end the recorded kernels do without."""
 GIVING_WAY: Final = frozenset((kinds.NOTIFIER, kinds.ZAP_LEAFS, kinds.SLOT_DELETE, kinds.NX_RECOVERY))
 """Operations that flush before they give way in their middle."""
 KINDS_OF: Final = {
-    plan.FAULT: (kinds.MAP,),
-    plan.PREFETCH: (kinds.MAP,),
-    plan.INVALIDATE: (kinds.NOTIFIER,),
-    plan.AGE: (kinds.AGE,),
-    plan.CHANGE_PTE: (kinds.CHANGE_PTE,),
-    plan.REGION: (kinds.COLLAPSE, kinds.WRITE_PROTECT, kinds.SLOT_DELETE, kinds.ZAP_ROOT),
-    plan.GET_LOG: (kinds.CLEAR_DIRTY, kinds.WRITE_PROTECT),
-    plan.CLEAR_LOG: (kinds.CLEAR_DIRTY,),
-    plan.RING: (kinds.CLEAR_DIRTY,),
-    plan.NX_RECOVERY: (kinds.NX_RECOVERY,),
-    plan.ZAP_RANGE: (kinds.ZAP_LEAFS,),
-    plan.ZAP_ALL: (kinds.ZAP_ROOT, kinds.SLOT_DELETE),
-    plan.UNINIT: (kinds.ZAP_ROOT, kinds.SLOT_DELETE),
-    plan.PUT_ROOT: (kinds.ZAP_ROOT, kinds.SLOT_DELETE),
-    plan.LOAD_ROOT: (kinds.ZAP_ROOT, kinds.SLOT_DELETE),
-    plan.WRPROT_GFN: (kinds.WRITE_PROTECT,),
+    operation.FAULT: (kinds.MAP,),
+    operation.PREFETCH: (kinds.MAP,),
+    operation.INVALIDATE: (kinds.NOTIFIER,),
+    operation.AGE: (kinds.AGE,),
+    operation.CHANGE_PTE: (kinds.CHANGE_PTE,),
+    operation.REGION: (kinds.COLLAPSE, kinds.WRITE_PROTECT, kinds.SLOT_DELETE, kinds.ZAP_ROOT),
+    operation.GET_LOG: (kinds.CLEAR_DIRTY, kinds.WRITE_PROTECT),
+    operation.CLEAR_LOG: (kinds.CLEAR_DIRTY,),
+    operation.RING: (kinds.CLEAR_DIRTY,),
+    operation.NX_RECOVERY: (kinds.NX_RECOVERY,),
+    operation.ZAP_RANGE: (kinds.ZAP_LEAFS,),
+    operation.ZAP_ALL: (kinds.ZAP_ROOT, kinds.SLOT_DELETE),
+    operation.UNINIT: (kinds.ZAP_ROOT, kinds.SLOT_DELETE),
+    operation.PUT_ROOT: (kinds.ZAP_ROOT, kinds.SLOT_DELETE),
+    operation.LOAD_ROOT: (kinds.ZAP_ROOT, kinds.SLOT_DELETE),
+    operation.WRPROT_GFN: (kinds.WRITE_PROTECT,),
 }
 """What the history calls an operation of the replay."""
 
@@ -73,9 +73,7 @@ class Runs:
         return self.why_not.get("") or self.why_not.get(RUN_AS.get(policy.name, policy.name), "")
 
 
-def run_policies(
-    history: History, policies: Iterable[Policy], progress: Callable[[int], None] | None = None
-) -> Runs:
+def run_policies(history: History, policies: Iterable[Policy], progress: Callable[[int], None] | None = None) -> Runs:
     """Run the recording under policies; the trace must have been read with ``replay.record.WANTED`` besides.
 
     Nothing is run where the record does not determine what our MMU would do: events were lost, no SPTE changed, or the

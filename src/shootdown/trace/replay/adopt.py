@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 
 from ...mmu.spte import is_frozen, is_table, spte_pfn
 from ..lifetime import same_page
-from .plan import Op
+from .operation import Op
 from .record import Event
 from .result import Difference, Result
 from .task import Task
@@ -83,7 +83,7 @@ def freed(op: Op, vms: Collection[ReplayVm], result: Result) -> None:
             elif same_page(e.c, name):
                 best = (vm, table)
                 break
-    if best is None and is_older(e, vms):
+    if best is None and (is_older(e, vms) or (level >= 4 and not result.sees_puts)):
         result.frees_undetermined += 1
         return
     if best is None:

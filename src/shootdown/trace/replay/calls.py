@@ -31,13 +31,13 @@ from ...mmu.spte import PFN, WRITABLE, is_leaf
 from ...mmu.zap import zap_all, zap_all_fast, zap_invalidated_roots, zap_range
 from .. import codes as s
 from ..tables import ROLE_INVALID
-from . import plan
+from . import operation
 from .adopt import freed
 from .config import FLAGS, ID_BITS
 from .fast import fast
 from .follow import Follower
 from .logs import clear_log, get_log, reset
-from .plan import Op
+from .operation import Op
 from .shape import COLLAPSE
 from .task import Task
 from .vm import ReplayVm, our_role
@@ -75,7 +75,7 @@ def fault(follower: Follower, task: Task) -> None:
             follower.result.inputs["that the host's page is writable, of read faults"] += 1
             m.words[HOST_WRITABLE][gfn] = told
     # The record shows that the fault got as far as this: the fast path failed, and nobody made it retry.
-    serving = new_fault(vm.kvm, root, gfn, code, op.kind == plan.PREFETCH)
+    serving = new_fault(vm.kvm, root, gfn, code, op.kind == operation.PREFETCH)
     result = faultin_pfn(vm.kvm, serving, m.load(INVALIDATE_SEQ, 0))
     if result == CONTINUE:
         m.read_lock()
@@ -221,22 +221,22 @@ def smm(follower: Follower, task: Task) -> None:
 
 
 CALLS: Final = {
-    plan.FAULT: fault,
-    plan.PREFETCH: fault,
-    plan.FAST_FAULT: fast,
-    plan.INVALIDATE: invalidate,
-    plan.REGION: region,
-    plan.ZAP_ALL: zap_everything,
-    plan.AGE: age,
-    plan.CHANGE_PTE: change_pte,
-    plan.ZAP_RANGE: zap_range_call,
-    plan.GET_LOG: get_log,
-    plan.CLEAR_LOG: clear_log,
-    plan.RING: reset,
-    plan.UNINIT: uninit,
-    plan.NX_RECOVERY: recover,
-    plan.LOAD_ROOT: load_root,
-    plan.PUT_ROOT: put,
-    plan.FREE: free,
-    plan.SMM_SWITCH: smm,
+    operation.FAULT: fault,
+    operation.PREFETCH: fault,
+    operation.FAST_FAULT: fast,
+    operation.INVALIDATE: invalidate,
+    operation.REGION: region,
+    operation.ZAP_ALL: zap_everything,
+    operation.AGE: age,
+    operation.CHANGE_PTE: change_pte,
+    operation.ZAP_RANGE: zap_range_call,
+    operation.GET_LOG: get_log,
+    operation.CLEAR_LOG: clear_log,
+    operation.RING: reset,
+    operation.UNINIT: uninit,
+    operation.NX_RECOVERY: recover,
+    operation.LOAD_ROOT: load_root,
+    operation.PUT_ROOT: put,
+    operation.FREE: free,
+    operation.SMM_SWITCH: smm,
 }

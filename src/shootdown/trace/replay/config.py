@@ -13,8 +13,8 @@ from typing import Final
 from ...machine.words import LOG_DIRTY_PAGES, READONLY
 from ...mmu.spte import PAGES, SpteFormat, is_executable, is_leaf
 from .. import codes as s
-from . import plan
-from .plan import Op
+from . import operation
+from .operation import Op
 from .record import RING_PUSH, Event
 from .shape import COLLAPSE, PROTECT, SPLIT
 
@@ -80,15 +80,19 @@ def configure(
     for op in ops:
         config = found.setdefault(op.vm, Config(born=op.vm in born))
         config.vcpus = max(config.vcpus, op.vcpu + 1)
-        if op.kind == plan.REGION and op.first.code == s.SET_REGION:
+        if op.kind == operation.REGION and op.first.code == s.SET_REGION:
             _region(config, op, recorded, used.setdefault(op.vm, []))
-        elif op.kind in (plan.FAULT, plan.PREFETCH) and op.requested is not None and op.requested.b >> PFN_BITS == 0:
+        elif (
+            op.kind in (operation.FAULT, operation.PREFETCH)
+            and op.requested is not None
+            and op.requested.b >> PFN_BITS == 0
+        ):
             used.setdefault(op.vm, []).append(op.requested.a)
-        elif op.kind == plan.CLEAR_LOG:
+        elif op.kind == operation.CLEAR_LOG:
             config.manual = True
-        elif op.kind == plan.RING:
-            config.ring = True
-        if op.kind in (plan.GET_LOG, plan.CLEAR_LOG) and op.first.code in (s.GET_LOG, s.CLEAR_LOG):
+        elif op.kind == operation.RING:
+            config.ring = config.ring or any(e.code == s.RING_RESET for e in op.calls)
+        if op.kind in (operation.GET_LOG, operation.CLEAR_LOG) and op.first.code in (s.GET_LOG, s.CLEAR_LOG):
             config.numbers.setdefault(op.first.b, len(config.numbers))
         for e in op.calls:
             if e.code == s.CLEAR_PT and e.e == 0:
@@ -142,13 +146,17 @@ def _unseen_slots(vm: int, config: Config, ops: list[Op]) -> None:
     for op in ops:
         if op.vm != vm:
             continue
-        if op.kind == plan.REGION and op.first.code == s.SET_REGION and op.first.e > 0:
+        if op.kind == operation.REGION and op.first.code == s.SET_REGION and op.first.e > 0:
             e = op.first
             known[e.b >> ID_BITS & 1].append((e.d >> 12, (e.d + e.e) >> 12))
-        elif op.kind in (plan.FAULT, plan.PREFETCH) and op.requested is not None and op.requested.b >> PFN_BITS == 0:
+        elif (
+            op.kind in (operation.FAULT, operation.PREFETCH)
+            and op.requested is not None
+            and op.requested.b >> PFN_BITS == 0
+        ):
             as_id = next((e.e for e in op.expected if e.code == s.CHANGED), 0)
             used[max(as_id, 0)].append(op.requested.a)
-        elif op.kind == plan.FAST_FAULT:
+        elif op.kind == operation.FAST_FAULT:
             used[0].append(op.first.b >> 12)
     for as_id in (0, 1):
         edges = sorted({0, EVERYWHERE, *(x for pair in known[as_id] for x in pair)})
@@ -164,7 +172,7 @@ def _splits(ops: list[Op]) -> bool:
     """Without the probe: are huge pages split outside of faults, or never protected as they are?"""
     protected = False
     for op in ops:
-        if op.kind in (plan.REGION, plan.CLEAR_LOG, plan.GET_LOG):
+        if op.kind in (operation.REGION, operation.CLEAR_LOG, operation.GET_LOG):
             protected = protected or any(e.code == s.CHANGED and e.b > 1 and is_leaf(e.d, e.b) for e in op.expected)
     return not protected
 
@@ -172,7 +180,7 @@ def _splits(ops: list[Op]) -> bool:
 def _region(config: Config, op: Op, recorded: frozenset[int], used: list[int]) -> None:
     e = op.first
     codes = {call.code for call in op.calls}
-    if s.FLUSH_SLOT in codes and s.ZAP_ALL_FAST not in codes and s.ZAP_ALL_FAST in recorded:
+    if (s.FLUSH_SLOT in codes or (e.e == 0 and op.expected)) and s.ZAP_ALL_FAST not in codes | {e.code}:
         config.slot_zap_all = False
     logged = e.c & LOG_DIRTY_PAGES
     known = e.b in config.told

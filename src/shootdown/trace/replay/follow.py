@@ -15,13 +15,13 @@ from ...machine.words import ROOT_SCHEDULED, SLOTS_GENERATION
 from ...mmu.mmio import MMIO_GENERATIONS
 from ...mmu.spte import is_frozen, is_table
 from .. import codes as s
-from . import plan
+from . import operation
 from .adopt import adopt, take_over
 from .causes import Change, Moment, cause_of
 from .hardware import feed, feed_next
 from .levels import HostLevels, removed_level
 from .machine import ReplayMachine
-from .plan import Op
+from .operation import Op
 from .races import older
 from .record import Event
 from .result import Difference, Result
@@ -29,12 +29,12 @@ from .task import Task
 from .unseen import Gaps, Told, leads_to
 from .vm import ReplayVm
 
-INSTANT: Final = frozenset((plan.FREE, plan.LOAD_ROOT, plan.PUT_ROOT, plan.SMM_SWITCH))
+INSTANT: Final = frozenset((operation.FREE, operation.LOAD_ROOT, operation.PUT_ROOT, operation.SMM_SWITCH))
 """Operations that change no SPTE."""
 EVER: Final = 1 << 62
 LOOKAHEAD: Final = 600
 """How far ahead a change is looked for that came earlier than recorded: more than a table's entries."""
-YIELDING: Final = frozenset((plan.INVALIDATE, plan.ZAP_RANGE, plan.NX_RECOVERY, plan.REGION))
+YIELDING: Final = frozenset((operation.INVALIDATE, operation.ZAP_RANGE, operation.NX_RECOVERY, operation.REGION))
 """Operations that may flush in their middle, when they yield."""
 
 
@@ -45,7 +45,7 @@ def first_point(op: Op) -> int:
 
 def published(op: Op) -> int:
     """Where others may see what an operation does to a slot, before it changes any entry."""
-    if op.kind != plan.REGION:
+    if op.kind != operation.REGION:
         return EVER
     return op.calls[0].at if op.calls else op.begin
 
@@ -97,9 +97,9 @@ class Follower:
         waiting = sorted(told, reverse=True)
         self.unseen = {t.at for many in told.values() for t in many}
         for op in ops:
-            if op.kind == plan.FAST_FAULT:
+            if op.kind == operation.FAST_FAULT:
                 self.fast_later.setdefault((op.vm, op.first.b >> 12), []).append(op)
-            if op.kind in plan.RACING:
+            if op.kind in operation.RACING:
                 for e in op.expected:
                     if e.code == s.CHANGED:
                         self.later.setdefault((op.vm, e.b, e.a), []).append((e.at, op))
@@ -163,7 +163,7 @@ class Follower:
         if op.generation == m.load(SLOTS_GENERATION, 0) & MMIO_GENERATIONS:
             return
         for task in self.running.values():
-            if task.op.kind == plan.REGION and task.op.vm == op.vm and task.head() is None:
+            if task.op.kind == operation.REGION and task.op.vm == op.vm and task.head() is None:
                 task.final = True
                 while not task.done:
                     self.resume(task)
@@ -261,7 +261,7 @@ class Follower:
         """Keep a difference between a recorded change and ours, with its cause."""
         m = task.vm.m
         as_id = max(e.e, 0)
-        changing = any(t.op.kind == plan.REGION and t.op.vm == task.op.vm for t in self.running.values())
+        changing = any(t.op.kind == operation.REGION and t.op.vm == task.op.vm for t in self.running.values())
         moment = Moment(task.vm.kvm, m.load(SLOTS_GENERATION, as_id) + as_id, changing)
         self.result.differ(Difference(task.op, e, ours, what, cause_of(e.change(), ours, moment)))
 
@@ -275,7 +275,7 @@ class Follower:
 
     def is_cut(self, op: Op) -> bool:
         """Is its beginning or its end not in the record?"""
-        return op.torn or (op.after_loss and (op.guess != "" or op.kind == plan.UNKNOWN))
+        return op.torn or (op.after_loss and (op.guess != "" or op.kind == operation.UNKNOWN))
 
     def came(self, task: Task, e: Event) -> None:
         """An expected event has come: wait for the next, at once unless mmu_lock keeps everyone else out."""
@@ -403,7 +403,7 @@ class Follower:
         if held:
             return
         e = task.head()
-        if e is not None and e.code == s.INVALIDATE_ROOTS and task.marked:
+        if e is not None and e.code in (s.INVALIDATE_ROOTS, s.ZAP_ALL_FAST) and task.marked:
             self.came(task, e)
         elif task.over and e is not None:
             self.wait(task)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from ...mmu.spte import PAGES, is_frozen, is_table
 from .. import codes as s
-from . import plan
-from .plan import Op
+from . import operation
+from .operation import Op
 from .record import FIELDS, Event
 from .shape import COLLAPSE, PROTECT, SPLIT, UNMAP, ZAP, what_of
 
@@ -19,7 +19,7 @@ def infer(ops: list[Op], recorded: frozenset[int]) -> list[Op]:
     found: list[Op] = []
     logging: set[int] = set()
     for op in sorted(ops, key=lambda op: op.begin):
-        if op.kind == plan.REGION and op.first.code == s.SET_REGION and op.first.c & 1:
+        if op.kind == operation.REGION and op.first.code == s.SET_REGION and op.first.c & 1:
             logging.add(op.vm)
         if needs_cutting(op, recorded):
             found.extend(cut(op, logging))
@@ -32,11 +32,13 @@ def needs_cutting(op: Op, recorded: frozenset[int]) -> bool:
     """Is it unknown what the operation is, or where it ends?"""
     if not op.expected:
         return False
-    if op.kind == plan.UNKNOWN:
+    if op.kind == operation.UNKNOWN:
         return True
-    if op.kind == plan.INVALIDATE:
+    if op.kind == operation.INVALIDATE:
         return not any(e.code == s.UNMAP for e in op.calls)
-    return op.kind == plan.REGION and op.first.code == s.ZAP_ALL_FAST and s.SET_REGION not in recorded
+    if op.kind == operation.RING:
+        return not any(e.code == s.RING_RESET for e in op.calls)
+    return op.kind == operation.REGION and op.first.code != s.SET_REGION and s.SET_REGION not in recorded
 
 
 def cut(op: Op, logging: set[int]) -> list[Op]:
@@ -86,15 +88,16 @@ def made(op: Op, what: str, events: list[Event], first: bool, logging: set[int])
     """The operation of a run of changes."""
     kind = op.kind
     if what in (PROTECT, SPLIT):
-        kind = plan.GET_LOG if op.vm in logging else plan.REGION
+        reaps = any(e.code == s.CLEAR_PT for e in op.calls)
+        kind = operation.GET_LOG if op.vm in logging or reaps else operation.REGION
         logging.add(op.vm)
     elif what == COLLAPSE:
-        kind = plan.REGION
+        kind = operation.REGION
         logging.discard(op.vm)
     elif what == UNMAP:
-        kind = plan.INVALIDATE
+        kind = operation.INVALIDATE
     elif what == ZAP:
-        kind = op.kind if first and op.kind == plan.REGION else plan.ZAP_ALL
+        kind = op.kind if first and op.kind == operation.REGION else operation.ZAP_ALL
     new = Op(kind, op.first if first else events[0], op.vm, True)
     new.begin, new.end = events[0].at, events[-1].at
     new.expected = events

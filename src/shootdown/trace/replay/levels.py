@@ -13,7 +13,7 @@ from ...mmu.access import FETCH
 from ...mmu.spte import is_table
 from .. import codes as s
 from .config import Config
-from .plan import FAULT, INVALIDATE, PREFETCH, REGION, Op
+from .operation import FAULT, INVALIDATE, PREFETCH, REGION, Op
 
 LEVELS: Final = (3, 2)
 """Those of huge pages, the largest first."""

@@ -10,32 +10,31 @@ from typing import Final
 
 from .. import codes as s
 from ..tables import ROLE_SMM
+from .operation import (
+    AGE,
+    CHANGE_PTE,
+    CLEAR_LOG,
+    FAST_FAULT,
+    FAULT,
+    FREE,
+    GET_LOG,
+    INVALIDATE,
+    LOAD_ROOT,
+    NX_RECOVERY,
+    PREFETCH,
+    PUT_ROOT,
+    REGION,
+    RING,
+    SMM_SWITCH,
+    UNINIT,
+    UNKNOWN,
+    ZAP_ALL,
+    ZAP_RANGE,
+    Op,
+)
 from .record import CHECK_MMIO, GET_ROOT, MARK_MMIO, NAMES_VM, PAGE_FAULT, RELEASE, SMM, Event
 from .shape import made_by_ageing, made_by_change_pte, made_by_unmapping
 
-FAULT: Final = "fault"
-PREFETCH: Final = "prefetch"
-FAST_FAULT: Final = "fast fault"
-INVALIDATE: Final = "MMU notifier"
-AGE: Final = "ageing"
-CHANGE_PTE: Final = "change_pte"
-REGION: Final = "memory region"
-GET_LOG: Final = "get dirty log"
-CLEAR_LOG: Final = "clear dirty log"
-RING: Final = "dirty ring reset"
-NX_RECOVERY: Final = "NX recovery"
-ZAP_RANGE: Final = "zap range"
-ZAP_ALL: Final = "zap all"
-UNINIT: Final = "end of the VM"
-WRPROT_GFN: Final = "write tracking"
-LOAD_ROOT: Final = "load root"
-PUT_ROOT: Final = "put root"
-FREE: Final = "free"
-SMM_SWITCH: Final = "SMM"
-UNKNOWN: Final = "unknown"
-
-RACING: Final = frozenset((FAULT, PREFETCH))
-"""Operations that give up where another one was faster."""
 CALLS: Final = frozenset(
     {
         *(s.UNMAP, s.CLEAR_PT, s.TRY_SPLIT, s.WRPROT_GFN, s.WRPROT, s.COLLAPSE, s.CLEAR_SLOT, s.ZAP_SP, s.AGE),
@@ -44,71 +43,6 @@ CALLS: Final = frozenset(
     }
 )
 """Functions called within an operation that tell what it is about."""
-
-
-class Op:
-    """One operation of one thread.
-
-    first     the event that told of it: its arguments
-    vm        kvm pointer, or the VM's number where no pointer was recorded
-    expected  the SPTE changes and flushes that were recorded of it, in order
-    calls     the probes on functions called within
-    begin, end  positions of its first and last event
-    generation  of the slots, as the fault found it; ``marked``: as it put it into an entry of MMIO
-    fault     the vCPU's exit before it (of a fault), ``ret`` what the mapping returned, ``done`` if it told of an SPTE
-    whole     its bracket of probes was seen
-    """
-
-    __slots__ = (
-        "after_loss",
-        "as_id",
-        "begin",
-        "calls",
-        "done",
-        "end",
-        "expected",
-        "fault",
-        "first",
-        "generation",
-        "guess",
-        "kind",
-        "loose",
-        "marked",
-        "pid",
-        "requested",
-        "ret",
-        "role",
-        "slot",
-        "torn",
-        "vcpu",
-        "vm",
-        "whole",
-    )
-
-    def __init__(self, kind: str, first: Event, vm: int, loose: bool) -> None:
-        self.kind = kind
-        self.first = first
-        self.pid = first.pid
-        self.vm = vm
-        self.begin = first.at
-        self.end = first.at
-        self.expected: list[Event] = []
-        self.calls: list[Event] = []
-        self.fault: Event | None = None
-        self.requested: Event | None = None
-        self.generation = s.MISSING
-        self.marked = s.MISSING
-        self.ret = s.MISSING
-        self.role = s.MISSING
-        self.vcpu = s.MISSING
-        self.done = False
-        self.loose = loose
-        self.whole = False
-        self.torn = False
-        self.after_loss = False
-        self.guess = ""
-        self.slot = s.MISSING
-        self.as_id = s.MISSING
 
 
 class _Thread:
@@ -134,12 +68,16 @@ BRACKETS: Final = {
 }
 PARTS: Final = {
     RING: (s.CLEAR_PT, s.TRY_SPLIT, s.WRPROT_GFN, s.RING_RESET),
+    GET_LOG: (s.CLEAR_PT, s.TRY_SPLIT, s.WRPROT_GFN),
+    CLEAR_LOG: (s.CLEAR_PT, s.TRY_SPLIT, s.WRPROT_GFN),
     NX_RECOVERY: (s.ZAP_SP,),
     INVALIDATE: (s.UNMAP, s.ZAP_LEAFS),
     AGE: (s.AGE,),
     UNINIT: (s.INVALIDATE_ROOTS, s.ZAP_INVALIDATED),
 }
 """The calls of which an operation without a bracket of probes consists."""
+LOGS: Final = (RING, GET_LOG, CLEAR_LOG)
+"""Operations whose last act is a flush."""
 UNBOUNDED: Final = (REGION, UNKNOWN, ZAP_ALL, ZAP_RANGE)
 """Operations that may call anything."""
 OF_CALL: Final = {
@@ -417,14 +355,15 @@ class Planner:
             top = self.open(thread, kind, e, True)
         top.calls.append(e)
         top.end = e.at
-        if code == s.INVALIDATE_ROOTS:
+        if code == s.INVALIDATE_ROOTS or (code == s.ZAP_ALL_FAST and s.INVALIDATE_ROOTS not in self.recorded):
+            # A mark: roots are invalid from here on.
             top.expected.append(e)
 
     def goes_on(self, op: Op, code: int) -> bool:
         """Does a call belong to an operation whose end no probe tells?"""
-        if code == s.ZAP_ALL_FAST and op.first.code == s.ZAP_ALL_FAST:
+        if code == s.ZAP_ALL_FAST and (op.kind == UNKNOWN or op.first.code == s.ZAP_ALL_FAST):
             return False
-        if op.kind == RING and any(e.code == s.FLUSH for e in op.expected):
+        if op.kind in LOGS and any(e.code == s.FLUSH for e in op.expected):
             return False
         return op.kind in UNBOUNDED or code in PARTS.get(op.kind, ())
 

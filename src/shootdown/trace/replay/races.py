@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...mmu.spte import differs_beyond_hardware
-from .plan import RACING, Op
+from .operation import RACING, Op
 from .task import Task
 
 if TYPE_CHECKING:

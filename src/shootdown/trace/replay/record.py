@@ -59,6 +59,13 @@ WANTED: Final = frozenset(KINDS)
 NAMES_VM: Final = frozenset(code for code, fields in KINDS.values() if fields[:1] == ("kvm",))
 """Events whose first number is the kvm pointer."""
 FIELDS: Final = 6
+NEEDED: Final[dict[str, tuple[str, ...]]] = {
+    "kprobes:__kvm_set_memory_region": ("slot", "flags", "gpa", "size"),
+    "kprobes:kvm_tdp_mmu_clear_dirty_pt_masked": ("gfn", "mask"),
+    "kprobes:kvm_get_dirty_log_protect": ("slot",),
+    "kprobes:kvm_clear_dirty_log_protect": ("slot", "num", "first"),
+}
+"""Probes that tell nothing without these arguments: one that was recorded without them counts as not recorded."""
 
 
 class Event:
@@ -93,9 +100,21 @@ class Event:
         return None
 
 
+def is_usable(trace: Trace, name: str) -> bool:
+    """Was a kind recorded with the fields that it needs?"""
+    events = trace.events.get(name)
+    if events is None:
+        return trace.records(name)
+    return all(field in events.fields for field in NEEDED.get(name, ()))
+
+
 def events_of(trace: Trace) -> list[Event]:
     """All events that replay takes, in order; a ``LOST`` stands at the beginning and the end of each gap."""
-    kinds = [(KINDS[name], events) for name, events in trace.events.items() if name in KINDS and len(events)]
+    kinds = [
+        (KINDS[name], events)
+        for name, events in trace.events.items()
+        if name in KINDS and len(events) and is_usable(trace, name)
+    ]
     if not kinds:
         return []
     parts = []

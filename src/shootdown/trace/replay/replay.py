@@ -20,8 +20,9 @@ from .follow import Follower
 from .infer import infer
 from .levels import HostLevels
 from .machine import ReplayMachine
-from .plan import Op, Planner
-from .record import KINDS, Event, events_of
+from .operation import Op
+from .plan import Planner
+from .record import KINDS, Event, events_of, is_usable
 from .result import Result
 from .task import Task
 from .unseen import Gaps, told_later
@@ -46,7 +47,7 @@ def script_of(trace: Trace, fmt: SpteFormat | None = None) -> Script:
     """The operations of a recording that was read with ``record.WANTED``."""
     fmt = fmt or vendor(trace)[0]
     behaviour = BEHAVIOURS["6.1" if empty_value(trace) == EMPTY_61 else "6.12"]
-    recorded = frozenset(code for name, (code, _) in KINDS.items() if trace.records(name))
+    recorded = frozenset(code for name, (code, _) in KINDS.items() if is_usable(trace, name))
     levels = root_level(trace)
     kvm_of = kvm_of_threads(trace)
     planner = Planner({} if kvm_of else vm_of_threads(trace), kvm_of, recorded, levels)
@@ -59,7 +60,8 @@ def script_of(trace: Trace, fmt: SpteFormat | None = None) -> Script:
 
 def replay(trace: Trace, fmt: SpteFormat | None = None, progress: Callable[[int], None] | None = None) -> Result:
     """Replay a recording that was read with ``record.WANTED``."""
-    return run(script_of(trace, fmt), POLICIES["rcu"], None, progress)
+    script = script_of(trace, fmt)
+    return run(script, POLICIES[f"kernel-{script.behaviour.name}"], None, progress)
 
 
 def run(
@@ -97,6 +99,7 @@ def run(
     result.behaviour = script.behaviour.name
     result.sees_flushes = follower.sees_flushes = s.FLUSH in script.recorded
     follower.sees_masks = s.CLEAR_PT in script.recorded
+    result.sees_puts = s.PUT_ROOT in script.recorded
     result.sees_frees = s.FREE in script.recorded
     follower.progress = progress
     result.changes = sum(e.code == s.CHANGED for e in events)

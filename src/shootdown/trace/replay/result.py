@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from .plan import Op
+from .operation import Op
 from .record import Event
 
 
@@ -49,6 +49,7 @@ class Result:
     behaviour: str = ""
     sees_flushes: bool = True
     sees_frees: bool = True
+    sees_puts: bool = True
 
     @property
     def determined(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from .. import codes as s
-from .plan import Op
+from .operation import Op
 from .record import Event
 from .vm import ReplayVm
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ...mmu.spte import PAGES, SpteFormat, differs_beyond_hardware, is_frozen, is_last, is_present, is_table
 from .. import codes as s
-from .plan import FAST_FAULT, RACING, Op
+from .operation import FAST_FAULT, RACING, Op
 from .record import Event
 
 if TYPE_CHECKING:

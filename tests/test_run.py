@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shootdown.cli.compare import text
 from shootdown.cost.compare import Comparison, compare
 from shootdown.cost.model import CostModel
 from shootdown.cost.rules import HISTORY, PROMOTE
@@ -79,12 +80,20 @@ def test_lost_events_leave_the_rules() -> None:
     assert c.policies[0].priced == "recorded"
 
 
-def test_text_is_run_too(tmp_path: Path) -> None:
-    """The text of a recording gives the same figures as the recording."""
+@pytest.mark.parametrize(
+    ("name", "why"), [("6.12-smm-raw", None), ("6.12-text-tracefs", "our MMU and the record part")]
+)
+def test_text_is_run_if_it_is_whole(name: str, why: str | None, tmp_path: Path) -> None:
+    """Text is run as a trace.dat is; a text whose middle was cut out is priced by the rules, and that is said."""
     plain = tmp_path / "text"
-    plain.write_bytes(lzma.decompress((ROOT / "tests" / "data" / "text" / "6.12-text-tracefs.txt.xz").read_bytes()))
-    from_text = ran(plain)
-    assert [p.flushes for p in from_text.policies] == [p.flushes for p in ran(get("6.12-text")).policies]
+    plain.write_bytes(lzma.decompress((ROOT / "tests" / "data" / "text" / f"{name}.txt.xz").read_bytes()))
+    c = ran(plain)
+    if why is None:
+        check(c)
+        return
+    assert all(reason.startswith(why) for reason in c.not_run.values())
+    assert {p.name: p.priced for p in c.policies} == {"observed": "recorded"} | dict.fromkeys(c.not_run, "rules")
+    assert "counted by rules, not run: kernel-6.12, promote" in "\n".join(text(c, CostModel()))
 
 
 def test_every_priced_policy_can_be_run() -> None:

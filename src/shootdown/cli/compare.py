@@ -17,6 +17,7 @@ from ..figures import count, number, percent, seconds, span
 from ..mmu.spte import EPT, NPT
 from ..trace.history import WANTED, follow
 from ..trace.read import read_trace
+from ..trace.replay.record import WANTED as REPLAYED
 from .counters import print_counters
 from .heading import as_json, heading
 from .progress import clear, reporter
@@ -44,6 +45,7 @@ def cost_options(function: Any) -> Any:
 @click.command("compare")
 @click.argument("traces", nargs=-1, metavar="[TRACE...]")
 @click.option("--all", "with_history", is_flag=True, help="Also the older policies: eager, list, rcu, ...")
+@click.option("--explain", is_flag=True, help="Also where running the policies and counting by rules differ.")
 @click.option("--counters", is_flag=True, help="TRACES are two dumps of the kvm debugfs counters: BEFORE AFTER.")
 @click.option(
     "--format", "fmt", type=click.Choice(sorted(FORMATS)), help="SPTE format; told from the values if not given."
@@ -54,6 +56,7 @@ def cost_options(function: Any) -> Any:
 def command(
     traces: tuple[str, ...],
     with_history: bool,
+    explain: bool,
     counters: bool,
     fmt: str | None,
     as_json_: bool,
@@ -73,22 +76,23 @@ def command(
     if as_json_ and as_csv:
         raise InputError("--json and --csv exclude each other", advice="give one of them")
     if counters:
-        if with_history or as_csv:
-            raise InputError("--counters goes with neither --all nor --csv", advice="counters tell nothing by policy")
+        if with_history or explain or as_csv:
+            raise InputError("--counters goes alone, or with --json", advice="counters tell nothing by policy")
         return print_counters(traces, as_json_)
     model = CostModel(**{p.name: parse_interval(cost[p.name], p.option) for p in PARAMETERS})
     if not traces:
         with importlib.resources.as_file(importlib.resources.files("shootdown") / "samples" / SAMPLE) as sample:
             return _compare(
-                (str(sample),), {str(sample): f"sample {SAMPLE}"}, with_history, fmt, model, as_json_, as_csv
+                (str(sample),), {str(sample): f"sample {SAMPLE}"}, with_history, explain, fmt, model, as_json_, as_csv
             )
-    return _compare(traces, {}, with_history, fmt, model, as_json_, as_csv)
+    return _compare(traces, {}, with_history, explain, fmt, model, as_json_, as_csv)
 
 
 def _compare(
     traces: tuple[str, ...],
     names: dict[str, str],
     with_history: bool,
+    explain: bool,
     fmt: str | None,
     model: CostModel,
     as_json_: bool,
@@ -98,7 +102,7 @@ def _compare(
     failed = printed = False
     for path in traces:
         try:
-            trace = read_trace(path, WANTED, reporter("events read"))
+            trace = read_trace(path, WANTED | REPLAYED, reporter("events read"))
             trace.path = names.get(path, trace.path)
             history = follow(trace, FORMATS.get(fmt or ""), progress=reporter("events followed"))
             clear()
@@ -108,11 +112,12 @@ def _compare(
             print(f"shootdown: {error}", file=sys.stderr)
             failed = True
             continue
-        comparison = compare(history, model, with_history)
+        comparison = compare(history, model, with_history, True, reporter("events replayed"))
+        clear()
         if as_json_ or as_csv:
             found.append(comparison)
             continue
-        print("\n".join([*([""] if printed else []), *text(comparison, model)]))
+        print("\n".join([*([""] if printed else []), *text(comparison, model, explain)]))
         printed = True
     if as_json_:
         print(dump("compare", {"model": _model(model), "traces": [document(c) for c in found]}))
@@ -121,7 +126,7 @@ def _compare(
     return 1 if failed else 0
 
 
-def text(c: Comparison, model: CostModel) -> list[str]:
+def text(c: Comparison, model: CostModel, explain: bool = False) -> list[str]:
     """The comparison as lines of text."""
     lines = heading(c.history)
     for note in c.notes:
@@ -132,7 +137,8 @@ def text(c: Comparison, model: CostModel) -> list[str]:
         if p.unsure:
             lines += wrap(f"{span(p.flushes)} flushes: {p.unsure}; the recording does not show how often", "    ")
     lines += [*_time(c, model), "", *_operations(c), ""]
-    lines += [*_asked(c), *_rules(c), *_findings(c), "", *wrap(c.sentence)]
+    lines += [*_asked(c), *_rules(c), *_priced(c), *(_explained(c) if explain else []), *_findings(c)]
+    lines += ["", *wrap(c.sentence)]
     return lines
 
 
@@ -216,6 +222,32 @@ def _rules(c: Comparison) -> list[str]:
     return lines
 
 
+def _priced(c: Comparison) -> list[str]:
+    """Which policies could not be run, and for which figures no reason is known; nothing where all is as it should."""
+    by_reason: dict[str, list[str]] = {}
+    for name, why in c.not_run.items():
+        by_reason.setdefault(why, []).append(name)
+    lines: list[str] = []
+    for why, names in by_reason.items():
+        lines += wrap(f"counted by rules, not run: {', '.join(names)}: {why}", "  ", "")
+    left = [d for d in c.disagreements if not d.reason]
+    if left:
+        lines += wrap(f"run and rules differ, UNEXPLAINED: {count(len(left), 'figure')} (--explain)", "  ", "")
+    return lines
+
+
+def _explained(c: Comparison) -> list[str]:
+    """Where running and counting differ, with the reason."""
+    ran = [p.name for p in c.policies if p.priced == "run"]
+    if not ran:
+        return []
+    lines = wrap(f"run: {', '.join(ran)}; {'the rules differ:' if c.disagreements else 'the rules agree'}", "  ", "")
+    for d in c.disagreements:
+        what = f"{d.policy}, {number(d.operations)} {d.operation}: {number(d.run)} run, {span(d.rules)} by rules"
+        lines += wrap(f"{what}; taken: {d.used}; {d.reason or 'UNEXPLAINED'}", "    ", "  ")
+    return lines
+
+
 def _findings(c: Comparison) -> list[str]:
     state = c.history.state
     words = [f"{cause}: {number(n)}" for cause, n in sorted(c.history.causes.items()) if cause]
@@ -252,8 +284,22 @@ def document(c: Comparison) -> dict[str, Any]:
                 "tables_pending_max": exact(p.tables_pending_max),
                 "flush_seconds": list(p.flush_seconds),
                 "seconds": list(p.seconds),
+                "priced": p.priced,
             }
             for p in c.policies
+        ],
+        "not_run": c.not_run,
+        "disagreements": [
+            {
+                "policy": d.policy,
+                "operation": d.operation,
+                "operations": d.operations,
+                "run": d.run,
+                "rules": exact(d.rules),
+                "used": d.used,
+                "reason": d.reason or None,
+            }
+            for d in c.disagreements
         ],
         "operations": [
             {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ..mmu.spte import EMPTY_61
@@ -13,6 +13,7 @@ from .askers import Askers, askers
 from .model import CostModel
 from .price import OperationCost, PolicyCost, by_operation, observed, priced, sees_yields, total
 from .rules import HISTORY, PROMOTE, Kernel, Policy, Range, kernel_policy
+from .run import Disagreement, Runs, disagreements, run_policies
 
 END_S = 0.1
 """What an operation still owed so shortly before the end of a recording may have come after it."""
@@ -37,6 +38,7 @@ class Comparison:
     flush_source  "seen" (probes) or "inferred" (by the kernel's rules)
     predicted     flushes by the rules of the recorded kernel; ``yields``: those of them whose place is read from the
                   recording, not predicted
+    not_run       why a policy was priced by its rules, by name; ``disagreements``: where a run and the rules differ
     """
 
     history: History
@@ -50,13 +52,25 @@ class Comparison:
     yields: int
     sentence: str
     notes: list[str]
+    not_run: dict[str, str]
+    disagreements: list[Disagreement]
 
 
-def compare(history: History, model: CostModel, with_history: bool) -> Comparison:
-    """Price the recording under what was observed, the kernel's own rules, promote, and the older policies if asked."""
+def compare(
+    history: History,
+    model: CostModel,
+    with_history: bool,
+    running: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Comparison:
+    """Price the recording under what was observed, the kernel's own policy, promote, and the older ones if asked.
+
+    ``running``: by running them, where that can be done (its trace was read for the replay too); else by rules alone.
+    """
     kernel, remark = kernel_policy(history.trace.kernel, history.state.empty == EMPTY_61)
     policies: list[Policy] = [kernel, PROMOTE, *(HISTORY if with_history else ())]
-    rows = [priced(history, policy, model) for policy in policies]
+    runs = run_policies(history, policies, progress) if running else Runs()
+    rows = [priced(history, policy, model, runs.of(policy)) for policy in policies]
     seen = history.flushes_seen
     operations = by_operation(history, kernel, model)
     predicted = total(kernel.flushes(op, sees_yields(history)) for op in history.ops)
@@ -72,6 +86,8 @@ def compare(history: History, model: CostModel, with_history: bool) -> Compariso
         yields=sum(int(op.yields) for op in history.ops) if sees_yields(history) else 0,
         sentence=advice(history, operations, seen, predicted),
         notes=[remark] if remark else [],
+        not_run={policy.name: runs.reason(policy) for policy in policies if runs.reason(policy)},
+        disagreements=[d for policy in policies for d in disagreements(history, policy, runs, sees_yields(history))],
     )
 
 

@@ -11,6 +11,7 @@ from ..trace.history import FREE_PROBE, History
 from ..trace.op import NAMES, Op
 from .model import CostModel, Interval
 from .rules import Kernel, Policy, Range, why_unsure
+from .run import settled
 
 Interrupts = tuple[Range, Range]
 """(flushes that interrupt somebody, vCPUs interrupted)."""
@@ -27,6 +28,7 @@ class PolicyCost:
     tables_freed         page tables given back
     tables_pending_max   most page tables out of reach and not yet given back at one time
     flush_seconds        time of the flushes under the cost model; ``seconds``: and of the SPTE changes
+    priced               how the flushes were found: "recorded", "run" (run.py), or "rules"
     """
 
     name: str
@@ -39,6 +41,7 @@ class PolicyCost:
     tables_pending_max: Range | None
     flush_seconds: Interval
     seconds: Interval
+    priced: str = "recorded"
 
 
 @dataclass(slots=True)
@@ -81,9 +84,13 @@ def observed(history: History, model: CostModel, by_rules: PolicyCost) -> Policy
     return PolicyCost("observed", "as recorded", "", flushes, interrupting, vcpus, freed, pending, *spent)
 
 
-def priced(history: History, policy: Policy, model: CostModel) -> PolicyCost:
-    """What the recorded operations would have cost under the policy."""
-    each = [(op, policy.flushes(op, sees_yields(history))) for op in history.ops]
+def priced(history: History, policy: Policy, model: CostModel, ran: list[int] | None = None) -> PolicyCost:
+    """What the recorded operations would have cost under the policy; ``ran``: flushes of each when it was run."""
+    yields = sees_yields(history)
+    if ran is None:
+        each = [(op, policy.flushes(op, yields)) for op in history.ops]
+    else:
+        each = [(op, settled(policy, op, n, yields)) for op, n in zip(history.ops, ran, strict=True)]
     flushes = total(f for _, f in each)
     unsure = "; ".join(sorted({why_unsure(policy, op.kind) for op, f in each if f[0] != f[1]}))
     known = _interrupts(history, each)
@@ -93,7 +100,7 @@ def priced(history: History, policy: Policy, model: CostModel) -> PolicyCost:
     spent = _spent(history, model, flushes, known, _changes(history.ops))
     return PolicyCost(
         policy.name, policy.title, unsure, flushes, interrupting, vcpus, (freed[0] + roots, freed[1] + roots),
-        _pending(history, policy), *spent,
+        _pending(history, policy), *spent, "rules" if ran is None else "run",
     )  # fmt: skip
 
 

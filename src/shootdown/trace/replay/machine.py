@@ -75,6 +75,7 @@ class ReplayMachine(Machine):
 
     queued  tables handed to RCU and not freed yet; ``as_ids``: the address space of each table
     last    the entry that was changed last
+    by_table  a flush that comes now is for a single table (by_table.py)
     """
 
     def __init__(self, listener: Listener) -> None:
@@ -88,6 +89,7 @@ class ReplayMachine(Machine):
         self.gone: set[int] = set()
         self.as_ids: dict[int, int] = {}
         self.last = 0
+        self.by_table = False
 
     # SPTEs
 

@@ -1,11 +1,13 @@
-"""``replay``: drive our MMU with a recording's operations, and compare."""
+"""``replay``: drive our MMU with a recording's operations, and compare; ``run``: the same under a flush policy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from ...mmu.behaviour import BEHAVIOURS
+from ...mmu.behaviour import BEHAVIOURS, Behaviour
 from ...mmu.kvm import Kvm
+from ...mmu.policies.policy import ZAP_TABLES, Policy
 from ...mmu.policies.registry import POLICIES
 from ...mmu.spte import EMPTY_61, SpteFormat
 from .. import codes as s
@@ -18,15 +20,31 @@ from .follow import Follower
 from .infer import infer
 from .levels import HostLevels
 from .machine import ReplayMachine
+from .operation import Op
 from .plan import Planner
-from .record import KINDS, events_of, is_usable
+from .record import KINDS, Event, events_of, is_usable
 from .result import Result
+from .task import Task
 from .unseen import Gaps, told_later
 from .vm import ReplayVm
 
 
-def replay(trace: Trace, fmt: SpteFormat | None = None, progress: Callable[[int], None] | None = None) -> Result:
-    """Replay a recording that was read with ``record.WANTED``."""
+@dataclass(slots=True)
+class Script:
+    """What a recording has our MMU do, whatever the policy: made once, run as often as wanted."""
+
+    trace: Trace
+    fmt: SpteFormat
+    behaviour: Behaviour
+    recorded: frozenset[int]
+    levels: int
+    events: list[Event]
+    ops: list[Op]
+    configs: dict[int, Config]
+
+
+def script_of(trace: Trace, fmt: SpteFormat | None = None) -> Script:
+    """The operations of a recording that was read with ``record.WANTED``."""
     fmt = fmt or vendor(trace)[0]
     behaviour = BEHAVIOURS["6.1" if empty_value(trace) == EMPTY_61 else "6.12"]
     recorded = frozenset(code for name, (code, _) in KINDS.items() if is_usable(trace, name))
@@ -35,14 +53,34 @@ def replay(trace: Trace, fmt: SpteFormat | None = None, progress: Callable[[int]
     planner = Planner({} if kvm_of else vm_of_threads(trace), kvm_of, recorded, levels)
     events = events_of(trace)
     ops = infer(planner.feed(events), recorded)
-    result = Result()
-    configs = configure(ops, events, planner.vms_born, recorded, fmt)
+    return Script(
+        trace, fmt, behaviour, recorded, levels, events, ops, configure(ops, events, planner.vms_born, recorded, fmt)
+    )
+
+
+def replay(trace: Trace, fmt: SpteFormat | None = None, progress: Callable[[int], None] | None = None) -> Result:
+    """Replay a recording that was read with ``record.WANTED``."""
+    script = script_of(trace, fmt)
+    return run(script, POLICIES[f"kernel-{script.behaviour.name}"], None, progress)
+
+
+def run(
+    script: Script,
+    policy: Policy,
+    flushed: Callable[[Task], None] | None,
+    progress: Callable[[int], None] | None = None,
+) -> Result:
+    """Drive our MMU under a policy; with ``flushed``, that is told of each flush and none is compared.
+
+    A collapse has the recorded kernel's form under every policy, since what it changes is in the record.
+    """
+    configs = script.configs
 
     def make_vm(follower: Follower, name: int) -> ReplayVm:
         c = configs.get(name) or Config()
         m = ReplayMachine(follower)
         kvm = Kvm(
-            *(m, fmt, behaviour, POLICIES[f"kernel-{behaviour.name}"], levels, c.vcpus),
+            *(m, script.fmt, script.behaviour, policy, script.levels, c.vcpus),
             nx_huge_pages=c.nx_huge_pages,
             slots=c.slots,
             pml=c.pml,
@@ -52,14 +90,17 @@ def replay(trace: Trace, fmt: SpteFormat | None = None, progress: Callable[[int]
             ring_soft_limit=RING_SIZE,
             slot_zap_all=c.slot_zap_all,
         )
+        kvm.collapse = ZAP_TABLES
         return ReplayVm(name, m, kvm, c)
 
-    follower = Follower(result, make_vm, perform)
-    result.behaviour = behaviour.name
-    result.sees_flushes = follower.sees_flushes = s.FLUSH in recorded
-    follower.sees_masks = s.CLEAR_PT in recorded
-    result.sees_puts = s.PUT_ROOT in recorded
-    result.sees_frees = s.FREE in recorded
+    result = Result()
+    events = script.events
+    follower = Follower(result, make_vm, perform, flushed)
+    result.behaviour = script.behaviour.name
+    result.sees_flushes = follower.sees_flushes = s.FLUSH in script.recorded
+    follower.sees_masks = s.CLEAR_PT in script.recorded
+    result.sees_puts = s.PUT_ROOT in script.recorded
+    result.sees_frees = s.FREE in script.recorded
     follower.progress = progress
     result.changes = sum(e.code == s.CHANGED for e in events)
     result.fast_faults = sum(e.code == s.FAST_FAULT for e in events)
@@ -68,6 +109,6 @@ def replay(trace: Trace, fmt: SpteFormat | None = None, progress: Callable[[int]
         return result
     gaps = Gaps(events)
     follower.gaps = gaps
-    follower.host_levels = HostLevels(ops, configs)
-    follower.run(ops, told_later(ops, gaps, fmt, behaviour.empty))
+    follower.host_levels = HostLevels(script.ops, configs)
+    follower.run(script.ops, told_later(script.ops, gaps, script.fmt, script.behaviour.empty))
     return result

@@ -19,7 +19,8 @@ POLICIES = ("eager", "rcu", "broken", "noyieldflush")
 REFUTED = ("broken", "noyieldflush")
 
 EMPTY, FROZEN = 0, 0x5A0
-PRESENT, LARGE = 0x800, 0x80
+PRESENT, LARGE = 0x803, 0x80
+"""Bit 11 is KVM's own; the lowest two are what the CPU goes by."""
 HOST_PFN = 64
 LEAF = HOST_PFN << 12 | LARGE | PRESENT
 VCPUS = 2
@@ -169,7 +170,7 @@ def zapper(m: CheckedMachine, policy: str) -> None:
 def setting(policy: str) -> Setting:
     """The protocol under a policy, for ``Model``."""
     machine = CheckedMachine(1, Bug)
-    programs = [Program(f"vCPU{v}", vcpu, (machine, v), True, v, (0,)) for v in range(VCPUS)]
+    programs = [Program(f"vCPU{v}", vcpu, (machine, v), True, v, ((0, 0),)) for v in range(VCPUS)]
     programs.append(Program("zapper", zapper, (machine, policy)))
     start = {0: 1 << 12 | PRESENT, 2: LEAF}
     return Setting(

@@ -197,9 +197,8 @@ MUTATIONS = (
     Mutation(
         "the pages lock is taken inside mmu_lock",
         (("mmu/notifier.py",
-          "    kvm.m.write_lock()\n    invalidate_begin(kvm, start, end)\n    # Invalid",
-          "    kvm.m.pages_lock()\n    kvm.m.write_lock()\n    kvm.m.pages_unlock()\n"
-          "    invalidate_begin(kvm, start, end)\n    # Invalid"),),
+          "        m.write_lock()\n        unmap_slots(",
+          "        m.pages_lock()\n        m.write_lock()\n        m.pages_unlock()\n        unmap_slots("),),
         "notifier-and-fast-zap", DEADLOCK,
     ),
     Mutation(

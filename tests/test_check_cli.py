@@ -10,8 +10,12 @@ import pytest
 from click import UsageError
 from click.testing import CliRunner
 
+from shootdown.check.answer import answer
+from shootdown.check.cases import Case
+from shootdown.check.litmus import suite
 from shootdown.check.patch import apply, read_patch
-from shootdown.check.source import PACKAGE
+from shootdown.check.source import PACKAGE, Source
+from shootdown.check.verdict import Budget, check
 from shootdown.cli.check import command
 from shootdown.errors import InputError
 from tests.structure import ROOT
@@ -48,6 +52,20 @@ def test_a_refuted_test_exits_with_2_and_prints_its_schedule() -> None:
     assert any(line.rstrip().endswith("rcu_literal.py:26") for line in lines)
     assert max(len(line) for line in lines) <= 80
     assert text.isascii()
+
+
+def test_a_defect_of_the_kernel_is_not_held_against_the_policy() -> None:
+    """The question is answered from what the policies do; a defect that every policy shares is named apart."""
+    tests = {test.name: test for test in suite()}
+    asked = [("unmap-tables", "rcu"), ("unmap-tables", "rcu-literal"), ("read-fault-upgrade", "rcu")]
+    source = Source(PACKAGE)
+    found = []
+    for name, policy in asked:
+        test = tests[name]
+        found.append(check(Case(test, policy, test.behaviours[0], test.tiny), source, Budget()))
+    text = answer(found)
+    assert text[1].startswith("Yes: rcu keeps every promise, in all 1 tests")
+    assert text[-1] == "Refuted whatever the policy, by a known defect of 6.12: read-fault-upgrade."
 
 
 SEED_VERDICTS = {

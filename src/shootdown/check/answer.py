@@ -18,8 +18,13 @@ LACKS = {
 def answer(verdicts: list[Verdict]) -> list[str]:
     """Sentences; none if the verdicts are not about ``rcu`` and the mail read literally."""
     by_policy: dict[str, list[Verdict]] = {}
+    defects = []
     for verdict in verdicts:
-        by_policy.setdefault(verdict.case.policy, []).append(verdict)
+        if verdict.word == REFUTED and verdict.case.behaviour in verdict.case.test.defects:
+            # A defect of the kernel itself, whatever the policy, says nothing about policies.
+            defects.append(verdict)
+        else:
+            by_policy.setdefault(verdict.case.policy, []).append(verdict)
     if "rcu" not in by_policy or "rcu-literal" not in by_policy:
         return []
     found = [QUESTION]
@@ -43,8 +48,11 @@ def answer(verdicts: list[Verdict]) -> list[str]:
             found.append(f"{policy} is refuted in {_names(broken)}.")
         elif all(verdict.word == HOLDS for verdict in mine):
             found.append(f"{policy} keeps every promise.")
+    for behaviour in sorted({verdict.case.behaviour for verdict in defects}):
+        tests = _names([verdict for verdict in defects if verdict.case.behaviour == behaviour])
+        found.append(f"Refuted whatever the policy, by a known defect of {behaviour}: {tests}.")
     return found
 
 
 def _names(verdicts: list[Verdict]) -> str:
-    return ", ".join(verdict.case.test.name for verdict in verdicts)
+    return ", ".join(dict.fromkeys(verdict.case.test.name for verdict in verdicts))

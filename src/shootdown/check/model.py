@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
-from librt.vecs import append, extend
+from librt.vecs import append
 
 from ..machine import words
 from ..mmu.access import NO_FAULT, fault_of
@@ -150,11 +150,9 @@ class Model:
         tabulate(self)
         self._lay_out()
         t = self.t
-        t.rows = packed(np.zeros(self.width * 1024, np.int64))
-        t.parents = packed(np.zeros(1024, np.int64))
-        t.p[layout.CAPACITY] = 1024
         t.p[layout.STATES] = t.p[layout.NEXT] = t.p[layout.TRANSITIONS] = 0
-        self._new_index(4096)
+        states.make_room(t, 1024)
+        states.rebuild_index(t, 2048)
         self._first_state()
 
     @staticmethod
@@ -324,10 +322,6 @@ class Model:
         t.row = packed(np.zeros(self.width, np.int64))
         p[layout.WIDTH] = self.width
 
-    def _new_index(self, size: int) -> None:
-        self.t.index = packed(np.zeros(size, np.int64))
-        self.t.p[layout.INDEX_MASK] = size - 1
-
     def _first_state(self) -> None:
         setting, t, p = self.setting, self.t, self.t.p
         for k in range(self.width):
@@ -344,16 +338,12 @@ class Model:
         states.insert(t, 0, 0)
 
     def grow(self, most: int) -> None:
-        """Room for twice the states, but not for more than ``most``."""
+        """Room for a quarter more states, not for more than ``most``: free room is part of what a state weighs."""
         t, p = self.t, self.t.p
-        capacity = min(int(p[layout.CAPACITY]) * 2, most)
-        for name, each in (("rows", self.width), ("parents", 1)):
-            old = getattr(t, name)
-            setattr(t, name, extend(old, packed(np.zeros(capacity * each - len(old), np.int64))))
-        p[layout.CAPACITY] = capacity
-        if len(t.index) < 2 * capacity:
-            self._new_index(len(t.index) * 2)
-            states.rebuild_index(t)
+        capacity = min(int(p[layout.CAPACITY]) * 5 // 4, most)
+        states.make_room(t, capacity)
+        if 3 * len(t.index) < 4 * capacity:
+            states.rebuild_index(t, len(t.index) * 2)
 
     def repack(self) -> None:
         """Tabulate and lay out again, and bring all states into the new form."""
@@ -366,17 +356,16 @@ class Model:
         if self.width == old_width and np.array_equal(old, self.fields):
             return
         rows = unpacked(t.rows).reshape(-1, old_width)[:count]
-        fresh = np.zeros((int(p[layout.CAPACITY]), self.width), np.int64)
+        fresh = np.zeros((count, self.width), np.int64)
         # Words may have been added, which moves the fields behind them.
         moved = int(p[layout.F_READERS]) - first
         for before in range(old.shape[1]):
             after = before if before < first else before + moved
             word, shift, mask = old[:, before]
             value = (rows[:, word] >> shift) & mask
-            fresh[:count, self.fields[0, after]] |= value << self.fields[1, after]
-        t.rows = packed(fresh.ravel())
-        self._new_index(len(t.index))
-        states.rebuild_index(t)
+            fresh[:, self.fields[0, after]] |= value << self.fields[1, after]
+        states.fill_rows(t, fresh.ravel().data)
+        states.rebuild_index(t, len(t.index))
 
     # Reading states
 

@@ -1,8 +1,14 @@
-"""The set of all states found so far: rows in the order in which they were found, and a hash index over them."""
+"""The set of all states found so far: rows in the order in which they were found, and a hash index over them.
+
+Its arrays are made here, by compiled code: mypyc 2.4 loses a reference to a ``vec`` whenever interpreted code hands one
+to compiled code, and so would never free these, the largest that we have.
+"""
 
 from __future__ import annotations
 
-from librt.vecs import vec
+from collections.abc import Iterable
+
+from librt.vecs import append, vec
 from mypy_extensions import i64
 
 from .layout import ACTIONS, CAPACITY, INDEX_MASK, LOW, MASK, MULTIPLIER, STATES, TAG_MASK, TAG_SHIFT, WIDTH, Tables
@@ -46,9 +52,39 @@ def add_state(t: Tables, parent: i64, action: i64) -> i64:
     return n
 
 
-def rebuild_index(t: Tables) -> None:
-    """Enter all states into an index that was emptied."""
+def fill_rows(t: Tables, given: Iterable[int]) -> None:
+    """Let the rows be these words, and zeros after them for all states that there is room for."""
+    size = t.p[CAPACITY] * t.p[WIDTH]
+    rows: vec[i64] = vec[i64](capacity=size)
+    for each in given:
+        rows = append(rows, i64(each))
+    t.rows = _copied(rows, size)
+
+
+def make_room(t: Tables, states: i64) -> None:
+    """Room for so many states, of which those that there are remain."""
     p = t.p
+    t.rows = _copied(t.rows, states * p[WIDTH])
+    t.parents = _copied(t.parents, states)
+    p[CAPACITY] = states
+
+
+def _copied(old: vec[i64], size: i64) -> vec[i64]:
+    """The same, with zeros behind it up to a size."""
+    new: vec[i64] = vec[i64](capacity=size)
+    n: i64 = 0
+    have: i64 = len(old)
+    while n < size:
+        new = append(new, old[n] if n < have else 0)
+        n += 1
+    return new
+
+
+def rebuild_index(t: Tables, size: i64) -> None:
+    """Enter all states into an empty index of ``size`` entries, a power of two."""
+    p = t.p
+    t.index = _copied(vec[i64](capacity=0), size)
+    p[INDEX_MASK] = size - 1
     width, mask = p[WIDTH], p[INDEX_MASK]
     rows, index = t.rows, t.index
     n: i64 = 0

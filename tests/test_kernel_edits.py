@@ -22,7 +22,7 @@ static void second(struct kvm *kvm, bool flush_it)
 	lock(kvm);
 	if (flush_it)
 		flush(kvm,
-		      1);
+			1);
 	else
 		skip(kvm);
 	for (;;) {

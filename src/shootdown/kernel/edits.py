@@ -1,4 +1,4 @@
-"""Edits of C by description: a function, a statement in it, and what to do with that. For trying what a line is good for.
+"""Edits of C by description, to try what a line is good for: a function, a statement in it, what to do with that.
 
 A description names identifiers only, so that it fits every tree that has them, and holds nothing of the tree's text.
 """

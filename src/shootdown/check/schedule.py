@@ -1,7 +1,4 @@
-"""Schedules: the shortest way to a broken promise as a table with a column for each task.
-
-The table is plain ASCII of at most 72 columns, so that a mail client leaves it alone.
-"""
+"""Schedules: the shortest way to a broken promise, and what of it is worth telling."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from pathlib import Path
 from . import layout, steps
 from .build import build
 from .cases import Case
+from .columns import WIDTH, Columns, Table, broken_lines
 from .model import Model
 from .places import Places
 from .replay import Event, events_of
@@ -19,7 +17,6 @@ from .search import path, search
 from .source import Source
 from .wording import broken, held, legend
 
-WIDTH = 72
 FINE_STATES = 5_000_000
 """States that the search for the schedule with the fewest accesses may take."""
 
@@ -56,38 +53,20 @@ def schedule_of(case: Case, source: Source) -> Schedule:
     return Schedule(case, model, path(model, result.state), result.broken, result.state, result.program)
 
 
-@dataclass
-class Table:
-    """A schedule in lines of at most 72 columns: its head, the rows of each access, and what broke, with its proof."""
-
-    head: list[str]
-    rows: list[list[str]]
-    end: list[str]
-
-    def lines(self) -> list[str]:
-        """The whole."""
-        return [*self.head, *(line for row in self.rows for line in row), *self.end]
-
-
 def table(schedule: Schedule) -> Table:
     """A schedule as users read it."""
     model = schedule.model
     events = list(events_of(model, schedule.path))
     shown = sorted({event.program for event in events})
     names = [model.setting.programs[n].name for n in shown]
-    location = max([len(_where(event)) for event in events], default=0)
-    location = min(location, 18)
-    each = (WIDTH - 4 - location - 2 * len(shown)) // max(1, len(shown))
-    rule = " ".join(["---", *["-" * each] * len(shown), "-" * location])
-    found = Table([_row("#", names, "where", each, location)[0], rule], [], [])
+    columns = Columns(names, [_where(event) for event in events])
+    found = Table(columns.head(), [], [])
     places = Places(model)
     before = {v: held(model, 0, v) for v in range(model.setting.vcpus)}
     raws: list[int] = []
     freed = model.field(0, int(model.t.p[layout.F_FREE]))
     for number, event in enumerate(events, 1):
-        cells = [""] * len(shown)
-        cells[shown.index(event.program)] = places.tell(event)
-        lines = _row(str(number), cells, _where(event), each, location)
+        lines = columns.row(number, shown.index(event.program), places.tell(event), _where(event))
         if isinstance(event.node.access.word, int):
             raws += [event.before, event.after]
         if event.last:
@@ -96,25 +75,10 @@ def table(schedule: Schedule) -> Table:
         found.rows.append(lines)
     end = found.end
     end.append("")
-    for text in broken(model, schedule.broken, schedule.state, schedule.program):
-        end += textwrap.wrap(text, WIDTH, initial_indent="BROKEN: " if end[-1] == "" else "        ",
-                             subsequent_indent="        ")  # fmt: skip
+    end += broken_lines(broken(model, schedule.broken, schedule.state, schedule.program))
     end += ["", *_state(model, schedule.state)]
     end += [line for text in legend(model, raws) for line in textwrap.wrap(text, WIDTH, subsequent_indent="  ")]
     return found
-
-
-def _row(number: str, cells: list[str], where: str, each: int, location: int) -> list[str]:
-    """A row, over several lines if a cell needs them."""
-    parts = [textwrap.wrap(cell, each) or [""] for cell in cells]
-    places = textwrap.wrap(where, location) or [""] if location else [""]
-    height = max(len(places), *(len(part) for part in parts))
-    lines = []
-    for n in range(height):
-        texts = [(part[n] if n < len(part) else "").ljust(each) for part in parts]
-        texts.append(places[n] if n < len(places) else "")
-        lines.append(" ".join([number.rjust(3) if n == 0 else "   ", *texts]).rstrip())
-    return lines
 
 
 def _where(event: Event) -> str:

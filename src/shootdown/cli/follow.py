@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from ..check.columns import Table
 from ..check.patched import patched
-from ..check.schedule import Schedule, Table, table
+from ..check.schedule import Schedule, table
 from ..check.schedule_file import follow, read
 from ..check.source import Source
 from ..errors import InputError

@@ -75,6 +75,6 @@ int sd_fast_page_fault(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 	}
 	kvm_tdp_mmu_walk_lockless_end();
 	if (r != RET_PF_INVALID)
-		sd_vcpu_of(vcpu)->pf_fast++;
+		vcpu->stat.pf_fast++;
 	return r;
 }

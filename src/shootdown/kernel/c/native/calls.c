@@ -165,14 +165,14 @@ SD_API void sd_native_counters(u64 *out)
 
 	for (i = 0; i < 3; i++)
 		*out++ = atomic64_read(&sd_kvm->stat.pages[i]);
-	*out++ = sd->nx_splits;
+	*out++ = sd_kvm->stat.nx_lpage_splits;
 	*out++ = native.flushes.count;
 	*out++ = native.used[SD_TABLE];
 	*out++ = native.counters[DIRTY_PFNS];
 	*out++ = native.counters[ACCESSED_PFNS];
 	*out++ = native.counters[LOCAL_FLUSHES];
 	for (*out = i = 0; i < sd->config.vcpus; i++)
-		*out += sd->vcpu[i].pf_fast;
+		*out += sd->vcpu[i].vcpu.stat.pf_fast;
 	for (*++out = i = 0; i < sd->config.vcpus; i++)
 		*out += sd->vcpu[i].vcpu.stat.pf_mmio_spte_created;
 }

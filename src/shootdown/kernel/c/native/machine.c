@@ -13,9 +13,7 @@ int munmap(void *at, unsigned long bytes);
 
 struct native native;
 struct page *sd_mem_map;
-struct sd_cpu boot_cpu_data = { 46, 46, 0x80000008 };
-struct sd_x86_ops kvm_x86_ops;
-struct sd_kvm_caps kvm_host = { 46 };
+unsigned long sd_base;
 
 static char *headers;
 static unsigned long high[2];
@@ -86,11 +84,6 @@ void sd_free(unsigned int kind, void *p)
 void *sd_try_alloc(unsigned int kind)
 {
 	return sd_alloc(kind);
-}
-
-void *kvm_mmu_memory_cache_alloc(struct kvm_mmu_memory_cache *cache)
-{
-	return sd_alloc(cache->kind);
 }
 
 void call_rcu(struct rcu_head *head, void (*func)(struct rcu_head *))
@@ -301,12 +294,8 @@ bool need_resched(void)
 
 static bool sd_map_tables(unsigned long bytes)
 {
-#ifdef SD_MOVABLE_BASE
 	sd_base = (unsigned long)mmap(NULL, bytes, 3, 0x4022, -1, 0);
 	return sd_base != -1ul;
-#else
-	return mmap((void *)SD_BASE, bytes, 3, 0x104022, -1, 0) == (void *)SD_BASE;
-#endif
 }
 
 /* Everything as it was before the first VM, with room for so many tables; false: the host has no memory. */
@@ -332,7 +321,7 @@ bool sd_machine_reset(unsigned long tables_max)
 	pending_end = &pending;
 	resched_calls = 0;
 	native.tables_max = tables_max;
-	/* Readable, writable; private, anonymous, without a reservation, the tables at their place if that is free. */
+	/* Readable, writable; private, anonymous, without a reservation. */
 	headers = mmap(NULL, HEADER * tables_max, 3, 0x4022, -1, 0);
 	sd_mem_map = mmap(NULL, sizeof(struct page) * tables_max, 3, 0x4022, -1, 0);
 	host = mmap(NULL, HOST_GFNS * sizeof(*host), 3, 0x4022, -1, 0);

@@ -78,6 +78,11 @@ struct sd_vm {
 
 extern struct sd_vm sd_the_vm;
 #define sd		(&sd_the_vm)
+#ifdef SD_AD_VARIABLE		/* from 6.13 on */
+#define sd_ad_enabled() (kvm_ad_enabled)
+#else
+#define sd_ad_enabled() kvm_ad_enabled()
+#endif
 #define sd_kvm		(&sd->kvm)
 #define sd_vcpu_of(v)	container_of(v, struct sd_vcpu, vcpu)
 

@@ -76,7 +76,7 @@ union kvm_mmu_page_role sd_role(unsigned role)
 	found.access = 7;
 	found.efer_nx = 1;
 	found.cr0_wp = 1;
-	found.ad_disabled = !kvm_ad_enabled();
+	found.ad_disabled = !sd_ad_enabled();
 	found.smm = !!(role & SD_ROLE_SMM);
 	found.guest_mode = !!(role & SD_ROLE_GUEST_MODE);
 	return found;

@@ -367,7 +367,7 @@ def untrack(pair: Pair, which: int, gfn: int) -> None:
         return
     slot, gfn = pair.tracked.pop((which + gfn) % len(pair.tracked))
     pair.both(
-        lambda: pair.c.slot(slot, native.UNTRACK, gfn), lambda: write_track.write_track_remove_gfn(pair.kvm, gfn)
+        lambda: pair.c.slot(slot, native.UNTRACK, gfn), lambda: write_track.write_track_remove_gfn(pair.kvm, slot, gfn)
     )
 
 

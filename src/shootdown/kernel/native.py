@@ -20,7 +20,7 @@ NOTES: Final = 4096
 WORDS: Final = 1 << 13
 COUNTERS: Final = (
     *("pages_4k", "pages_2m", "pages_1g", "nx_splits", "flush_requests", "tables", "dirty", "accessed"),
-    *("local_flushes", "fast_faults", "mmio_sptes"),
+    *("local_flushes", "fast_faults", "mmio_sptes", "resched_calls"),
 )
 FLUSHES, FREED, PROBLEMS = 0, 1, 2
 TRACK, UNTRACK, COLLAPSE, SPLIT, PROTECT, CLEAR_DIRTY = range(6)

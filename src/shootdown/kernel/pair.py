@@ -23,6 +23,10 @@ POLICY_OF: Final = {"6.1": "kernel-6.1", "6.12": "kernel-6.12"}
 """The policy whose flushes are those of a version, flush for flush."""
 
 
+PHYS_BITS: Final = 46
+"""Of the host that c/shims/sd_facts.c describes."""
+
+
 class BothBugged(Exception):  # noqa: N818 - agreement is no error
     """Both stopped at an assertion: they are alike, and of no further use."""
 
@@ -47,7 +51,7 @@ class Pair:
             self.machine, getattr(spte, config.format), BEHAVIOURS[behaviour], POLICIES[POLICY_OF[behaviour]],
             config.levels, config.vcpus, config.nx_huge_pages, slots=SLOTS, pml=config.pml,
             eager_split=config.eager_split, initially_set=config.initially_set, ring_size=config.ring_size,
-            ring_soft_limit=config.ring_soft_limit, slot_zap_all=config.slot_zap_all,
+            ring_soft_limit=config.ring_soft_limit, slot_zap_all=config.slot_zap_all, phys_bits=PHYS_BITS,
         )  # fmt: skip
         self.roles = [0] * config.vcpus
         self.taken = [0] * config.vcpus
@@ -108,6 +112,7 @@ class Pair:
             "local_flushes": sum(self.machine.vcpus.flushes(vcpu) for vcpu in range(self.config.vcpus)),
             "fast_faults": load(words.FAST_FAULTS, 0),
             "mmio_sptes": load(words.MMIO_SPTES, 0),
+            "resched_calls": self.machine.resched_calls,
         }
         theirs = self.c.counters()
         return next((found for name in ours if (found := _differs(name, theirs[name], int(ours[name])))), "")

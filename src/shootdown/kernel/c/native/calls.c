@@ -175,6 +175,7 @@ SD_API void sd_native_counters(u64 *out)
 		*out += sd->vcpu[i].vcpu.stat.pf_fast;
 	for (*++out = i = 0; i < sd->config.vcpus; i++)
 		*out += sd->vcpu[i].vcpu.stat.pf_mmio_spte_created;
+	*++out = native.resched_calls;
 }
 
 /* list 0: flushes, 1: freed tables, 2: problems; how many there are beyond ``from`` */

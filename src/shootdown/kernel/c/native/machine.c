@@ -19,7 +19,6 @@ static char *headers;
 static unsigned long high[2];
 static void *unused[2];
 static struct rcu_head *pending, **pending_end = &pending;
-static long resched_calls;
 
 static void note(struct notes *list, u64 kind, u64 a, u64 b, u64 c)
 {
@@ -283,9 +282,9 @@ void sd_flush_tlb(unsigned vcpu)
 #ifdef SD_ASKS_RESCHED
 bool need_resched(void)
 {
-	if (!native.resched_every || ++resched_calls < native.resched_every)
+	if (!native.resched_every || ++native.resched_calls < native.resched_every)
 		return false;
-	resched_calls = 0;
+	native.resched_calls = 0;
 	return true;
 }
 #endif
@@ -317,7 +316,6 @@ bool sd_machine_reset(unsigned long tables_max)
 			memset(bitmaps[i], 0, 8 * bitmap_words[i]);
 	pending = NULL;
 	pending_end = &pending;
-	resched_calls = 0;
 	native.tables_max = tables_max;
 	/* Readable, writable; private, anonymous, without a reservation. */
 	headers = mmap(NULL, HEADER * tables_max, 3, 0x4022, -1, 0);

@@ -22,6 +22,7 @@ class Hunk:
     body    its lines: the sign, and the text
     lines   lines of the changed file that stand for it, once all is applied
     function  the function around them
+    heading   what the diff says behind the second @@
     """
 
     file: str
@@ -31,6 +32,7 @@ class Hunk:
     body: list[tuple[str, str]] = field(default_factory=list)
     lines: frozenset[int] = frozenset()
     function: str = ""
+    heading: str = ""
 
     @property
     def old(self) -> list[str]:
@@ -44,11 +46,17 @@ class Hunk:
 
 @dataclass
 class Line:
-    """A line of a file, and the hunks that changed it or what stood next to it; ``by`` is the one that added it."""
+    """A line of a file, and the hunks that changed it or what stood next to it.
+
+    by      the one that added it
+    before, after  those that removed lines before or after it, and put none in their place
+    """
 
     text: str
     hunks: set[Hunk] = field(default_factory=set)
     by: Hunk | None = None
+    before: set[Hunk] = field(default_factory=set)
+    after: set[Hunk] = field(default_factory=set)
 
 
 def read_hunks(path: str, text: str, name: Callable[[int, str, str], str], first: int = 1) -> list[Hunk]:
@@ -68,9 +76,9 @@ def read_hunks(path: str, text: str, name: Callable[[int, str, str], str], first
         if line.startswith("+++ ") and n and lines[n - 1].startswith("--- "):
             diff = f"{path}:{n - 1 + first}"
             file = name(n + first, line[4:].split("\t")[0].strip(), lines[n - 1][4:].split("\t")[0].strip())
-        match = re.match(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))? @@", line)
+        match = re.match(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))? @@ ?(.*)", line)
         if match and file:
-            hunk = Hunk(file, int(match[1]), f"{path}:{n + first}", diff)
+            hunk = Hunk(file, int(match[1]), f"{path}:{n + first}", diff, heading=match[4])
             n = _body(path, lines, n + 1, hunk, int(match[2] or 1), int(match[3] or 1), first)
             hunks.append(hunk)
             continue
@@ -107,32 +115,43 @@ def fit(lines: list[Line], hunks: Sequence[Hunk]) -> int | None:
         if at is None:
             return number
         end = at + len(hunk.old)
-        after = _changed(lines[at:end], hunk)
-        # Hunks without context: what was removed shows in what stands around the hunk.
-        if at and hunk.body[0][0] == "-":
-            lines[at - 1].hunks.add(hunk)
-        if end < len(lines) and hunk.body[-1][0] == "-":
-            lines[end].hunks.add(hunk)
+        around = (lines[at - 1] if at else None, lines[end] if end < len(lines) else None)
+        after = _changed(lines[at:end], hunk, *around)
         lines[at:end] = after
         shift += len(after) - (end - at)
     return None
 
 
-def _changed(before: list[Line], hunk: Hunk) -> list[Line]:
+def _changed(lines: list[Line], hunk: Hunk, above: Line | None, below: Line | None) -> list[Line]:
     """The lines of a hunk when it is applied. What was removed shows in what now stands around it."""
-    left, after, removed = iter(before), list[Line](), False
+    left, after = iter(lines), list[Line]()
+    last, removed, added = above, False, False
+
+    def end_of_run(line: Line | None) -> None:
+        if removed and line is not None:
+            line.hunks.add(hunk)
+        if removed and not added:
+            if last is not None:
+                last.after.add(hunk)
+            if line is not None:
+                line.before.add(hunk)
+
     for sign, text in hunk.body:
         if sign == "-":
             next(left)
             removed = True
-            if after:
-                after[-1].hunks.add(hunk)
+            if last is not None:
+                last.hunks.add(hunk)
             continue
-        line = Line(text, by=hunk) if sign == "+" else next(left)
-        if sign == "+" or removed:
-            line.hunks.add(hunk)
-        removed = False
-        after.append(line)
+        if sign == "+":
+            last = Line(text, {hunk}, by=hunk)
+            added = True
+        else:
+            line = next(left)
+            end_of_run(line)
+            last, removed, added = line, False, False
+        after.append(last)
+    end_of_run(below)
     return after
 
 

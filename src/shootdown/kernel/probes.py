@@ -137,7 +137,10 @@ FLAGS: Final = (
     Probe("zap_blocks_all", MMU_C, r"\bkvm_mmu_invalidate_begin\(kvm, 0,"),
     Probe("slot_zap_choice", MMU_C, r"\bKVM_X86_QUIRK_SLOT_ZAP_ALL\b"),
     Probe(
-        "wide_fault_flush", TDP_C, r"KVM_PAGES_PER_HPAGE\(iter->level \+ 1\)", function="tdp_mmu_map_handle_target_level"
+        "wide_fault_flush",
+        TDP_C,
+        r"KVM_PAGES_PER_HPAGE\(iter->level \+ 1\)",
+        function="tdp_mmu_map_handle_target_level",
     ),
     Probe("nx_keeps_logged", MMU_C, r"\w+_dirty_(?:track|logging)_enabled\(", function="kvm_recover_nx_huge_pages"),
 )

@@ -1,4 +1,4 @@
-"""Patches to a Linux tree: diffs, mails, mailboxes and folders of them, in their order, applied to the text of a tree."""
+"""Patches to a Linux tree: diffs, mails, mailboxes and folders of them, in their order, applied to its text."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ PATCH_MAX: Final = 16 << 20
 """Bytes of a file of patches."""
 SUFFIXES: Final = (".patch", ".diff", ".mbox", ".eml")
 _MAIL: Final = re.compile(r"^From \S+.* \d\d:\d\d:\d\d .*\d{4}.*$", re.MULTILINE)
+_BARE: Final = re.compile(
+    r"^(?:rename to|copy to|new mode \S+|Binary files a/\S+ and b/(?=\S+)|GIT binary patch) ?(\S*)", re.MULTILINE
+)
 _NUMBER: Final = re.compile(r"\[[^]]*\bPATCH\b[^]]*?\b(\d+)/(\d+)\s*\]", re.IGNORECASE)
 
 
@@ -37,18 +40,20 @@ class Patch:
 
 
 def read_series(names: Sequence[str], standard_input: bytes = b"") -> list[Patch]:
-    """The patches of diffs, mails, mailboxes, and folders of those, in their order. Raises InputError if there are none."""
+    """The patches of diffs, mails, mailboxes and folders, in their order. Raises InputError if there are none."""
     found: list[Patch] = []
     for name in names:
         mine = [patch for file, raw in _files(name, standard_input) for patch in read_patches(file, _text(file, raw))]
         if not mine:
-            raise InputError(f"{name}: no hunk of a unified diff in it", advice="give a diff, a mail or a mailbox with one")
+            raise InputError(
+                f"{name}: no hunk of a unified diff in it", advice="give a diff, a mail or a mailbox with one"
+            )
         found += mine
     return found
 
 
 def _files(name: str, standard_input: bytes) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of the files that a name stands for: of a folder, those of its ``series``, else by their names."""
+    """Names and contents of the files that a name stands for: of a folder, as its ``series`` says, else by name."""
     path = Path(name)
     if name == "-":
         yield "standard input", standard_input
@@ -82,9 +87,9 @@ def _text(file: str, raw: bytes) -> str:
 
 
 def read_patches(file: str, text: str) -> list[Patch]:
-    """The patches of one file: a diff, or one for each mail that has one; replies, and mails without a diff, are left out.
+    """The patches of one file: a diff, or one for each mail that has one.
 
-    Mails are put in the order that their subjects say.
+    Replies, and mails without a diff, are left out. Mails are put in the order that their subjects say.
     """
     starts = [match.start() for match in _MAIL.finditer(text)]
     if not starts or text[: starts[0]].strip():
@@ -101,12 +106,15 @@ def read_patches(file: str, text: str) -> list[Patch]:
 
 def _of_mail(file: str, text: str, first: int, *, alone: bool) -> list[Patch]:
     """The patch of a mail whose first line is the file's line ``first``; none if it is no patch."""
-    head, _, rest = text.partition("\n") if text.startswith("From ") else ("", "", text)
+    rest = text.partition("\n")[2] if text.startswith("From ") else text
     mail = email.message_from_string(rest)
     subject = re.sub(r"\s+", " ", str(mail.get("subject", ""))).strip()
     if not alone and re.match(r"(?:re|aw|antw)\s*:", subject, re.IGNORECASE):
         return []
-    encoded = mail.is_multipart() or str(mail.get("content-transfer-encoding", "")).lower() in ("quoted-printable", "base64")
+    encoded = mail.is_multipart() or str(mail.get("content-transfer-encoding", "")).lower() in (
+        "quoted-printable",
+        "base64",
+    )
     number = _NUMBER.search(subject)
     where = f"{file}:{first}"
     # Decoded, lines have no place in the file any more.
@@ -131,7 +139,7 @@ def _name(line: int, new: str, old: str) -> str:
 def _without_hunks(file: str, text: str, first: int) -> list[Hunk]:
     """What git changes without a hunk: names, modes, binary files. A hunk without lines stands for it."""
     found = []
-    for match in re.finditer(r"^(?:rename to|copy to|new mode \S+|Binary files a/\S+ and b/(?=\S+)|GIT binary patch) ?(\S*)", text, re.M):
+    for match in _BARE.finditer(text):
         where = f"{file}:{text.count(chr(10), 0, match.start()) + first}"
         before = re.findall(r"^diff --git a/(\S+)", text[: match.start()], re.MULTILINE)
         found.append(Hunk(match[1] or (before[-1] if before else "?"), 0, where, where))
@@ -165,7 +173,9 @@ def apply(tree: Tree, patches: Sequence[Patch]) -> Patched:
                 made = text is None and mine[0].start == 0 and not mine[0].old
                 if text is None and not made:
                     if tree.lacks(file):
-                        raise InputError(f"{mine[0].where}: {file} is not in {tree.name} ({tree.version})", advice=_ADVICE)
+                        raise InputError(
+                            f"{mine[0].where}: {file} is not in {tree.name} ({tree.version})", advice=_ADVICE
+                        )
                     continue
                 lines[file] = [Line(line) for line in (text or "").removesuffix("\n").split("\n")] if text else []
             unfit = fit(lines[file], mine)

@@ -70,7 +70,8 @@ def find_tree(name: str) -> Tree:
     """The tree in a folder or tarball. Raises InputError if it is none, naming what is missing."""
     path = Path(name)
     if path.is_dir():
-        tree = Tree(name, path.resolve(), "")
+        # A folder without it is no whole tree either.
+        tree = Tree(name, path.resolve(), "", partial=not (path / "Kbuild").is_file())
     elif path.is_file():
         tree = Tree(name, extracted(path), "", partial=True)
     else:

@@ -321,11 +321,11 @@ def log_of(pair: Pair, slot: int, manual: bool) -> dict[int, int]:
     return {n: int(mask) & DIRTY_BITS for n, mask in enumerate(masks) if mask != 0}
 
 
-def clear_log(pair: Pair, slot: int, bits: int) -> None:
-    """The user reads a log and clears some of it."""
+def clear_log(pair: Pair, slot: int, bits: int, word: int) -> None:
+    """The user reads a log and clears some of it: some bits of one word, or of all (-1)."""
     if not is_logged(pair, slot) or pair.config.ring_size != 0:
         return
-    found = {n: mask & bits for n, mask in log_of(pair, slot, True).items() if mask & bits}
+    found = {n: mask & bits for n, mask in log_of(pair, slot, True).items() if mask & bits and word in (n, -1)}
     masks = vec[i64]([0] * (max(found, default=-1) + 1))
     for n, mask in found.items():
         masks[n] = mask - (1 << 64) if mask >> 63 else mask

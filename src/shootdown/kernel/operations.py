@@ -144,7 +144,8 @@ def _numbers(random: Random, layout: Layout, name: str) -> tuple[int, ...]:
         case "get_log":
             return slot, random.randrange(2)
         case "clear_log":
-            return slot, random.getrandbits(64)
+            few = 1 << random.randrange(64) | random.choice((1, 1 << 63))
+            return slot, random.choice((random.getrandbits(64), few)), random.choice((-1, 0, 7, 8, 15))
         case "harvest":
             return vcpu, random.choice((1, 3, 20))
         case "track" | "untrack":

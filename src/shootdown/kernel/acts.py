@@ -153,6 +153,7 @@ def touch(pair: Pair, vcpu: int, gfn: int, write: int) -> None:
     if flip:
         pair.machine.write(it.sptep, old ^ flip)
         pair.c.poke(vcpu, gfn, flip)
+        pair.acted = True
 
 
 def new_pgd(pair: Pair, vcpu: int, role: int) -> None:
@@ -257,6 +258,7 @@ def host_level(pair: Pair, gfn: int, level: int) -> None:
         return
     if level == 1 or is_usual(pair, start, start + HUGE):
         set_level(pair, start, start + HUGE, level)
+        pair.acted = True
 
 
 def host_writable(pair: Pair, gfn: int, writable: int) -> None:

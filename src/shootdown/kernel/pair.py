@@ -36,6 +36,7 @@ class Pair:
     whose writes are tracked (slot and gfn).
 
     c, kvm, machine  the kernel's VM, ours, and the machine of ours
+    acted            something was done in both
     """
 
     def __init__(self, library: Path, config: Config, behaviour: str) -> None:
@@ -57,12 +58,14 @@ class Pair:
         self.taken = [0] * config.vcpus
         self.running: list[tuple[int, int]] = []
         self.tracked: list[tuple[int, int]] = []
+        self.acted = False
         self._difference = ""
 
     def both(self, theirs: Callable[[], object], ours: Callable[[], object]) -> None:
         """Do something in both; their answers must be alike."""
         answers: list[object] = []
         bugs = 0
+        self.acted = True
         for call in (theirs, ours):
             try:
                 answer = call()

@@ -37,6 +37,7 @@ FLUSH_61 = """        if not set_spte_atomic(kvm, batch, it, kvm.frozen):
             return False
         flush_remote_tlbs_range(kvm, it.gfn, kvm.pages(it.level))
 """
+REPLACED = "        if replaced:\n            flush_remote_tlbs_range(kvm, batch.first, batch.pages)\n"
 FROZEN_IN_FAULT = ("mmu/fault.py", "        if it.old_spte == kvm.frozen:\n            return False\n", "")
 FROZEN_IN_SETTER = (
     "mmu/change.py",
@@ -88,7 +89,7 @@ MUTATIONS = (
     ),
     Mutation(
         "F5: flush after a fault replaced a table",
-        (("mmu/policies/rcu.py", "        if replaced:\n            flush_remote_tlbs_range(kvm, batch.first, batch.pages)\n", ""),),
+        (("mmu/policies/rcu.py", REPLACED, ""),),
         "fault-replaces-table", FREED,
     ),
     Mutation(

@@ -102,7 +102,12 @@ def play(
 
 
 def play_apart(
-    library: Path, behaviour: str, config: Config, operations: list[Operation], every: int = 1, plant: Plant | None = None
+    library: Path,
+    behaviour: str,
+    config: Config,
+    operations: list[Operation],
+    every: int = 1,
+    plant: Plant | None = None,
 ) -> Found:
     """The same in a process of its own: a crash of the C is a difference."""
 

@@ -32,10 +32,12 @@ class BothBugged(Exception):  # noqa: N818 - agreement is no error
 
 
 class Pair:
-    """The two VMs, and what their user knows: roles of vCPUs, entries taken from rings, notifiers that run, and pages
-    whose writes are tracked (slot and gfn).
+    """The two VMs, and what their user knows.
 
     c, kvm, machine  the kernel's VM, ours, and the machine of ours
+    roles, taken     of each vCPU: its role, and how many entries were taken from its ring
+    running          ranges of notifiers that have begun and not ended
+    tracked          pages whose writes are tracked, slot and gfn
     acted            something was done in both
     """
 
@@ -154,4 +156,6 @@ def describe_row(row: tuple[int, ...], kvm: Kvm) -> str:
         value = b - (1 << 64) if b >> 63 else b
         marks = f", NX marks {c}" if c else ""
         return f"gfn {a:#x} level {kind}: {b:#018x} ({spte.describe(value, kind, kvm.fmt)}{marks})"
-    return f"{ {100: 'NX list: gfn, level', 101: 'vCPU: root, previous, requests', 102: 'VM'}[kind]} {a:#x} {b:#x} {c:#x}"
+    return (
+        f"{ {100: 'NX list: gfn, level', 101: 'vCPU: root, previous, requests', 102: 'VM'}[kind] } {a:#x} {b:#x} {c:#x}"
+    )

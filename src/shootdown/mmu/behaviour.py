@@ -49,7 +49,7 @@ class Behaviour:
                           addresses (read in 6.1)
     zap_blocks_all        ``kvm_zap_gfn_range`` has all faults wait (read in 6.1), else those of its range
     slot_zap_choice       a deleted slot's leaves may be zapped alone, if the VM wants it (read in 6.12)
-    wide_fault_flush      a fault that replaces a table flushes all that the table around its entry covers (read in 6.1),
+    wide_fault_flush      a fault that replaced a table flushes what the table around its entry covers (read in 6.1),
                           else what the entry covers (c6753e20e09d)
     nx_keeps_logged       NX recovery leaves the tables of a logged slot where they are (read in 6.12)
     """

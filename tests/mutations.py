@@ -354,7 +354,7 @@ OPERATIONS = (
     ),
     Mutation(
         "a fault looks whether its page must stay write-protected",
-        (("mmu/fault.py", "    protect = fault.writable and is_tracked(kvm, it, fault)\n", "    protect = False\n"),
+        (("mmu/fault.py", "    protect = fault.writable and is_tracked(kvm, it)\n", "    protect = False\n"),
          ("mmu/fault.py", "    if must_stay_protected(kvm, fault):\n", "    if False:\n")),
         "write-protect", WRITABLE,
     ),

@@ -8,7 +8,7 @@ from ..build_info import compiled, describe
 from ..errors import InputError
 from ..figures import number
 from ..kernel.bench import Timing, bench
-from ..kernel.build import NATIVE, TIMED, build
+from ..kernel.build import NATIVE, build
 from ..kernel.differ import Difference, Outcome, diff
 from ..kernel.likeness import Likeness, likeness
 from ..kernel.pair import POLICY_OF
@@ -143,7 +143,7 @@ def bench_command(
     """
     tree = _patched(tree_name, debian, patch_names)
     chosen = _behaviour(likeness(tree), behaviour)
-    timings = bench(build(tree, TIMED).path, chosen, sptes, runs)
+    timings = bench(build(tree, NATIVE).path, chosen, sptes, runs)
     if as_json:
         print(dump("kernel bench", _timings(tree, chosen, sptes, runs, timings)))
         return 0

@@ -284,7 +284,6 @@ void sd_flush_tlb(unsigned vcpu)
 	native.counters[LOCAL_FLUSHES]++;
 }
 
-#ifdef SD_ASKS_RESCHED
 bool need_resched(void)
 {
 	if (!native.resched_every || ++native.resched_calls < native.resched_every)
@@ -292,7 +291,6 @@ bool need_resched(void)
 	native.resched_calls = 0;
 	return true;
 }
-#endif
 
 static bool sd_map_tables(unsigned long bytes)
 {

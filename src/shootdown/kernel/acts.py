@@ -348,7 +348,7 @@ def reset(pair: Pair) -> None:
 
 def track(pair: Pair, slot: int, gfn: int) -> None:
     """A page turns out to hold what must not be written unseen."""
-    as_id, base, end = place_of(pair, slot)
+    _, base, end = place_of(pair, slot)
     if not base <= gfn < end or len(pair.tracked) > 4 or (slot, gfn) in pair.tracked or flags_of(pair, slot) & READONLY:
         return
     pair.tracked.append((slot, gfn))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import mmap
 import os
 import pickle
@@ -55,6 +56,7 @@ def _work(work: Callable[[Step], object], seconds: int, shared: mmap.mmap, write
     """The child's part; does not return."""
     code = 1
     try:
+        faulthandler.disable()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
 

@@ -69,9 +69,9 @@ LENGTHS: Final = (1, 1, 1, 2, 3, 64, HUGE - 1, HUGE, HUGE + 1, 2000, GIB)
 WEIGHTS: Final = {
     "fault": 60, "stale_fault": 4, "prefetch": 6, "enter": 4, "touch": 14, "unmap": 7, "begin": 2, "end": 4,
     "zap_range": 3, "zap_all_fast": 2, "release": 0.3, "age": 4, "clear_young": 4, "test_young": 2, "change_pte": 3,
-    "recover_nx": 3, "create": 5, "delete": 1, "move": 1, "log_on": 6, "log_off": 3, "get_log": 6, "clear_log": 8, "harvest": 5,
-    "reset": 2, "track": 4, "untrack": 4, "new_pgd": 3, "reset_context": 1, "host_level": 3, "host_writable": 2, "split": 1,
-    "collapse": 2, "protect": 1, "clear_dirty": 1,
+    "recover_nx": 3, "create": 5, "delete": 1, "move": 1, "log_on": 6, "log_off": 3, "get_log": 6, "clear_log": 8,
+    "harvest": 5, "reset": 2, "track": 4, "untrack": 4, "new_pgd": 3, "reset_context": 1, "host_level": 3,
+    "host_writable": 2, "split": 1, "collapse": 2, "protect": 1, "clear_dirty": 1,
 }  # fmt: skip
 """How often each operation is drawn."""
 NAMES: Final = list(WEIGHTS)

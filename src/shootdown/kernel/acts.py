@@ -333,11 +333,15 @@ def clear_log(pair: Pair, slot: int, bits: int, word: int) -> None:
 def take(pair: Pair, vcpu: int, number: int) -> None:
     """The user takes entries out of a ring."""
     for _ in range(number if pair.config.ring_size else 0):
-        index = pair.taken[vcpu]
-        if pair.machine.load(words.RING_PUSHED, vcpu) <= index:
+        if pair.machine.load(words.RING_PUSHED, vcpu) <= pair.taken[vcpu]:
             return
+        take_one(pair, vcpu, pair.taken[vcpu])
         pair.taken[vcpu] += 1
-        pair.both(lambda: pair.c.harvest(vcpu, index), lambda: int(dirty_ring.harvest(pair.kvm, vcpu, index)))  # noqa: B023
+
+
+def take_one(pair: Pair, vcpu: int, index: int) -> None:
+    """The user takes one."""
+    pair.both(lambda: pair.c.harvest(vcpu, index), lambda: int(dirty_ring.harvest(pair.kvm, vcpu, index)))
 
 
 def reset(pair: Pair) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from .acts import ACTS
+from .acts import ACTS, get_log
 from .apart import Step, apart
 from .native import Config
 from .operations import Operation, draw_config, draw_operations
-from .pair import BothBugged, Pair
+from .pair import SLOTS, BothBugged, Pair
 
 SESSION: Final = 250
 """Operations on one VM, before the next is made."""
@@ -80,7 +80,8 @@ def play(
 ) -> Found:
     """Do operations on a fresh pair, until they differ.
 
-    Entries are compared after every ``every``-th operation, and after the last.
+    Entries are compared after every ``every``-th operation, and after the last; dirty bitmaps where they are read, and
+    at the end.
     """
     pair = Pair(library, config, behaviour)
     last = len(operations) - 1
@@ -93,12 +94,15 @@ def play(
         try:
             ACTS[operation.name](pair, *operation.numbers)
         except BothBugged:
-            break
+            return -1, "", done
         done[operation.name] = done.get(operation.name, 0) + pair.acted
         found = pair.difference(n % every == 0 or n == last)
         if found:
             return n, found, done
-    return -1, "", done
+    for slot in range(SLOTS):
+        get_log(pair, slot, 1)
+    found = pair.difference(False)
+    return (last, found, done) if found else (-1, "", done)
 
 
 def play_apart(

@@ -65,10 +65,8 @@ class Machine:
     tree: tuple[str, ...] = ()
 
 
-NATIVE: Final = Machine("native", ("native/*.c",), (), ("-DSD_ASKS_RESCHED",))
-"""One CPU, where each operation is done whole; it gives way where it is told to."""
-TIMED: Final = Machine("timed", ("native/*.c",))
-"""The same at full speed."""
+NATIVE: Final = Machine("native", ("native/*.c",))
+"""One CPU, where each operation is done whole."""
 EXPLORE: Final = Machine("explore", (), ("explore/*.c",), ("-DSD_EXPLORE", "-mgeneral-regs-only"))
 """Every interleaving of several."""
 

@@ -112,7 +112,7 @@ def test_what_is_no_tarball_is_refused_in_one_line(tmp_path: Path, raw: bytes) -
     """A file that cannot be unpacked is bad input, and nothing of it stays in the cache."""
     path = tmp_path / "linux.tar.xz"
     path.write_bytes(raw)
-    with pytest.raises(InputError, match="linux.tar.xz: no"):
+    with pytest.raises(InputError, match=r"linux\.tar\.xz: no"):
         find_tree(str(path))
     assert not list((tmp_path / "cache").rglob("Makefile"))
 
@@ -175,7 +175,7 @@ def apt_get(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
 def test_apt_gets_complaint_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the package cannot be had, apt-get's own words say why."""
     apt_get(tmp_path, monkeypatch, "echo 'E: Unable to locate package linux-source-6.12' >&2; exit 100")
-    with pytest.raises(InputError, match="E: Unable to locate package linux-source-6.12; run apt-get update"):
+    with pytest.raises(InputError, match=r"E: Unable to locate package linux-source-6\.12; run apt-get update"):
         debian_tree("6.12")
 
 
@@ -216,7 +216,7 @@ def test_comments_do_not_count(tmp_path: Path) -> None:
 
 @needs_gcc
 def test_a_build_is_kept_until_something_changes(tmp_path: Path) -> None:
-    """The same files give the library that is there; a changed file, header or machine another; a file unread the same."""
+    """The same files give the library that is there; a changed one or another machine another; one unread the same."""
     first = built(tmp_path, toy(tmp_path))
     assert built(tmp_path, toy(tmp_path)).path.stat().st_mtime_ns == first.path.stat().st_mtime_ns
     other = toy_tree.TDP_MMU.replace("return -1", "return -2")
@@ -284,7 +284,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
     """The folder is named, and the variable that moves it."""
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(InputError, match="cannot write: .*; set XDG_CACHE_HOME"):
+    with pytest.raises(InputError, match=r"cannot write: .*; set XDG_CACHE_HOME"):
         built(tmp_path, toy(tmp_path))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from shootdown.errors import InputError
 from shootdown.kernel.account import EXECUTED, NEVER, NO_CODE, NOT_COMPILED, account, idle
-from shootdown.kernel.build import build
+from shootdown.kernel.build import COVERAGE, build
 from shootdown.kernel.coverage import code_of, read_code
 from shootdown.kernel.probes import X86
 from shootdown.kernel.series import apply, read_series
@@ -21,7 +21,7 @@ from tests.test_kernel_build import cache
 from tests.trees import tree
 
 __all__ = ["cache"]
-TDP = X86 + "mmu/tdp_mmu.c"
+TDP, SPTE_H, MMU_C = X86 + "mmu/tdp_mmu.c", X86 + "mmu/spte.h", X86 + "mmu/mmu.c"
 DIFF = f"""\
 --- a/{TDP}
 +++ b/{TDP}
@@ -107,7 +107,7 @@ def test_what_is_no_series_is_refused(tmp_path: Path, text: str, message: str) -
 
 
 def test_patches_apply_to_the_text_of_a_tree(tmp_path: Path) -> None:
-    """In their order, files of any kind, new ones too; the tree itself is not touched, and each hunk knows its lines."""
+    """In their order, new files too; the tree itself is not touched, and each hunk knows its lines."""
     made = find_tree(str(toy_tree.make(tmp_path)))
     new = f"--- /dev/null\n+++ b/{X86}mmu/new.h\n@@ -0,0 +1,2 @@\n+#define NEW 1\n+\n"
     (tmp_path / "1.diff").write_text(change(TDP, "\tu64 old;", "\tu64 one;") + new)
@@ -154,7 +154,7 @@ def test_files_that_were_not_extracted_are_not_missing(tmp_path: Path) -> None:
 
 CASES = [
     ("a statement that ran", TDP, "\t\treturn walk.level;", "\t\treturn walk.level + 1;", [("toy_map", EXECUTED)]),
-    ("a later line of one that ran", TDP, "\t    write) {", "\t    write && 1) {", [("toy_map", EXECUTED)]),
+    ("a later line of one that ran", TDP, "\t\twrite) {", "\t\twrite && 1) {", [("toy_map", EXECUTED)]),
     ("a statement that did not", TDP, "\t\ttable[0] = 7;", "\t\ttable[0] = 8;", [("toy_map", NEVER)]),
     ("a statement that says nothing", TDP, '\t\tpr_err("far");', '\t\tpr_err("near");', [("toy_map", NOT_COMPILED)]),
     ("left out by the preprocessor", TDP, "\treturn 1;", "\treturn 2;", [("toy_never", NOT_COMPILED)]),
@@ -164,14 +164,17 @@ CASES = [
     ("a member that is used", TDP, "\tint level;", "\tlong level;", [("", EXECUTED)]),
     ("a member that is not", TDP, "\tint spare;", "\tlong spare;", [("", NOT_COMPILED)]),
     ("a variable that is used", TDP, "\tu64 old;", "\tu64 more, old;", [("toy_map", EXECUTED)]),
-    ("an inline function that ran", X86 + "mmu/spte.h", "\treturn spte & 1;", "\treturn spte & 3;", [("toy_present", EXECUTED)]),
-    ("a file that is not built", X86 + "mmu/mmu.c", "\ttoy_map(0, 0, false);", "\ttoy_map(0, 0, true);", [("toy_driver", NOT_COMPILED)]),
-    ("a comment in one", X86 + "mmu/mmu.c", "/* Not built. */", "/* Not at all. */", [("", NO_CODE)]),
+    ("an inline function", SPTE_H, "\treturn spte & 1;", "\treturn spte & 3;", [("toy_present", EXECUTED)]),
+    ("a file not built", MMU_C, "\ttoy_map(0, 0, false);", "\ttoy_map(0);", [("toy_driver", NOT_COMPILED)]),
+    ("a comment in one", MMU_C, "/* Not built. */", "/* Not at all. */", [("", NO_CODE)]),
     ("a statement removed that ran", TDP, "\twalk.level = TWICE(index);", "", [("toy_map", EXECUTED)]),
     ("one removed that did not", TDP, "\t\ttable[0] = 7;", "", [("toy_map", NEVER)]),
     ("a comment removed", TDP, "/* What the walk found. */", "", [("", NO_CODE)]),
     ("a macro removed that was not used", TDP, "#define UNUSED(x) ((x) * 3)", "", [("", NO_CODE)]),
-    ("two functions in one hunk", TDP, "\treturn -1;\n}\n\n#ifdef CONFIG_TOY_NEVER", "\treturn -2;\n}\n\n#if 0", [("toy_map", NEVER), ("", NOT_COMPILED)]),
+    (
+        "a hunk with more", TDP, "\treturn -1;\n}\n\n#ifdef CONFIG_TOY_NEVER", "\treturn -2;\n}\n\n#if 0",
+        [("toy_map", NEVER), ("", NOT_COMPILED)],
+    ),
 ]  # fmt: skip
 
 
@@ -232,9 +235,7 @@ f():
 @pytest.mark.slow
 @pytest.mark.parametrize("version", ["6.1", "6.12"])
 def test_all_statements_of_a_real_tree_are_known(version: str) -> None:
-    """Few statements of the three files have no line in the library, so that few hunks are called not compiled wrongly."""
-    from shootdown.kernel.build import COVERAGE
-
+    """Few statements of the three files have no line in the library: few hunks are called not compiled wrongly."""
     real = find_tree(tree(version))
     code = code_of(build(real, COVERAGE))
     shape = Shape(real.read(TDP))

@@ -32,7 +32,7 @@ int toy_map(u64 *table, int index, bool write)
 	walk.level = TWICE(index);
 	old = READ_ONCE(table[index]);
 	if (toy_present(old) &&
-	    write) {
+		write) {
 		WRITE_ONCE(table[index], old | 2);
 		return walk.level;
 	}

@@ -1,4 +1,4 @@
-"""Real Linux trees for tests: folders named ``linux-source-6.1`` and so on, in the folder that SHOOTDOWN_LINUX names."""
+"""Real Linux trees for tests: folders named ``linux-source-6.1`` and so on, below the one SHOOTDOWN_LINUX names."""
 
 from __future__ import annotations
 

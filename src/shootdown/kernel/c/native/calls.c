@@ -46,6 +46,12 @@ SD_API void sd_native_host(u64 gfn, u64 count, s64 pfn, int level, int writable)
 	}
 }
 
+/* of pages that were not told another */
+SD_API void sd_native_host_level(unsigned int level)
+{
+	native.host_level = level;
+}
+
 /* ---- vCPUs ---- */
 
 static s64 as_vcpu(int number, u64 first, u64 last, u64 step, u64 code, bool prefetch)
@@ -175,6 +181,7 @@ SD_API void sd_native_counters(u64 *out)
 		*out += sd->vcpu[i].vcpu.stat.pf_fast;
 	for (*++out = i = 0; i < sd->config.vcpus; i++)
 		*out += sd->vcpu[i].vcpu.stat.pf_mmio_spte_created;
+	*++out = native.resched_calls;
 }
 
 /* list 0: flushes, 1: freed tables, 2: problems; how many there are beyond ``from`` */
@@ -191,4 +198,20 @@ SD_API s64 sd_native_notes(int list, u64 from, u64 *out, int most)
 SD_API void sd_native_forget_notes(void)
 {
 	native.flushes.count = native.freed.count = native.problems.count = 0;
+}
+
+/* 64 bits of an SPTE are changed: so a test plants a difference. */
+SD_API s64 sd_native_poke(int vcpu, u64 gfn, u64 flip)
+{
+	u64 spte, *sptep;
+
+	if (!VALID_PAGE(vcpu_of(vcpu)->arch.mmu->root.hpa))
+		return -1;
+#ifdef SD_LAST_SPTEP_GFN
+	sptep = kvm_tdp_mmu_fast_pf_get_last_sptep(vcpu_of(vcpu), gfn, &spte);
+#else
+	sptep = kvm_tdp_mmu_fast_pf_get_last_sptep(vcpu_of(vcpu), gfn << PAGE_SHIFT, &spte);
+#endif
+	*sptep = spte ^ flip;
+	return 0;
 }

@@ -9,19 +9,21 @@
 
 #include <stdlib.h>
 
-#define ACCESSES_MAX 512	/* of the steps from one state */
+#define ACCESSES_MAX 4096	/* of the steps from one state */
+#define HEADS 1024
 #define RACES_MAX 256
 #define LOCKS_MAX 16
 
 struct access {
 	u64 address, pc, shared, alone;	/* masks of locks: held with others, held alone */
-	u32 bytes;
+	u32 bytes, next;
 	u8 cpu, write, marked;
 };
 
 struct races {
 	struct access access[ACCESSES_MAX];
-	unsigned accesses, count, locks;
+	unsigned accesses, count, locks, round;
+	struct { u32 first, round; } head[HEADS];	/* by word: the last access there, from 1 */
 	struct { u64 at; bool rw; } lock[LOCKS_MAX];
 	struct sd_race race[RACES_MAX];
 };
@@ -54,21 +56,6 @@ static void held(struct access *a)
 	}
 }
 
-/* A CPU that runs a task touches memory. */
-void race_access(u64 address, u32 bytes, bool write, bool marked, u64 pc)
-{
-	struct access a = { address, pc, 0, 0, bytes, E.cur, write, marked };
-
-	if (!E.s.races || !E.exploring || E.recording || E.cur < 0 || E.cur >= SD_CPUS_MAX || E.silent)
-		return;
-	held(&a);
-	for (unsigned n = 0; n < R->accesses; n++)
-		if (!memcmp(&R->access[n], &a, sizeof(a)))
-			return;
-	if (R->accesses < ACCESSES_MAX)
-		R->access[R->accesses++] = a;
-}
-
 static bool conflict(const struct access *a, const struct access *b)
 {
 	if (a->cpu == b->cpu || !(a->write || b->write) || (a->marked && b->marked))
@@ -95,24 +82,62 @@ static void found(const struct access *a, const struct access *b)
 		{ a->cpu, b->cpu }, { a->write, b->write }, { a->marked, b->marked } };
 }
 
-/* All steps from a state have been taken: which of their accesses can meet? */
+static bool is_same(const struct access *a, const struct access *b)
+{
+	return a->address == b->address && a->pc == b->pc && a->cpu == b->cpu && a->write == b->write &&
+		a->shared == b->shared && a->alone == b->alone;
+}
+
+static void at_word(u64 word, const struct access *a)
+{
+	unsigned h = (word ^ word >> 10) % HEADS, n;
+
+	if (R->head[h].round != R->round) {
+		R->head[h].round = R->round;
+		R->head[h].first = 0;
+	}
+	for (n = R->head[h].first; n; n = R->access[n].next)
+		if (is_same(&R->access[n], a))
+			return;
+	for (n = R->head[h].first; n; n = R->access[n].next)
+		if (conflict(&R->access[n], a))
+			found(&R->access[n], a);
+	if (R->accesses == ACCESSES_MAX - 1)
+		return;
+	R->access[++R->accesses] = *a;
+	R->access[R->accesses].next = R->head[h].first;
+	R->head[h].first = R->accesses;
+}
+
+/* A CPU that runs a task touches memory. */
+void race_access(u64 address, u32 bytes, bool write, bool marked, u64 pc)
+{
+	struct access a = { address, pc, 0, 0, bytes, 0, E.cur, write, marked };
+
+	if (!E.s.races || !E.exploring || E.recording || E.cur < 0 || E.cur >= SD_CPUS_MAX || E.silent)
+		return;
+	held(&a);
+	for (u64 word = address / 8; word * 8 < address + bytes; word++)
+		at_word(word, &a);
+}
+
+/* All steps from a state have been taken: others meet no more. */
 void race_state(void)
 {
 	if (!E.s.races)
 		return;
-	for (unsigned n = 0; n < R->accesses; n++)
-		for (unsigned m = 0; m < n; m++)
-			if (conflict(&R->access[n], &R->access[m]))
-				found(&R->access[m], &R->access[n]);
 	R->accesses = 0;
+	R->round++;
 }
 
 bool race_reset(void)
 {
 	if (!R)
 		R = calloc(1, sizeof(*R));
-	if (R)
+	if (R) {
 		R->accesses = R->count = 0;
+		R->round++;
+	}
 	return R != NULL;
 }
 
@@ -120,6 +145,27 @@ void race_report(struct sd_result *result)
 {
 	result->race = R ? R->race : NULL;
 	result->races = R ? R->count : 0;
+}
+
+/* The shims' accesses that are marked, and no steps. */
+
+u64 sd_peek(const volatile void *p, unsigned size);
+u64 sd_peek(const volatile void *p, unsigned size)
+{
+	race_access((u64)p, size, false, true, SITE);
+	touch(p, SITE);
+	return size == 8 ? *(const volatile u64 *)p : *(const volatile u32 *)p;
+}
+
+void sd_poke(volatile void *p, u64 value, unsigned size);
+void sd_poke(volatile void *p, u64 value, unsigned size)
+{
+	race_access((u64)p, size, true, true, SITE);
+	touch(p, SITE);
+	if (size == 8)
+		*(volatile u64 *)p = value;
+	else
+		*(volatile u32 *)p = value;
 }
 
 /* The compiler's hooks. */

@@ -72,7 +72,8 @@ def _check(scenario: Scenario) -> None:
         raise InputError("the first tasks must be those of the vCPUs, one for each, in order")
 
 
-def _request(library: Path, scenario: Scenario, budget: Budget, schedule: Schedule | None) -> dict[str, Any]:
+def request_of(library: Path, scenario: Scenario, budget: Budget, schedule: Schedule | None) -> dict[str, Any]:
+    """What a child is asked."""
     _check(scenario)
     options, hardware = scenario.options, scenario.hardware
     switches = {name: int(getattr(options, name)) for name in ("movers", "reuse", "late", "ranged", "tso", "races")}
@@ -237,13 +238,13 @@ def _died(scenario: Scenario, why: str) -> Outcome:
 
 def explore(library: Path, scenario: Scenario, budget: Budget | None = None) -> Outcome:
     """Follow every order of steps, the shortest first, until something breaks or all is seen."""
-    answer = _run(_request(library, scenario, budget or Budget(), None))
+    answer = _run(request_of(library, scenario, budget or Budget(), None))
     return _died(scenario, answer["died"]) if "died" in answer else _outcome(library, scenario, answer)
 
 
 def replay(library: Path, scenario: Scenario, schedule: Schedule) -> Outcome:
     """Follow one schedule, and tell each access of it."""
-    answer = _run(_request(library, scenario, Budget(), schedule))
+    answer = _run(request_of(library, scenario, Budget(), schedule))
     return _died(scenario, answer["died"]) if "died" in answer else _outcome(library, scenario, answer)
 
 

@@ -26,7 +26,7 @@ WRITES = ((0, 2), (1, 2))
 def toy(*flags: str) -> Path:
     """The library; ``flags`` are for the toy's own code."""
     folder = Path(mkdtemp(prefix="shootdown-toy"))
-    common = ["gcc", "-std=gnu11", "-O1", "-g", "-fPIC", "-Wall", "-Wextra", "-Werror", f"-I{EXPLORER}", "-c"]
+    common = ["gcc", "-std=gnu11", "-O2", "-g", "-fPIC", "-Wall", "-Wextra", "-Werror", f"-I{EXPLORER}", "-c"]
     for number, source in enumerate([HERE / "toy" / "toy.c", *sorted(EXPLORER.glob("*.c"))]):
         mine = ["-Wno-infinite-recursion", *flags] if number == 0 else []
         subprocess.run([*common, *mine, str(source), "-o", str(folder / f"{number}.o")], check=True)
@@ -35,9 +35,10 @@ def toy(*flags: str) -> Path:
     return folder / "toy.so"
 
 
-def tasks(*host: Task, options: Options | None = None) -> Scenario:
+def tasks(*host: Task, mapped: tuple[int, ...] = (), options: Options | None = None) -> Scenario:
     """Tasks of the host alone."""
-    return Scenario(2, host, root_level=2, options=options or Options())
+    start = tuple(Task("map", (gfn,)) for gfn in mapped)
+    return Scenario(2, host, start=start, root_level=2, options=options or Options())
 
 
 def guests(

@@ -196,7 +196,19 @@ def _outcome(library: Path, scenario: Scenario, answer: dict[str, Any]) -> Outco
     events, step = [], 1
     for n, (cpu, kind, table, index, last, name, before, after, pc) in enumerate(answer["events"]):
         events.append(
-            Event(step, cpu, kind, table, index, name, before, after, pc, place(pc), tuple(cached.get(n, ())))
+            Event(
+                step,
+                cpu,
+                kind,
+                table,
+                index,
+                name,
+                before,
+                after,
+                pc - answer["base"] if pc else 0,
+                place(pc),
+                tuple(cached.get(n, ())),
+            )
         )
         step += last
     verdict, states = BROKEN[answer["verdict"]], max(1, answer["states"])
@@ -222,7 +234,9 @@ def _outcome(library: Path, scenario: Scenario, answer: dict[str, Any]) -> Outco
         ran=frozenset(answer["ran"]),
         races=tuple(
             Race(
-                name or f"{address:#x}", (place(pc[0]), place(pc[1])), (bool(write[0]), bool(write[1])),
+                name or f"{address:#x}",
+                (place(pc[0]), place(pc[1])),
+                (bool(write[0]), bool(write[1])),
                 (bool(marked[0]), bool(marked[1])),
             )
             for name, address, pc, write, marked in answer["races"]

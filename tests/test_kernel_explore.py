@@ -33,6 +33,7 @@ HOLDING = {
     "too narrow a range, where every flush is whole": guests(Task(UNMAP, (0, 2, 2))),
     "stores that are seen at once": tasks(Task("store_load", (0,)), Task("store_load", (1,))),
     "an allocation that does not fail": tasks(Task("fails", (1,))),
+    "entries beyond those that take part": tasks(Task("fills", (0,)), Task("fills", (1,))),
     "freed at once, nobody looks": guests(Task(ZAP, (0, 2)), mapped=(0, 1)),
 }
 REFUTED = {

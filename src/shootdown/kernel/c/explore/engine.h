@@ -157,6 +157,7 @@ struct engine {
 	u64 main_sp, dead_sp;
 	unsigned choice;
 	bool running, past, takes, rejected, exploring, recording, restart, marks, silent;
+	u64 new_pages, new_headers;	/* masks: what was given out in this step */
 	u64 blockers, written, tails, ran, sets;	/* masks: CPUs, tables, tables, CPUs, vCPUs */
 	u64 sequence;			/* steps so far, for the watchdog */
 	u64 hot, bits;			/* bytes of a table whose accesses are steps; bits of an index */

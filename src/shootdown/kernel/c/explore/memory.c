@@ -93,6 +93,7 @@ static void *take_page(void)
 	for (unsigned n = 0; n < PAGE / 8; n++)
 		at[n] = E.empty;
 	G->page[number] = LIVE;
+	E.new_pages |= BIT(number);
 	G->untouched[number] = 1;
 	if ((unsigned)number >= E.pages_high)
 		E.pages_high = number + 1;
@@ -107,6 +108,7 @@ static void *take_header(void)
 	if (number < 0)
 		return NULL;
 	REST->header[number] = LIVE;
+	E.new_headers |= BIT(number);
 	if ((unsigned)number >= E.headers_high)
 		E.headers_high = number + 1;
 	return memset(at, 0, SD_HEADER_BYTES);

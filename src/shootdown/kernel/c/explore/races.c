@@ -109,12 +109,25 @@ static void at_word(u64 word, const struct access *a)
 	R->head[h].first = R->accesses;
 }
 
+/* Memory that was given out in this very step: another CPU's step from the same state would get the same. */
+static bool is_new(u64 address)
+{
+	if (address - PAGES_AT < PAGES_BYTES)
+		return E.new_pages >> (address - PAGES_AT) / PAGE & 1;
+	if (address - HEADERS_AT < HEADERS_BYTES)
+		return E.new_headers >> (address - HEADERS_AT) / SD_HEADER_BYTES & 1;
+	if (address - MAP_AT < SD_TABLES_MAX * 8)
+		return E.new_pages >> (address - MAP_AT) / 8 & 1;
+	return false;
+}
+
 /* A CPU that runs a task touches memory. */
 void race_access(u64 address, u32 bytes, bool write, bool marked, u64 pc)
 {
 	struct access a = { address, pc, 0, 0, bytes, 0, E.cur, write, marked };
 
-	if (!E.s.races || !E.exploring || E.recording || E.cur < 0 || E.cur >= SD_CPUS_MAX || E.silent)
+	if (!E.s.races || !E.exploring || E.recording || E.cur < 0 || E.cur >= SD_CPUS_MAX || E.silent ||
+	    is_new(address))
 		return;
 	held(&a);
 	for (u64 word = address / 8; word * 8 < address + bytes; word++)

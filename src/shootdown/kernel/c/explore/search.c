@@ -54,7 +54,7 @@ static void callback_runs(void)
 /* One step of the schedule; false if it cannot be taken after all. */
 static bool take(unsigned cpu, unsigned choice)
 {
-	E.written = 0;
+	E.written = E.new_pages = E.new_headers = 0;
 	E.marks = false;
 	E.choice = choice;
 	E.rejected = false;

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The machine for native runs: one CPU, so that locks are nothing, nobody runs beside, a flush is an entry in a list,
+ * and RCU's callbacks wait until they are drained. Its functions, sd_native_*, are what Python calls; one VM at a time.
+ */
+#include "drivers/driver.h"
+
+void *mmap(void *at, unsigned long bytes, int protection, int flags, int file, long offset);
+int munmap(void *at, unsigned long bytes);
+
+#define HEADER		512ul			/* bytes of a table's header */
+#define NOTES		4096			/* in each list of what happened; more are counted only */
+#define HOST_GFNS	(1ul << 21)		/* whose host's page can differ from the usual */
+#define TRACKED		64
+
+struct page *sd_mem_map;
+struct sd_cpu boot_cpu_data = { 46, 46, 0x80000008 };
+struct sd_x86_ops kvm_x86_ops;
+struct sd_kvm_caps kvm_host = { 46 };
+
+static char *pages, *headers;
+static unsigned long tables_max, used[2], high[2];
+static void *unused[2];
+static struct rcu_head *pending, **pending_end = &pending;
+static long resched_every, resched_calls;
+
+struct note { u64 kind, a, b, c; };
+struct notes { struct note note[NOTES]; unsigned long count; };
+static struct notes flushes, freed, problems;
+static u64 counters[8];
+enum { DIRTY_PFNS, ACCESSED_PFNS, LOCAL_FLUSHES };
+
+static void note(struct notes *list, u64 kind, u64 a, u64 b, u64 c)
+{
+	if (list->count < NOTES)
+		list->note[list->count] = (struct note){ kind, a, b, c };
+	list->count++;
+}
+
+/* ---- what goes wrong in the tree's code ---- */
+
+static void problem(u64 kind, const char *file, int line, const char *what)
+{
+	note(&problems, kind, (u64)file, line, (u64)what);
+}
+
+void sd_warn(const char *file, int line, const char *what)
+{
+	problem(0, file, line, what);
+}
+
+static void *bug_frame[5];
+
+void sd_bug(const char *file, int line, const char *what)
+{
+	problem(1, file, line, what);
+	__builtin_longjmp(bug_frame, 1);
+}
+
+/* ---- memory: tables lie where the tree's __va and __pa expect them ---- */
+
+void *sd_alloc(unsigned int kind)
+{
+	void *p = unused[kind];
+
+	if (p)
+		unused[kind] = *(void **)p;
+	else if (high[kind] < tables_max)
+		p = (kind ? pages + 4096 * high[kind] : headers + HEADER * high[kind]), high[kind]++;
+	else
+		sd_bug(__FILE__, __LINE__, "no memory for tables is left: give the VM more");
+	used[kind]++;
+	memset(p, 0, kind ? 4096 : sizeof(struct kvm_mmu_page));
+#ifdef SD_NONPRESENT
+	if (kind)
+		for (int i = 0; i < 512; i++)
+			((u64 *)p)[i] = SHADOW_NONPRESENT_VALUE;
+#endif
+	return p;
+}
+
+void sd_free(unsigned int kind, void *p)
+{
+	struct kvm_mmu_page *sp = p;
+
+	if (!p)
+		return;
+	if (!kind)
+		note(&freed, sp->role.level, sp->gfn, sp->role.smm, sp->role.invalid);
+	used[kind]--;
+	*(void **)p = unused[kind];
+	unused[kind] = p;
+}
+
+void *kvm_mmu_memory_cache_alloc(struct kvm_mmu_memory_cache *cache)
+{
+	return sd_alloc(cache->kind);
+}
+
+void call_rcu(struct rcu_head *head, void (*func)(struct rcu_head *))
+{
+	head->func = func;
+	head->next = NULL;
+	*pending_end = head;
+	pending_end = &head->next;
+}
+
+void rcu_barrier(void)
+{
+	struct rcu_head *head;
+
+	while ((head = pending)) {
+		pending = head->next;
+		if (!pending)
+			pending_end = &pending;
+		head->func(head);
+	}
+}
+
+/* ---- the host: gfn n is page n in pages of host_level, writable, unless told otherwise ---- */
+
+static struct { u64 pfn; u8 level, has_pfn, read_only; } *host;
+static unsigned host_level;
+
+u64 sd_real_gfn(u64 gfn) { return gfn; }
+u64 sd_test_gfn(u64 gfn) { return gfn; }
+u64 sd_real_pfn(u64 page) { return page; }
+
+u64 sd_host_pfn(u64 gfn)
+{
+	return gfn < HOST_GFNS && host[gfn].has_pfn ? host[gfn].pfn : gfn;
+}
+
+unsigned sd_host_level(u64 gfn)
+{
+	return gfn < HOST_GFNS && host[gfn].level ? host[gfn].level : host_level;
+}
+
+bool sd_host_writable(u64 gfn)
+{
+	return gfn >= HOST_GFNS || !host[gfn].read_only;
+}
+
+void sd_set_host_pfn(u64 gfn, u64 pfn)
+{
+	host[gfn].has_pfn = 1;
+	host[gfn].pfn = pfn;
+}
+
+void sd_set_host_level(u64 gfn, unsigned level)
+{
+	host[gfn].level = level;
+}
+
+void sd_set_host_writable(u64 gfn, bool writable)
+{
+	if (gfn < HOST_GFNS)
+		host[gfn].read_only = !writable;
+}
+
+void kvm_set_pfn_dirty(kvm_pfn_t pfn)
+{
+	(void)pfn;
+	counters[DIRTY_PFNS]++;
+}
+
+void kvm_set_pfn_accessed(kvm_pfn_t pfn)
+{
+	(void)pfn;
+	counters[ACCESSED_PFNS]++;
+}
+
+/* ---- slots' bitmaps, and users who track writes ---- */
+
+static u64 *bitmaps[SD_SLOTS];
+static unsigned long bitmap_words[SD_SLOTS];
+static struct { u64 key, users; } tracked[TRACKED];
+
+u64 *sd_dirty_word(const struct kvm_memory_slot *slot, u64 word)
+{
+	u64 words = (slot->npages + 63) / 64;
+
+	if (bitmap_words[slot->id] < words) {
+		/* A slot's pages change only where it is made anew, when its bitmap is clear. */
+		if (bitmaps[slot->id])
+			munmap(bitmaps[slot->id], 8 * bitmap_words[slot->id]);
+		bitmaps[slot->id] = mmap(NULL, 8 * words, 3, 0x22, -1, 0);
+		bitmap_words[slot->id] = words;
+	}
+	return &bitmaps[slot->id][word];
+}
+
+u64 sd_next_word(const struct kvm_memory_slot *slot, u64 word)
+{
+	(void)slot;
+	return word;
+}
+
+void sd_clear_dirty(const struct kvm_memory_slot *slot)
+{
+	memset(sd_dirty_word(slot, 0), 0, 8 * ((slot->npages + 63) / 64));
+}
+
+/* A few pages are tracked at a time: they are looked for. */
+u64 *sd_tracked(const struct kvm_memory_slot *slot, int level, gfn_t gfn)
+{
+	static u64 none;
+	u64 key = (u64)(slot->id + 1) << 56 | (u64)level << 48 | gfn >> KVM_HPAGE_GFN_SHIFT(level);
+	int i;
+
+	for (i = 0; i < TRACKED && tracked[i].key; i++)
+		if (tracked[i].key == key)
+			return &tracked[i].users;
+	none = 0;
+	return &none;
+}
+
+/* Have sd_tracked find the counts of a page. */
+static void make_tracked(const struct kvm_memory_slot *slot, gfn_t gfn)
+{
+	int level, i;
+
+	for (level = 1; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
+		u64 key = (u64)(slot->id + 1) << 56 | (u64)level << 48 | gfn >> KVM_HPAGE_GFN_SHIFT(level);
+
+		for (i = 0; i < TRACKED - 1 && tracked[i].key && tracked[i].key != key; i++)
+			;
+		if (tracked[i].key != key)
+			tracked[i].users = 0;
+		tracked[i].key = key;
+	}
+}
+
+/* ---- vCPUs: none of them is in its guest when somebody asks ---- */
+
+bool sd_request_all(u64 request)
+{
+	int i;
+
+	for (i = 0; i < sd->config.vcpus; i++)
+		sd->vcpu[i].vcpu.requests |= request;
+	return false;
+}
+
+static void flush(u64 kind, u64 gfn, u64 count)
+{
+	note(&flushes, kind, gfn, count, 0);
+	sd_request_all(SD_REQ_TLB_FLUSH);
+}
+
+void kvm_flush_remote_tlbs(struct kvm *kvm)
+{
+	(void)kvm;
+	flush(0, 0, 0);
+}
+
+void kvm_flush_remote_tlbs_range(struct kvm *kvm, gfn_t gfn, u64 count)
+{
+	(void)kvm;
+	flush(1, gfn, count);
+}
+
+void kvm_flush_remote_tlbs_with_address(struct kvm *kvm, u64 gfn, u64 count)
+{
+	(void)kvm;
+	flush(1, gfn, count);
+}
+
+u64 sd_requests(unsigned vcpu) { return sd->vcpu[vcpu].vcpu.requests; }
+void sd_make_request(unsigned vcpu, u64 request) { sd->vcpu[vcpu].vcpu.requests |= request; }
+void sd_clear_request(unsigned vcpu, u64 request) { sd->vcpu[vcpu].vcpu.requests &= ~request; }
+unsigned sd_mode(unsigned vcpu) { return sd->vcpu[vcpu].vcpu.mode; }
+void sd_set_mode(unsigned vcpu, unsigned mode) { sd->vcpu[vcpu].vcpu.mode = mode; }
+void sd_kick_all(void) { }
+void sd_irq_disable(unsigned vcpu) { (void)vcpu; }
+void sd_irq_enable(unsigned vcpu) { (void)vcpu; }
+unsigned sd_this_cpu(void) { return 0; }
+void sd_revoke(u64 pfn) { (void)pfn; }
+void sd_forget(u64 first, u64 end) { (void)first; (void)end; }
+void sd_protect(u64 gfns) { (void)gfns; }
+void sd_watch(u64 gfns) { (void)gfns; }
+void sd_unwatch(u64 gfns) { (void)gfns; }
+void sd_harvest(u64 gfns) { (void)gfns; }
+
+u64 sd_enter_guest(unsigned vcpu, u64 root, unsigned level)
+{
+	(void)vcpu;
+	(void)root;
+	(void)level;
+	return 0;
+}
+
+void sd_flush_tlb(unsigned vcpu)
+{
+	(void)vcpu;
+	counters[LOCAL_FLUSHES]++;
+}
+
+bool need_resched(void)
+{
+	if (!resched_every || ++resched_calls < resched_every)
+		return false;
+	resched_calls = 0;
+	return true;
+}

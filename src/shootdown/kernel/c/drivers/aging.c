@@ -15,7 +15,7 @@ static bool handle_range(gfn_t start, gfn_t end, u64 pte, handler_t *handler, bo
 	bool locked = false, r = false;
 	int as_id, i, idx;
 
-	idx = srcu_read_lock(&sd->srcu);
+	idx = srcu_read_lock(&sd_kvm->srcu);
 	for (as_id = 0; as_id < SD_AS; as_id++) {
 		struct kvm_memslots *slots = __kvm_memslots(sd_kvm, as_id);
 
@@ -39,7 +39,7 @@ static bool handle_range(gfn_t start, gfn_t end, u64 pte, handler_t *handler, bo
 		kvm_flush_remote_tlbs(sd_kvm);
 	if (locked && !lockless)
 		write_unlock(&sd_kvm->mmu_lock);
-	srcu_read_unlock(&sd->srcu, idx);
+	srcu_read_unlock(&sd_kvm->srcu, idx);
 	return r;
 }
 

@@ -81,7 +81,7 @@ int sd_get_dirty_log(struct kvm_memory_slot *slot, bool manual, struct sd_word *
 	int count = 0;
 	u64 n, mask;
 
-	mutex_lock(&sd->slots_lock);
+	mutex_lock(&sd_kvm->slots_lock);
 	sync_dirty_log();
 	if (!manual)
 		write_lock(&sd_kvm->mmu_lock);
@@ -99,7 +99,7 @@ int sd_get_dirty_log(struct kvm_memory_slot *slot, bool manual, struct sd_word *
 		write_unlock(&sd_kvm->mmu_lock);
 	if (count && !manual)
 		sd_flush_memslot(slot);
-	mutex_unlock(&sd->slots_lock);
+	mutex_unlock(&sd_kvm->slots_lock);
 	return count;
 }
 
@@ -109,7 +109,7 @@ void sd_clear_dirty_log(struct kvm_memory_slot *slot, const struct sd_word *word
 	u64 mask;
 	int i;
 
-	mutex_lock(&sd->slots_lock);
+	mutex_lock(&sd_kvm->slots_lock);
 	sync_dirty_log();
 	write_lock(&sd_kvm->mmu_lock);
 	for (i = 0; i < count; i++) {
@@ -122,5 +122,5 @@ void sd_clear_dirty_log(struct kvm_memory_slot *slot, const struct sd_word *word
 	write_unlock(&sd_kvm->mmu_lock);
 	if (flush)
 		sd_flush_memslot(slot);
-	mutex_unlock(&sd->slots_lock);
+	mutex_unlock(&sd_kvm->slots_lock);
 }

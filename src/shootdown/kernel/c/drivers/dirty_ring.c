@@ -129,10 +129,10 @@ int sd_reset_rings(void)
 {
 	int i, count = 0;
 
-	mutex_lock(&sd->slots_lock);
+	mutex_lock(&sd_kvm->slots_lock);
 	for (i = 0; i < sd->config.vcpus; i++)
 		count += reset_ring(&sd->vcpu[i]);
-	mutex_unlock(&sd->slots_lock);
+	mutex_unlock(&sd_kvm->slots_lock);
 	if (count)
 		kvm_flush_remote_tlbs(sd_kvm);
 	return count;

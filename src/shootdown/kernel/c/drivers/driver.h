@@ -59,19 +59,15 @@ enum { SD_ENTRY_DIRTY = 1, SD_ENTRY_RESET = 2 };
 struct sd_vcpu {
 	struct kvm_vcpu vcpu;
 	hpa_t prev[SD_PREV_ROOTS];
-	u64 pf_fast;
 	u32 ring_pushed, ring_reset;
 	struct sd_ring_entry ring[SD_RING];
 };
 
 struct sd_vm {
 	struct kvm kvm;
-	struct mutex slots_lock;
-	struct srcu_struct srcu;
 	spinlock_t mn_invalidate_lock;
 	long mn_active_invalidate_count;
 	int nr_dirty_logging;
-	u64 nx_splits;
 	struct list_head nx_list;	/* tables that NX recovery may zap, oldest first */
 	struct sd_memslots sets[SD_AS][2], *active[SD_AS];
 	struct kvm_memory_slot copies[SD_SLOT_COPIES];
@@ -82,6 +78,11 @@ struct sd_vm {
 
 extern struct sd_vm sd_the_vm;
 #define sd		(&sd_the_vm)
+#ifdef SD_AD_VARIABLE		/* from 6.13 on */
+#define sd_ad_enabled() (kvm_ad_enabled)
+#else
+#define sd_ad_enabled() kvm_ad_enabled()
+#endif
 #define sd_kvm		(&sd->kvm)
 #define sd_vcpu_of(v)	container_of(v, struct sd_vcpu, vcpu)
 

@@ -14,7 +14,7 @@ static bool can_be_fast(const struct kvm_page_fault *fault)
 {
 	if (fault->rsvd)
 		return false;
-	return fault->present ? fault->write : !kvm_ad_enabled();
+	return fault->present ? fault->write : !sd_ad_enabled();
 }
 
 static bool allowed(const struct kvm_page_fault *fault, u64 spte)
@@ -31,7 +31,7 @@ static u64 better(const struct kvm_page_fault *fault, u64 spte, int level)
 {
 	u64 new = spte;
 
-	if (!kvm_ad_enabled() && is_access_track_spte(spte))
+	if (!sd_ad_enabled() && is_access_track_spte(spte))
 		new = restore_acc_track_spte(new);
 	if (fault->write && is_mmu_writable_spte(spte)) {
 		if (level > PG_LEVEL_4K && kvm_slot_dirty_track_enabled(fault->slot))
@@ -75,6 +75,6 @@ int sd_fast_page_fault(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 	}
 	kvm_tdp_mmu_walk_lockless_end();
 	if (r != RET_PF_INVALID)
-		sd_vcpu_of(vcpu)->pf_fast++;
+		vcpu->stat.pf_fast++;
 	return r;
 }

@@ -116,7 +116,7 @@ static s64 serve(struct kvm_vcpu *vcpu, gfn_t gfn, u64 code, bool prefetch)
 {
 	int r = RET_PF_INVALID, idx;
 
-	idx = srcu_read_lock(&sd->srcu);
+	idx = srcu_read_lock(&sd_kvm->srcu);
 	if (code & PFERR_RSVD_MASK)
 		r = sd_handle_mmio_fault(vcpu, gfn);
 	if (r == RET_PF_INVALID) {
@@ -126,7 +126,7 @@ static s64 serve(struct kvm_vcpu *vcpu, gfn_t gfn, u64 code, bool prefetch)
 		r = kvm_mmu_do_page_fault(vcpu, gfn << PAGE_SHIFT, code, prefetch, NULL);
 #endif
 	}
-	srcu_read_unlock(&sd->srcu, idx);
+	srcu_read_unlock(&sd_kvm->srcu, idx);
 	return result(r);
 }
 

@@ -94,7 +94,7 @@ void sd_range_start(gfn_t start, gfn_t end, bool may_block)
 	spin_lock(&sd->mn_invalidate_lock);
 	WRITE_ONCE(sd->mn_active_invalidate_count, sd->mn_active_invalidate_count + 1);
 	spin_unlock(&sd->mn_invalidate_lock);
-	idx = srcu_read_lock(&sd->srcu);
+	idx = srcu_read_lock(&sd_kvm->srcu);
 	for (as_id = 0; as_id < SD_AS; as_id++) {
 		struct kvm_memslots *slots = __kvm_memslots(sd_kvm, as_id);
 
@@ -114,7 +114,7 @@ void sd_range_start(gfn_t start, gfn_t end, bool may_block)
 		kvm_flush_remote_tlbs(sd_kvm);
 	if (locked)
 		write_unlock(&sd_kvm->mmu_lock);
-	srcu_read_unlock(&sd->srcu, idx);
+	srcu_read_unlock(&sd_kvm->srcu, idx);
 }
 
 void sd_range_end(gfn_t start, gfn_t end)
@@ -123,7 +123,7 @@ void sd_range_end(gfn_t start, gfn_t end)
 	bool found = false;
 	int as_id, i, idx;
 
-	idx = srcu_read_lock(&sd->srcu);
+	idx = srcu_read_lock(&sd_kvm->srcu);
 	for (as_id = 0; as_id < SD_AS && !found; as_id++)
 		for (i = 0; i < SD_SLOTS && !found; i++)
 			found = sd_in_slot(sd_slot(as_id, i), start, end, true, &range);
@@ -132,7 +132,7 @@ void sd_range_end(gfn_t start, gfn_t end)
 		sd_invalidate_end();
 		write_unlock(&sd_kvm->mmu_lock);
 	}
-	srcu_read_unlock(&sd->srcu, idx);
+	srcu_read_unlock(&sd_kvm->srcu, idx);
 	spin_lock(&sd->mn_invalidate_lock);
 	WRITE_ONCE(sd->mn_active_invalidate_count, sd->mn_active_invalidate_count - 1);
 	spin_unlock(&sd->mn_invalidate_lock);

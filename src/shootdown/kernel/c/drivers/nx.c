@@ -16,7 +16,7 @@ void account_huge_nx_page(struct kvm *kvm, struct kvm_mmu_page *sp)
 	(void)kvm;
 	if (sp->mark)
 		return;
-	sd->nx_splits++;
+	sd_kvm->stat.nx_lpage_splits++;
 	list_add_tail(&sp->link, &sd->nx_list);
 	sp->mark = true;
 }
@@ -24,7 +24,7 @@ void account_huge_nx_page(struct kvm *kvm, struct kvm_mmu_page *sp)
 void unaccount_huge_nx_page(struct kvm *kvm, struct kvm_mmu_page *sp)
 {
 	(void)kvm;
-	sd->nx_splits--;
+	sd_kvm->stat.nx_lpage_splits--;
 	sp->mark = false;
 	list_del(&sp->link);
 }
@@ -41,7 +41,7 @@ void track_possible_nx_huge_page(struct kvm *kvm, struct kvm_mmu_page *sp TYPE)
 	(void)kvm;
 	if (!list_empty(&sp->link))
 		return;
-	sd->nx_splits++;
+	sd_kvm->stat.nx_lpage_splits++;
 	list_add_tail(&sp->link, &sd->nx_list);
 }
 
@@ -50,7 +50,7 @@ void untrack_possible_nx_huge_page(struct kvm *kvm, struct kvm_mmu_page *sp TYPE
 	(void)kvm;
 	if (list_empty(&sp->link))
 		return;
-	sd->nx_splits--;
+	sd_kvm->stat.nx_lpage_splits--;
 	list_del_init(&sp->link);
 }
 
@@ -123,7 +123,7 @@ void sd_recover_nx(u64 tables)
 	bool flush = false;
 	int idx;
 
-	idx = srcu_read_lock(&sd->srcu);
+	idx = srcu_read_lock(&sd_kvm->srcu);
 	LOCK(&sd_kvm->mmu_lock);
 	rcu_read_lock();
 	for (; tables && (sp = first()); tables--) {
@@ -141,5 +141,5 @@ void sd_recover_nx(u64 tables)
 		kvm_flush_remote_tlbs(sd_kvm);
 	rcu_read_unlock();
 	UNLOCK(&sd_kvm->mmu_lock);
-	srcu_read_unlock(&sd->srcu, idx);
+	srcu_read_unlock(&sd_kvm->srcu, idx);
 }

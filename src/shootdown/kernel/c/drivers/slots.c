@@ -66,7 +66,7 @@ static void swap_active(int as_id)
 	}
 	WRITE_ONCE(sd->active[as_id], set);
 	spin_unlock(&sd->mn_invalidate_lock);
-	synchronize_srcu(&sd->srcu);
+	synchronize_srcu(&sd_kvm->srcu);
 	gen += SD_AS;
 	if (!(gen & MMIO_SPTE_GEN_MASK & ~(u64)(SD_AS - 1)))
 		sd_zap_all_fast();
@@ -153,12 +153,12 @@ int sd_set_memory_region(int number, int as_id, gfn_t base, u64 pages, u32 flags
 	struct kvm_memory_slot *old, *new = NULL, as_asked = {
 		.base_gfn = base, .npages = pages, .flags = flags, .id = number, .as_id = as_id };
 
-	mutex_lock(&sd->slots_lock);
+	mutex_lock(&sd_kvm->slots_lock);
 	old = sd_find_slot(number);
 	if (pages && (!old || base != old->base_gfn || flags != old->flags))
 		new = new_copy(&as_asked);
 	if (new || (old && !pages))
 		set_memslot(old, new);
-	mutex_unlock(&sd->slots_lock);
+	mutex_unlock(&sd_kvm->slots_lock);
 	return 0;
 }

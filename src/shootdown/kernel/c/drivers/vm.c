@@ -17,6 +17,14 @@ bool tdp_mmu_enabled = true;
 int nx_huge_pages;
 struct kmem_cache *mmu_page_header_cache;
 
+/* Memory is write-back whatever the guest says, since no device of the VM bypasses caches. */
+static u8 write_back(struct kvm_vcpu *vcpu, gfn_t gfn, bool is_mmio)
+{
+	(void)vcpu;
+	(void)gfn;
+	return is_mmio ? 0 : X86_MEMTYPE_WB << VMX_EPT_MT_EPTE_SHIFT | VMX_EPT_IPAT_BIT;
+}
+
 static void init_masks(int format)
 {
 	static bool once;
@@ -24,6 +32,7 @@ static void init_masks(int format)
 	if (!once)
 		kvm_mmu_spte_module_init();
 	once = true;
+	kvm_x86_ops.get_mt_mask = format > 0 ? write_back : NULL;
 	kvm_mmu_reset_all_pte_masks();
 	if (format > 0)
 		kvm_mmu_set_ept_masks(format == 1, true);
@@ -67,7 +76,7 @@ union kvm_mmu_page_role sd_role(unsigned role)
 	found.access = 7;
 	found.efer_nx = 1;
 	found.cr0_wp = 1;
-	found.ad_disabled = !kvm_ad_enabled();
+	found.ad_disabled = !sd_ad_enabled();
 	found.smm = !!(role & SD_ROLE_SMM);
 	found.guest_mode = !!(role & SD_ROLE_GUEST_MODE);
 	return found;

@@ -13,7 +13,7 @@ void sd_zap_gfn_range(gfn_t start, gfn_t end)
 	gfn_t first = 0, last = -1ull;
 #else
 	gfn_t first = start, last = end;
-	int idx = srcu_read_lock(&sd->srcu);
+	int idx = srcu_read_lock(&sd_kvm->srcu);
 #endif
 
 	write_lock(&sd_kvm->mmu_lock);
@@ -27,7 +27,7 @@ void sd_zap_gfn_range(gfn_t start, gfn_t end)
 	sd_invalidate_end();
 	write_unlock(&sd_kvm->mmu_lock);
 #ifndef SD_ZAP_BLOCKS_ALL
-	srcu_read_unlock(&sd->srcu, idx);
+	srcu_read_unlock(&sd_kvm->srcu, idx);
 #endif
 }
 
@@ -68,10 +68,10 @@ void sd_zap_all(void)
 /* kvm_mmu_notifier_release */
 void sd_release(void)
 {
-	int idx = srcu_read_lock(&sd->srcu);
+	int idx = srcu_read_lock(&sd_kvm->srcu);
 
 	sd_zap_all();
-	srcu_read_unlock(&sd->srcu, idx);
+	srcu_read_unlock(&sd_kvm->srcu, idx);
 }
 
 void sd_flush_shadow_memslot(struct kvm_memory_slot *slot)

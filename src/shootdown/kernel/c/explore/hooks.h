@@ -18,6 +18,7 @@ typedef unsigned long long sd_u64;
 #define SD_VCPUS_MAX 4
 #define SD_GFNS_MAX 64
 #define SD_ARGS_MAX 12
+#define SD_WORDS 32768
 
 /* The gfn whose index at level i+1 is the i-th digit (base: entries a table) of the test's gfn, and back. */
 sd_u64 sd_real_gfn(sd_u64 gfn);
@@ -134,6 +135,7 @@ struct sd_scenario {
 	struct sd_guest guest[SD_VCPUS_MAX];
 	struct sd_task task[SD_CPUS_MAX], start[32];
 	struct sd_range range[256];
+	sd_u64 written[SD_WORDS / 64];	/* of a schedule: the words that were known to be written when it was found */
 	const unsigned *replay;		/* replays choices (cpu << 16 | choice): no search */
 };
 
@@ -161,9 +163,10 @@ struct sd_race {
 struct sd_result {
 	int verdict, cpu, vcpu, table;
 	unsigned depth, choices, events, helds, races, ended;
-	sd_u64 states, transitions, bytes, blobs, blob_bytes, pc, address, restarts, seen_ops;
+	sd_u64 states, transitions, bytes, blobs, blob_bytes, pc, address, restarts;
 	double seconds;
 	char message[512];
+	sd_u64 written[SD_WORDS / 64];
 	unsigned *choice;
 	struct sd_event *event;
 	struct sd_held *held;

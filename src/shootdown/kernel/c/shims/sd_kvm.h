@@ -62,6 +62,8 @@ enum pg_level { PG_LEVEL_NONE, PG_LEVEL_4K, PG_LEVEL_2M, PG_LEVEL_1G, PG_LEVEL_5
 #define KVM_MEM_READONLY 2u
 #define KVM_X86_TDX_VM 5
 
+enum kvm_mmu_type { KVM_SHADOW_MMU, KVM_TDP_MMU, KVM_NR_MMU_TYPES };	/* 6.18 */
+
 /* Requests, as bits of struct kvm_vcpu's requests. */
 #define KVM_REQ_TLB_FLUSH 0
 #define KVM_REQ_MMU_FREE_OBSOLETE_ROOTS 1

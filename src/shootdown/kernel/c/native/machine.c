@@ -1,34 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The machine for native runs: one CPU, so that locks are nothing, nobody runs beside, a flush is an entry in a list,
- * and RCU's callbacks wait until they are drained. Its functions, sd_native_*, are what Python calls; one VM at a time.
+ * and RCU's callbacks wait until they are drained. One VM at a time; calls.c is what Python sees of it.
  */
-#include "drivers/driver.h"
+#include "native.h"
 
 void *mmap(void *at, unsigned long bytes, int protection, int flags, int file, long offset);
 int munmap(void *at, unsigned long bytes);
 
 #define HEADER		512ul			/* bytes of a table's header */
-#define NOTES		4096			/* in each list of what happened; more are counted only */
-#define HOST_GFNS	(1ul << 21)		/* whose host's page can differ from the usual */
-#define TRACKED		64
+#define TRACKED		96			/* pages whose writes are tracked, three levels each */
 
+struct native native;
 struct page *sd_mem_map;
-struct sd_cpu boot_cpu_data = { 46, 46, 0x80000008 };
-struct sd_x86_ops kvm_x86_ops;
-struct sd_kvm_caps kvm_host = { 46 };
+unsigned long sd_base;
 
-static char *pages, *headers;
-static unsigned long tables_max, used[2], high[2];
+static char *headers;
+static unsigned long high[2];
 static void *unused[2];
 static struct rcu_head *pending, **pending_end = &pending;
-static long resched_every, resched_calls;
-
-struct note { u64 kind, a, b, c; };
-struct notes { struct note note[NOTES]; unsigned long count; };
-static struct notes flushes, freed, problems;
-static u64 counters[8];
-enum { DIRTY_PFNS, ACCESSED_PFNS, LOCAL_FLUSHES };
+static long resched_calls;
 
 static void note(struct notes *list, u64 kind, u64 a, u64 b, u64 c)
 {
@@ -41,7 +32,7 @@ static void note(struct notes *list, u64 kind, u64 a, u64 b, u64 c)
 
 static void problem(u64 kind, const char *file, int line, const char *what)
 {
-	note(&problems, kind, (u64)file, line, (u64)what);
+	note(&native.problems, kind, (u64)file, line, (u64)what);
 }
 
 void sd_warn(const char *file, int line, const char *what)
@@ -49,12 +40,10 @@ void sd_warn(const char *file, int line, const char *what)
 	problem(0, file, line, what);
 }
 
-static void *bug_frame[5];
-
 void sd_bug(const char *file, int line, const char *what)
 {
 	problem(1, file, line, what);
-	__builtin_longjmp(bug_frame, 1);
+	__builtin_longjmp(native.bug_frame, 1);
 }
 
 /* ---- memory: tables lie where the tree's __va and __pa expect them ---- */
@@ -65,11 +54,11 @@ void *sd_alloc(unsigned int kind)
 
 	if (p)
 		unused[kind] = *(void **)p;
-	else if (high[kind] < tables_max)
-		p = (kind ? pages + 4096 * high[kind] : headers + HEADER * high[kind]), high[kind]++;
+	else if (high[kind] < native.tables_max)
+		p = (kind ? (char *)SD_BASE + 4096 * high[kind] : headers + HEADER * high[kind]), high[kind]++;
 	else
 		sd_bug(__FILE__, __LINE__, "no memory for tables is left: give the VM more");
-	used[kind]++;
+	native.used[kind]++;
 	memset(p, 0, kind ? 4096 : sizeof(struct kvm_mmu_page));
 #ifdef SD_NONPRESENT
 	if (kind)
@@ -86,15 +75,15 @@ void sd_free(unsigned int kind, void *p)
 	if (!p)
 		return;
 	if (!kind)
-		note(&freed, sp->role.level, sp->gfn, sp->role.smm, sp->role.invalid);
-	used[kind]--;
+		note(&native.freed, sp->role.level, sp->gfn, sp->role.smm, sp->role.invalid);
+	native.used[kind]--;
 	*(void **)p = unused[kind];
 	unused[kind] = p;
 }
 
-void *kvm_mmu_memory_cache_alloc(struct kvm_mmu_memory_cache *cache)
+void *sd_try_alloc(unsigned int kind)
 {
-	return sd_alloc(cache->kind);
+	return sd_alloc(kind);
 }
 
 void call_rcu(struct rcu_head *head, void (*func)(struct rcu_head *))
@@ -120,7 +109,6 @@ void rcu_barrier(void)
 /* ---- the host: gfn n is page n in pages of host_level, writable, unless told otherwise ---- */
 
 static struct { u64 pfn; u8 level, has_pfn, read_only; } *host;
-static unsigned host_level;
 
 u64 sd_real_gfn(u64 gfn) { return gfn; }
 u64 sd_test_gfn(u64 gfn) { return gfn; }
@@ -133,7 +121,7 @@ u64 sd_host_pfn(u64 gfn)
 
 unsigned sd_host_level(u64 gfn)
 {
-	return gfn < HOST_GFNS && host[gfn].level ? host[gfn].level : host_level;
+	return gfn < HOST_GFNS && host[gfn].level ? host[gfn].level : native.host_level;
 }
 
 bool sd_host_writable(u64 gfn)
@@ -161,13 +149,13 @@ void sd_set_host_writable(u64 gfn, bool writable)
 void kvm_set_pfn_dirty(kvm_pfn_t pfn)
 {
 	(void)pfn;
-	counters[DIRTY_PFNS]++;
+	native.counters[DIRTY_PFNS]++;
 }
 
 void kvm_set_pfn_accessed(kvm_pfn_t pfn)
 {
 	(void)pfn;
-	counters[ACCESSED_PFNS]++;
+	native.counters[ACCESSED_PFNS]++;
 }
 
 /* ---- slots' bitmaps, and users who track writes ---- */
@@ -216,7 +204,7 @@ u64 *sd_tracked(const struct kvm_memory_slot *slot, int level, gfn_t gfn)
 }
 
 /* Have sd_tracked find the counts of a page. */
-static void make_tracked(const struct kvm_memory_slot *slot, gfn_t gfn)
+void sd_make_tracked(const struct kvm_memory_slot *slot, gfn_t gfn)
 {
 	int level, i;
 
@@ -244,7 +232,7 @@ bool sd_request_all(u64 request)
 
 static void flush(u64 kind, u64 gfn, u64 count)
 {
-	note(&flushes, kind, gfn, count, 0);
+	note(&native.flushes, kind, gfn, count, 0);
 	sd_request_all(SD_REQ_TLB_FLUSH);
 }
 
@@ -293,13 +281,49 @@ u64 sd_enter_guest(unsigned vcpu, u64 root, unsigned level)
 void sd_flush_tlb(unsigned vcpu)
 {
 	(void)vcpu;
-	counters[LOCAL_FLUSHES]++;
+	native.counters[LOCAL_FLUSHES]++;
 }
 
 bool need_resched(void)
 {
-	if (!resched_every || ++resched_calls < resched_every)
+	if (!native.resched_every || ++resched_calls < native.resched_every)
 		return false;
 	resched_calls = 0;
 	return true;
+}
+
+static bool sd_map_tables(unsigned long bytes)
+{
+	sd_base = (unsigned long)mmap(NULL, bytes, 3, 0x4022, -1, 0);
+	return sd_base != -1ul;
+}
+
+/* Everything as it was before the first VM, with room for so many tables; false: the host has no memory. */
+bool sd_machine_reset(unsigned long tables_max)
+{
+	int i;
+
+	if (headers) {
+		munmap((void *)SD_BASE, 4096 * native.tables_max);
+		munmap(headers, HEADER * native.tables_max);
+		munmap(sd_mem_map, sizeof(struct page) * native.tables_max);
+		munmap(host, HOST_GFNS * sizeof(*host));
+	}
+	memset(&native, 0, sizeof(native));
+	memset(&sd_the_vm, 0, sizeof(sd_the_vm));
+	memset(high, 0, sizeof(high));
+	memset(unused, 0, sizeof(unused));
+	memset(tracked, 0, sizeof(tracked));
+	for (i = 0; i < SD_SLOTS; i++)
+		if (bitmaps[i])
+			memset(bitmaps[i], 0, 8 * bitmap_words[i]);
+	pending = NULL;
+	pending_end = &pending;
+	resched_calls = 0;
+	native.tables_max = tables_max;
+	/* Readable, writable; private, anonymous, without a reservation. */
+	headers = mmap(NULL, HEADER * tables_max, 3, 0x4022, -1, 0);
+	sd_mem_map = mmap(NULL, sizeof(struct page) * tables_max, 3, 0x4022, -1, 0);
+	host = mmap(NULL, HOST_GFNS * sizeof(*host), 3, 0x4022, -1, 0);
+	return sd_map_tables(4096 * tables_max) && headers != (char *)-1 && host != (void *)-1;
 }

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+/* What an operation promises once it is over, what the host maps, and what must be true when all is at rest. */
+#include "engine.h"
+
+u64 sd_logged(void) __attribute__((weak));
+u64 sd_listed_roots(void) __attribute__((weak));
+
+u64 sd_real_gfn(u64 gfn)
+{
+	u64 real = 0;
+
+	for (unsigned level = 0; level < 5; level++)
+		real |= (gfn >> E.bits * level & (E.s.entries - 1)) << 9 * level;
+	return real;
+}
+
+u64 sd_test_gfn(u64 real)
+{
+	u64 gfn = 0;
+
+	for (unsigned level = 0; level < 5; level++)
+		gfn |= (real >> 9 * level & (E.s.entries - 1)) << E.bits * level;
+	return gfn;
+}
+
+u64 sd_real_pfn(u64 page)
+{
+	return E.s.pfn_base + sd_real_gfn(page);
+}
+
+u64 sd_host_pfn(u64 gfn)
+{
+	return load_at(&REST->host[gfn].pfn, 8, SITE);
+}
+
+unsigned sd_host_level(u64 gfn)
+{
+	return load_at(&REST->host[gfn].level, 4, SITE);
+}
+
+bool sd_host_writable(u64 gfn)
+{
+	return load_at(&REST->host[gfn].writable, 4, SITE);
+}
+
+void sd_set_host_pfn(u64 gfn, u64 pfn)
+{
+	store_at(&REST->host[gfn].pfn, pfn, 8, SITE);
+}
+
+void sd_set_host_level(u64 gfn, unsigned level)
+{
+	store_at(&REST->host[gfn].level, level, 4, SITE);
+}
+
+void sd_set_host_writable(u64 gfn, bool writable)
+{
+	store_at(&REST->host[gfn].writable, writable, 4, SITE);
+}
+
+static void promised(int kind, u64 what, u64 pc)
+{
+	E.marks = true;
+	record(kind, NULL, what, what, pc);
+}
+
+void sd_revoke(u64 pfn)
+{
+	point(REVOKE, NULL, 0, SITE);
+	promised(REVOKE, pfn, SITE);
+	for (unsigned n = 0; n < REST->revokeds; n++)
+		if (REST->revoked[n] == pfn)
+			return;
+	if (REST->revokeds < REVOKED_MAX)
+		REST->revoked[REST->revokeds++] = pfn;
+	else
+		broken(SD_STOPPED, -1, 0, SITE, "more than %u pages are taken back", REVOKED_MAX);
+}
+
+/* Mark every vCPU that holds a translation of a range which memory does not give. */
+void sd_forget(u64 first, u64 end)
+{
+	u64 mask = (end >= 64 ? 0 : ~0ull << end) ^ ~0ull << first;
+
+	point(FORGET, NULL, 0, SITE);
+	promised(FORGET, mask, SITE);
+	for (unsigned v = 0; v < E.s.vcpus; v++) {
+		struct hw *h = &G->hw[v], held = *h;
+
+		if (!h->level)
+			continue;
+		memset(h->token, 0, sizeof(h->token));
+		h->tokens = 0;
+		close_set(v);
+		for (unsigned n = 0, m = 0; n < held.tokens; n++) {
+			u64 t = held.token[n];
+
+			while (m < h->tokens && h->token[m] < t)
+				m++;
+			if (T_LEAF(t) && T_ROOT(t) == held.root && gfns_of(t) & mask &&
+			    (m == h->tokens || h->token[m] != t))
+				held.flags |= HOLDS_STALE;
+		}
+		*h = held;
+	}
+}
+
+void sd_protect(u64 gfns)
+{
+	point(PROTECT, NULL, 0, SITE);
+	promised(PROTECT, gfns, SITE);
+	REST->protected |= gfns;
+}
+
+void sd_watch(u64 gfns)
+{
+	point(WATCH, NULL, 0, SITE);
+	promised(WATCH, gfns, SITE);
+	REST->watched |= gfns;
+}
+
+void sd_unwatch(u64 gfns)
+{
+	point(UNWATCH, NULL, 0, SITE);
+	promised(UNWATCH, gfns, SITE);
+	REST->watched &= ~gfns;
+	REST->written &= ~gfns;
+}
+
+void sd_harvest(u64 gfns)
+{
+	point(HARVEST, NULL, 0, SITE);
+	promised(HARVEST, gfns, SITE);
+	REST->written &= ~gfns;
+}
+
+/* All tasks of the host are over, each vCPU is between two rounds and no callback waits: is a table lost? */
+bool leaks(void)
+{
+	u64 linked, live = 0, last;
+
+	if (!sd_listed_roots || REST->callbacks)
+		return false;
+	for (unsigned n = 0; n < E.s.tasks; n++)
+		if (G->cpu[n].kind != END && !(vcpu_of(n) >= 0 && G->cpu[n].idle))
+			return false;
+	for (unsigned n = 0; n < E.s.tables; n++)
+		if (G->page[n] == LIVE)
+			live |= BIT(n);
+	linked = sd_listed_roots();
+	do {
+		last = linked;
+		for (unsigned n = 0; n < E.s.tables; n++)
+			for (unsigned i = 0; linked & live & BIT(n) && i < E.s.entries; i++)
+				if (what_of(table(n)[i]) == 2)
+					linked |= BIT(((table(n)[i] & (BIT(52) - PAGE)) - SD_PHYSICAL) / PAGE);
+	} while (linked != last);
+	return (live & ~linked) != 0;
+}
+
+/* Where nobody owes anything: pages that a guest wrote and no log knows of. */
+u64 lost_writes(void)
+{
+	if (!REST->written)
+		return 0;
+	for (unsigned n = 0; n < E.s.tasks; n++)
+		if (G->cpu[n].kind != END && !(vcpu_of(n) >= 0 && (G->cpu[n].idle || G->cpu[n].kind == GUEST)))
+			return 0;
+	return REST->written & ~(sd_logged ? sd_logged() : 0);
+}

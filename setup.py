@@ -21,6 +21,7 @@ COMPILED = [
     "src/shootdown/check/logs.py",
     "src/shootdown/check/states.py",
     "src/shootdown/check/steps.py",
+    "src/shootdown/kernel/state.py",
     "src/shootdown/machine/interface.py",
     "src/shootdown/machine/native.py",
     "src/shootdown/machine/store.py",

@@ -88,7 +88,7 @@ MUTATIONS = (
     ),
     Mutation(
         "F5: flush after a fault replaced a table",
-        (("mmu/policies/rcu.py", "        if replaced:\n            flush_remote_tlbs(kvm)\n", ""),),
+        (("mmu/policies/rcu.py", "        if replaced:\n            flush_remote_tlbs_range(kvm, batch.first, batch.pages)\n", ""),),
         "fault-replaces-table", FREED,
     ),
     Mutation(

@@ -145,6 +145,12 @@ class CheckedMachine:
     def spte_changed(self, gfn: int, level: int, old: int, new: int) -> None:
         """See ``Machine``: what is traced is no part of the state."""
 
+    def flush_range(self, gfn: int, pages: int) -> None:
+        """See ``Machine``: every flush is of all."""
+
+    def flush_requested(self) -> None:
+        """See ``Machine``."""
+
     # Tables
 
     def alloc_table(self, empty: int) -> int:

@@ -49,6 +49,12 @@ class Machine:
     def spte_changed(self, gfn: i64, level: i64, old: i64, new: i64) -> None:
         """A tracepoint: an SPTE's change is accounted for (``kvm_tdp_mmu_spte_changed``). Nobody need listen."""
 
+    def flush_range(self, gfn: i64, pages: i64) -> None:
+        """A tracepoint: the flush that follows is asked for only so many pages from ``gfn`` on. Nobody need listen."""
+
+    def flush_requested(self) -> None:
+        """A tracepoint: a remote flush begins. Nobody need listen."""
+
     # Tables
 
     def alloc_table(self, empty: i64) -> i64:

@@ -17,7 +17,19 @@ from .interface import Bug, Machine
 from .store import BY_PAGES_LOCK, GUARDED, WRITTEN_BY_MMU_LOCK, Store, no_kind
 from .tables import CHUNK_BITS, CHUNK_MASK, CHUNK_WORDS, TABLE_KINDS, Tables, new_chunk
 from .vcpus import Vcpus
-from .words import KIND_NAMES, KINDS, LIST_NAMES, LISTS, NO_TABLE, OUTSIDE_GUEST_MODE, VCPU_MODE
+from .words import (
+    KIND_NAMES,
+    KINDS,
+    LIST_NAMES,
+    LISTS,
+    NO_TABLE,
+    OUTSIDE_GUEST_MODE,
+    ROLE_LEVEL_SHIFT,
+    SP_GFN,
+    SP_LEVEL,
+    SP_ROLE,
+    VCPU_MODE,
+)
 
 TABLES_MAX: Final[i64] = 0xFF_FFFF_FFFF
 """The highest page frame that fits into the 40 bits of an SPTE: the limit on tables, unless a lower one is given."""
@@ -80,6 +92,12 @@ class NativeMachine(Machine):
         self._srcu_depth: i64 = 0
         self._resched_every = resched_every
         self._resched_calls: i64 = 0
+
+        self._journal = False
+        self._flushes = vec[i64]()
+        self._retired = vec[i64]()
+        self._range_first: i64 = 0
+        self._range_pages: i64 = 0
 
     # SPTEs
 
@@ -167,10 +185,43 @@ class NativeMachine(Machine):
 
     def call_rcu(self, table: i64) -> None:
         """Free a table when the read section ends; at once if there is none."""
+        if self._journal:
+            level = self.tables.load(table, SP_LEVEL) | self.tables.load(table, SP_ROLE) >> ROLE_LEVEL_SHIFT
+            self._retired = append(append(self._retired, level), self.tables.load(table, SP_GFN))
         if self._rcu_depth > 0:
             self.tables.queue(table)
         else:
             self.tables.free(table)
+
+    # What happened
+
+    def keep_journal(self) -> None:
+        """From here on flushes and tables given to RCU are noted, for ``take_flushes`` and ``take_retired``."""
+        self._journal = True
+
+    def flush_range(self, gfn: i64, pages: i64) -> None:
+        """Remember what the flush that follows is asked for."""
+        self._range_first = gfn
+        self._range_pages = pages
+
+    def flush_requested(self) -> None:
+        """Note a flush."""
+        if self._journal:
+            self._flushes = append(append(self._flushes, self._range_first), self._range_pages)
+            self._range_first = 0
+            self._range_pages = 0
+
+    def take_flushes(self) -> list[int]:
+        """First gfn and pages of each flush since this was asked last, 0 and 0 where all was flushed."""
+        found = [int(number) for number in self._flushes]
+        self._flushes = vec[i64]()
+        return found
+
+    def take_retired(self) -> list[int]:
+        """Level and first gfn of each table that was given to RCU since this was asked last."""
+        found = [int(number) for number in self._retired]
+        self._retired = vec[i64]()
+        return found
 
     # Other words
 

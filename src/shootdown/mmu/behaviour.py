@@ -49,6 +49,8 @@ class Behaviour:
                           addresses (read in 6.1)
     zap_blocks_all        ``kvm_zap_gfn_range`` has all faults wait (read in 6.1), else those of its range
     slot_zap_choice       a deleted slot's leaves may be zapped alone, if the VM wants it (read in 6.12)
+    wide_fault_flush      a fault that replaces a table flushes all that the table around its entry covers (read in 6.1),
+                          else what the entry covers (c6753e20e09d)
     nx_keeps_logged       NX recovery leaves the tables of a logged slot where they are (read in 6.12)
     """
 
@@ -84,6 +86,7 @@ class Behaviour:
         zap_blocks_all: bool,
         slot_zap_choice: bool,
         nx_keeps_logged: bool,
+        wide_fault_flush: bool,
     ) -> None:
         self.name = name
         self.range_zap_tables = range_zap_tables
@@ -114,6 +117,7 @@ class Behaviour:
         self.zap_blocks_all = zap_blocks_all
         self.slot_zap_choice = slot_zap_choice
         self.nx_keeps_logged = nx_keeps_logged
+        self.wide_fault_flush = wide_fault_flush
 
 
 def _behaviour(name: str) -> Behaviour:
@@ -148,6 +152,7 @@ def _behaviour(name: str) -> Behaviour:
         zap_blocks_all=name == "6.1",
         slot_zap_choice=late,
         nx_keeps_logged=late,
+        wide_fault_flush=not late,
     )
 
 

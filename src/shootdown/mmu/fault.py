@@ -223,6 +223,9 @@ def map_gfn(kvm: Kvm, vcpu: i64, fault: PageFault) -> i64:
     replaced = False
     if walk_down(kvm, batch, it, fault, level):
         replaced = is_table(it.old_spte, it.level)
+        covers: i64 = it.level + 1 if kvm.behaviour.wide_fault_flush else it.level
+        batch.first = kvm.round(it.gfn, covers)
+        batch.pages = kvm.pages(covers)
         result = map_target(kvm, vcpu, batch, it, fault, role)
     kvm.policy.end_fault(kvm, batch, replaced and result == FIXED)
     return result

@@ -58,6 +58,7 @@ def flush_remote_tlbs(kvm: Kvm) -> None:
 
     TLB: whole, done on return. Source: ``kvm_flush_remote_tlbs``.
     """
+    kvm.m.flush_requested()
     kvm.m.count(FLUSH_REQUESTS, 0, 1)
     interrupted = make_all_cpus_request(kvm, TLB_FLUSH)
     if interrupted:
@@ -69,6 +70,7 @@ def flush_remote_tlbs_range(kvm: Kvm, gfn: i64, pages: i64) -> None:
 
     TLB: whole, done on return. Source: ``kvm_flush_remote_tlbs_range`` (6.12), ``.._with_address`` (6.1).
     """
+    kvm.m.flush_range(gfn, pages)
     flush_remote_tlbs(kvm)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64, mypyc_attr
 
-from ..requests import flush_remote_tlbs
+from ..requests import flush_remote_tlbs, flush_remote_tlbs_range
 from .policy import Policy
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Rcu(Policy):
     def end_fault(self, kvm: Kvm, batch: Batch, replaced: bool) -> None:
         """TLB: flushes if a table was replaced, inside the section. Source: bb95dfb9e2df, narrowed by c6753e20e09d."""
         if replaced:
-            flush_remote_tlbs(kvm)
+            flush_remote_tlbs_range(kvm, batch.first, batch.pages)
         kvm.m.rcu_read_unlock()
 
     def end_recovery(self, kvm: Kvm, batch: Batch) -> None:

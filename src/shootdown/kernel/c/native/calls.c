@@ -192,3 +192,19 @@ SD_API void sd_native_forget_notes(void)
 {
 	native.flushes.count = native.freed.count = native.problems.count = 0;
 }
+
+/* 64 bits of an SPTE are changed: so a test plants a difference. */
+SD_API s64 sd_native_poke(int vcpu, u64 gfn, u64 flip)
+{
+	u64 spte, *sptep;
+
+	if (!VALID_PAGE(vcpu_of(vcpu)->arch.mmu->root.hpa))
+		return -1;
+#ifdef SD_LAST_SPTEP_GFN
+	sptep = kvm_tdp_mmu_fast_pf_get_last_sptep(vcpu_of(vcpu), gfn, &spte);
+#else
+	sptep = kvm_tdp_mmu_fast_pf_get_last_sptep(vcpu_of(vcpu), gfn << PAGE_SHIFT, &spte);
+#endif
+	*sptep = spte ^ flip;
+	return 0;
+}

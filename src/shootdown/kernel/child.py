@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+from itertools import count
 from typing import Any
 
 from . import abi
@@ -104,7 +105,8 @@ def main() -> None:
     request = json.load(sys.stdin)
     limit(request["seconds_max"], request["bytes_max"])
     library = ctypes.CDLL(request["library"], mode=os.RTLD_NOW)
-    ops = abi_ops(library)
+    library.sd_op_name.restype = ctypes.c_char_p
+    ops = [name.decode() for name in iter(map(library.sd_op_name, count()).__next__, None)]
     if missing := [name for name in request["ops"] if name not in ops]:
         print(json.dumps({"error": f"the library has no operation '{missing[0]}'; it has {', '.join(ops)}"}))
         return
@@ -117,16 +119,6 @@ def main() -> None:
     if hasattr(library, "__gcov_dump"):
         library.__gcov_dump()
     json.dump(found, sys.stdout)
-
-
-def abi_ops(library: ctypes.CDLL) -> list[str]:
-    """The names of a library's operations, in its order."""
-
-    class Op(ctypes.Structure):
-        _fields_ = [("name", ctypes.c_char_p), ("run", ctypes.c_void_p)]
-
-    count = ctypes.c_uint.in_dll(library, "sd_op_count").value
-    return [op.name.decode() for op in (Op * count).in_dll(library, "sd_ops")]
 
 
 if __name__ == "__main__":

@@ -17,8 +17,26 @@ void sd_vm_create(const struct sd_scenario *scenario)
 		.slot_zap_all = 1,
 	};
 
+	sd_name(&sd_kvm->mmu_lock, "mmu_lock");
+	sd_name(&sd_kvm->slots_lock, "slots_lock");
+	sd_name(&sd_kvm->arch.tdp_mmu_pages_lock, "tdp_mmu_pages_lock");
+	sd_name(&sd->mn_invalidate_lock, "mn_invalidate_lock");
+	sd_name(&sd_kvm->mmu_invalidate_seq, "mmu_invalidate_seq");
+	sd_name(&sd_kvm->mmu_invalidate_in_progress, "mmu_invalidate_in_progress");
 	sd_vm_init(&config);
 }
+
+/* What a fresh table is filled with. */
+u64 sd_empty_spte(void)
+{
+#ifdef SD_NONPRESENT
+	return SHADOW_NONPRESENT_VALUE;
+#else
+	return 0;
+#endif
+}
+
+_Static_assert(sizeof(struct kvm_mmu_page) <= SD_HEADER_BYTES, "a header is larger than the explorer's room for it");
 #endif
 
 /* nx_huge_pages eager_split initially_set slot_zap_all ring_size: what sd_vm_create was not told */

@@ -10,7 +10,7 @@
 
 /* By eight bytes: has it been written while exploring, has it been loaded without a step? */
 struct words {
-	u64 written[SD_WORDS / 64], quiet[SD_WORDS / 64];
+	u64 written[SD_MEMORY_WORDS / 64], quiet[SD_MEMORY_WORDS / 64];
 };
 
 /* Number of the word that holds an address, or -1 where nobody ever writes. */
@@ -29,7 +29,7 @@ static int word_of(u64 address)
 
 		if (address - r->offset < r->bytes) {
 			number += (address - r->offset) / 8;
-			return number < SD_WORDS ? (int)number : -1;
+			return number < SD_MEMORY_WORDS ? (int)number : -1;
 		}
 		number += r->bytes / 8 + 1;
 	}

@@ -18,7 +18,7 @@ typedef unsigned long long sd_u64;
 #define SD_VCPUS_MAX 4
 #define SD_GFNS_MAX 64
 #define SD_ARGS_MAX 12
-#define SD_WORDS 32768
+#define SD_MEMORY_WORDS 32768
 
 /* The gfn whose index at level i+1 is the i-th digit (base: entries a table) of the test's gfn, and back. */
 sd_u64 sd_real_gfn(sd_u64 gfn);
@@ -80,6 +80,7 @@ unsigned sd_choose(unsigned n);
 #define SD_MAY_FAIL 2u
 /* Free tables that are left, so that a cache can be filled before a lock is taken. */
 unsigned sd_tables_left(void);
+unsigned sd_this_cpu(void);	/* who runs, below SD_CPUS_MAX */
 /* Gives a lock or a word a name in schedules. */
 void sd_name(const volatile void *object, const char *name);
 
@@ -135,7 +136,7 @@ struct sd_scenario {
 	struct sd_guest guest[SD_VCPUS_MAX];
 	struct sd_task task[SD_CPUS_MAX], start[32];
 	struct sd_range range[256];
-	sd_u64 written[SD_WORDS / 64];	/* of a schedule: the words that were known to be written when it was found */
+	sd_u64 written[SD_MEMORY_WORDS / 64];	/* of a schedule: the words that were known to be written when it was found */
 	const unsigned *replay;		/* replays choices (cpu << 16 | choice): no search */
 };
 
@@ -166,16 +167,18 @@ struct sd_result {
 	sd_u64 states, transitions, bytes, blobs, blob_bytes, pc, address, restarts;
 	double seconds;
 	char message[512];
-	sd_u64 written[SD_WORDS / 64];
+	sd_u64 written[SD_MEMORY_WORDS / 64];
 	unsigned *choice;
 	struct sd_event *event;
 	struct sd_held *held;
 	struct sd_race *race;
 };
 
-void sd_explore(const struct sd_scenario *scenario, struct sd_result *result);
-void sd_layout(sd_u64 sizes[8]);
-const char *sd_name_of(sd_u64 object);
-const char *sd_kind_name(int kind);
+#define SD_SHOWN __attribute__((visibility("default")))
+SD_SHOWN void sd_explore(const struct sd_scenario *scenario, struct sd_result *result);
+SD_SHOWN void sd_layout(sd_u64 sizes[8]);
+SD_SHOWN const char *sd_op_name(unsigned number);	/* NULL behind the last */
+SD_SHOWN const char *sd_name_of(sd_u64 object);
+SD_SHOWN const char *sd_kind_name(int kind);
 
 #endif

@@ -187,7 +187,7 @@ void sd_lockdep(void *l, int kind, const char *file, int line)
 
 	if (E.cur < 0)
 		return;
-	if (kind & 4)
+	if (kind & (4 | 8))	/* a spinning or sleeping lock */
 		held = (s->owner & ME) != 0;
 	else
 		held = (kind & 1 && rw->readers & ME) || (kind & 2 && rw->writer & ME);

@@ -168,3 +168,16 @@ u64 lost_writes(void)
 			return 0;
 	return REST->written & ~(sd_logged ? sd_logged() : 0);
 }
+
+/* What the host is told of its pages is a statistic here. */
+void kvm_set_pfn_dirty(u64 pfn);
+void kvm_set_pfn_dirty(u64 pfn)
+{
+	(void)pfn;
+}
+
+void kvm_set_pfn_accessed(u64 pfn);
+void kvm_set_pfn_accessed(u64 pfn)
+{
+	(void)pfn;
+}

@@ -102,6 +102,11 @@ void record_sets(void)
 	E.result->helds = R->helds;
 }
 
+const char *sd_op_name(unsigned number)
+{
+	return number < sd_op_count ? sd_ops[number].name : NULL;
+}
+
 void sd_name(const volatile void *object, const char *name)
 {
 	unsigned n = 0;

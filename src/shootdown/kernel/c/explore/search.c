@@ -326,7 +326,7 @@ static bool is_sane(const struct sd_scenario *s)
 	if (s->tasks > SD_CPUS_MAX || s->vcpus > SD_VCPUS_MAX || s->tables > SD_TABLES_MAX || s->starts > 32 ||
 	    s->ranges > 256 || (s->entries != 2 && s->entries != 4))
 		broken(SD_BROKEN, -1, 0, 0, "the scenario is too large");
-	else if (bytes / 8 + 2 * s->ranges > SD_WORDS / 2)
+	else if (bytes / 8 + 2 * s->ranges > SD_MEMORY_WORDS / 2)
 		broken(SD_BROKEN, -1, 0, 0, "code and drivers have %llu bytes of variables, too many", bytes);
 	return !E.broken;
 }

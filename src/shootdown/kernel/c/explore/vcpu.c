@@ -17,6 +17,12 @@ int cpu_of(unsigned vcpu)
 	return -1;
 }
 
+/* What runs before exploring counts as the last. */
+unsigned sd_this_cpu(void)
+{
+	return E.cur < 0 || E.cur >= SD_CPUS_MAX ? SD_CPUS_MAX - 1 : E.cur;
+}
+
 u64 sd_requests(unsigned vcpu)
 {
 	return load_at(&REST->requests[vcpu], 8, SITE);
@@ -162,4 +168,11 @@ void kvm_flush_remote_tlbs_with_address(struct kvm *kvm, u64 gfn, u64 pages)
 {
 	(void)kvm;
 	ranged(gfn, pages, SITE);
+}
+
+bool kvm_make_all_cpus_request(struct kvm *kvm, unsigned request);
+bool kvm_make_all_cpus_request(struct kvm *kvm, unsigned request)
+{
+	(void)kvm;
+	return request_all(BIT(request), SITE);
 }

@@ -150,7 +150,7 @@ class AgainstModel(RuleBasedStateMachine):
 
     @rule(data=st.data(), which=LISTS)
     def move(self, data: st.DataObject, which: int) -> None:
-        """A table comes last in a list, or is taken off and still leads to what came after it; each only once."""
+        """A table comes first among roots and last in another list, or is taken off and still leads to what came after it; each only once."""
         table = self.pick(data, self.used)
         tables = self.lists[which]
         if table in tables:
@@ -163,7 +163,7 @@ class AgainstModel(RuleBasedStateMachine):
             with pytest.raises(Bug, match="but is not on it"):
                 self.machine.list_del(which, table)
             self.machine.list_add(which, table)
-            tables.append(table)
+            tables.insert(0 if which == words.ROOTS else len(tables), table)
             self.led.pop((which, table), None)
 
     @invariant()

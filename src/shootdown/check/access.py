@@ -56,6 +56,8 @@ class Access:
                 return raw + 1 if raw else raw
             case "append":
                 return (*raw, operands[0])
+            case "prepend":
+                return (operands[0], *raw)
             case "remove":
                 return tuple(table for table in raw if table != operands[0])
         return raw

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .patch import Hunk, apply, read_patch
+from .diff import Hunk
+from .patch import apply, read_patch
 from .source import PACKAGE
 from .verdict import Verdict
 

@@ -21,6 +21,7 @@ EFFECTS: dict[str, Callable[..., Any]] = {
     "add": lambda old, number: old + number,
     "inc": lambda old: old + 1 if old else old,
     "append": lambda old, table: (*old, table),
+    "prepend": lambda old, table: (table, *old),
     "remove": lambda old, table: tuple(other for other in old if other != table),
 }
 """What a word holds after each verb."""

@@ -12,7 +12,7 @@ import click
 from .. import __version__
 from ..build_info import compiled, describe
 from ..errors import InputError
-from . import check, compare, record, replay, show
+from . import check, compare, doctor, kernel, record, replay, show
 
 BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 1, 130, 128 + signal.SIGPIPE
 
@@ -43,7 +43,9 @@ def cli() -> None:
     """
 
 
-for command in (check.command, compare.command, show.command, replay.command, record.command):
+for command in (
+    check.command, compare.command, show.command, replay.command, record.command, kernel.command, doctor.command,
+):  # fmt: skip
     cli.add_command(command)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from ..check.answer import answer
 from ..check.cases import Case
+from ..check.diff import Hunk
 from ..check.litmus import SUITE, Litmus
-from ..check.patch import Hunk
 from ..check.run import Answer
 from ..check.verdict import HOLDS, REFUTED, Verdict
 from ..figures import count, number

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -63,10 +63,21 @@ class Machine:
     tree: tuple[str, ...] = ()
 
 
-NATIVE: Final = Machine("native", ("native/*.c",))
-"""One CPU, at full speed."""
+NATIVE: Final = Machine("native", ("native/*.c",), (), ("-DSD_ASKS_RESCHED",))
+"""One CPU, where each operation is done whole; it gives way where it is told to."""
+TIMED: Final = Machine("timed", ("native/*.c",))
+"""The same at full speed."""
 EXPLORE: Final = Machine("explore", (), ("explore/*.c",), ("-DSD_EXPLORE", "-mgeneral-regs-only"))
 """Every interleaving of several."""
+
+
+COVERAGE: Final = replace(
+    EXPLORE,
+    name="coverage",
+    outside=(*EXPLORE.outside, "coverage/*.c"),
+    tree=("-O0", "-fsanitize-coverage=trace-pc"),
+)
+"""The same, and it remembers which code ran."""
 
 
 @dataclass(frozen=True)

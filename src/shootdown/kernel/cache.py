@@ -30,7 +30,7 @@ def place(kind: str, key: str) -> Path:
 
 
 def entry(kind: str, key: str, make: Callable[[Path], None]) -> Path:
-    """The folder of an entry; if there is none yet, ``make`` fills a folder, which takes that place when it is complete.
+    """The folder of an entry; if there is none yet, ``make`` fills one, which takes that place when it is complete.
 
     Two processes may make the same entry at the same time: the first one's stays.
     """

@@ -19,6 +19,9 @@ from . import abi
 ROOM = 1 << 30
 """Address space for Python and the library itself."""
 
+PLACES = 1 << 16
+"""Blocks of code of a library at most."""
+
 
 def limit(seconds: float, size: int) -> None:
     """Bound memory and CPU time; no core; die with the parent; leave Ctrl-C to it."""
@@ -78,7 +81,17 @@ def answer(library: ctypes.CDLL, r: abi.ResultStruct) -> dict[str, Any]:
     found["choices"] = [r.choice[n] for n in range(r.choices)]
     found["written"] = [n for n in range(abi.WORDS) if r.written[n // 64] >> n % 64 & 1]
     found["events"] = [
-        [e.cpu, library.sd_kind_name(e.kind).decode(), e.table, e.index, e.last, name(e.object), e.before, e.after, e.pc]
+        [
+            e.cpu,
+            library.sd_kind_name(e.kind).decode(),
+            e.table,
+            e.index,
+            e.last,
+            name(e.object),
+            e.before,
+            e.after,
+            e.pc,
+        ]
         for e in (r.event[n] for n in range(r.events))
     ]
     found["held"] = [
@@ -100,6 +113,14 @@ def base_of(path: str) -> int:
     return 0
 
 
+def ran(library: ctypes.CDLL) -> list[int]:
+    """Which blocks of code ran, of a library that tells (c/coverage)."""
+    if not hasattr(library, "sd_ran"):
+        return []
+    places = (ctypes.c_uint * PLACES)()
+    return list(places[: min(PLACES, library.sd_ran(places, PLACES))])
+
+
 def main() -> None:
     """Answer one request."""
     request = json.load(sys.stdin)
@@ -116,8 +137,7 @@ def main() -> None:
     library.sd_explore(ctypes.byref(scenario), ctypes.byref(result))
     found = answer(library, result)
     found["base"] = base_of(request["library"])
-    if hasattr(library, "__gcov_dump"):
-        library.__gcov_dump()
+    found["ran"] = ran(library)
     json.dump(found, sys.stdout)
 
 

@@ -218,6 +218,7 @@ def _outcome(library: Path, scenario: Scenario, answer: dict[str, Any]) -> Outco
         bounds=bounds_of(scenario),
         schedule=Schedule(tuple(answer["choices"]), tuple(answer["written"])),
         events=tuple(events),
+        ran=frozenset(answer["ran"]),
         races=tuple(
             Race(name or f"{address:#x}", (place(pc[0]), place(pc[1])), (bool(write[0]), bool(write[1])))
             for name, address, pc, write in answer["races"]

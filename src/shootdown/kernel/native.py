@@ -218,7 +218,8 @@ class NativeVm:
     def clear_dirty_log(self, slot: int, words: dict[int, int]) -> None:
         """Bits of it are cleared."""
         numbers = [number for item in sorted(words.items()) for number in item]
-        self._do("clear_log", slot, ctypes.addressof((c_uint64 * len(numbers))(*numbers)), len(words))
+        array = (c_uint64 * len(numbers))(*numbers)
+        self._do("clear_log", slot, ctypes.addressof(array), len(words))
 
     def harvest(self, vcpu: int, index: int) -> int:
         """User space takes the ``index``-th entry that was ever in a ring: ``slot << 32 | offset``, -1 if none is."""

@@ -52,21 +52,38 @@ SWITCHES: Final = (
     Probe("SD_NONPRESENT", SPTE_H, r"\bSHADOW_NONPRESENT_VALUE\b", "an empty entry is not zero"),
     Probe("SD_ALLOC_ROOT", TDP_H, r"\bkvm_tdp_mmu_alloc_root\(", "a root is allocated under mmu_lock for read"),
     Probe("SD_ALLOC_ROOT_PRIVATE", TDP_H, r"\bkvm_tdp_mmu_alloc_root\([^)]*\bbool\b", "there may be two roots"),
-    Probe("SD_PUT_ROOT_SHARED", TDP_H, r"\bkvm_tdp_mmu_put_root\([^)]*\bbool shared\b", "put_root knows the lock's mode"),
+    Probe(
+        "SD_PUT_ROOT_SHARED", TDP_H, r"\bkvm_tdp_mmu_put_root\([^)]*\bbool shared\b", "put_root knows the lock's mode"
+    ),
     Probe("SD_INVALIDATE_ROOTS_TYPES", TDP_H, r"\bkvm_tdp_mmu_invalidate_roots\(", "which roots to make invalid"),
-    Probe("SD_ZAP_INVALIDATED_SHARED", TDP_H, r"zap_invalidated_roots\([^)]*\bbool shared\b", "in which mode to zap them"),
+    Probe(
+        "SD_ZAP_INVALIDATED_SHARED", TDP_H, r"zap_invalidated_roots\([^)]*\bbool shared\b", "in which mode to zap them"
+    ),
     Probe("SD_RECOVER_HUGE_PAGES", TDP_H, r"\bkvm_tdp_mmu_recover_huge_pages\(", "huge pages are rebuilt in place"),
-    Probe("SD_NX_ZAP_POSSIBLE", TDP_H, r"\bkvm_tdp_mmu_zap_possible_nx_huge_page\(", "NX recovery holds the lock for read"),
+    Probe(
+        "SD_NX_ZAP_POSSIBLE", TDP_H, r"\bkvm_tdp_mmu_zap_possible_nx_huge_page\(", "NX recovery holds the lock for read"
+    ),
     Probe("SD_LAST_SPTEP_GFN", TDP_H, r"fast_pf_get_last_sptep\([^)]*\bgfn_t\b", "a walk by gfn, not by address"),
     Probe("SD_CHANGE_PTE", TDP_H, r"\bkvm_tdp_mmu_set_spte_gfn\(", "the host may replace a page in one step"),
-    Probe("SD_NX_TRACK_TYPE", INTERNAL_H, r"\btrack_possible_nx_huge_page\([^)]*\bkvm_mmu_type\b", "two lists for NX recovery"),
+    Probe(
+        "SD_NX_TRACK_TYPE",
+        INTERNAL_H,
+        r"\btrack_possible_nx_huge_page\([^)]*\bkvm_mmu_type\b",
+        "two lists for NX recovery",
+    ),
     Probe("SD_NX_LPAGE_DISALLOWED", INTERNAL_H, r"\blpage_disallowed_link\b", "the mark of NX and the list are one"),
-    Probe("SD_FLUSH_WITH_ADDRESS", INTERNAL_H, r"\bkvm_flush_remote_tlbs_with_address\(", "how a range flush is called"),
-    Probe("SD_RET_WRITE_PROTECTED", INTERNAL_H, r"\bRET_PF_WRITE_PROTECTED\b", "a result for writes that stay forbidden"),
+    Probe(
+        "SD_FLUSH_WITH_ADDRESS", INTERNAL_H, r"\bkvm_flush_remote_tlbs_with_address\(", "how a range flush is called"
+    ),
+    Probe(
+        "SD_RET_WRITE_PROTECTED", INTERNAL_H, r"\bRET_PF_WRITE_PROTECTED\b", "a result for writes that stay forbidden"
+    ),
     Probe("SD_DO_FAULT_LEVEL", INTERNAL_H, r"\bkvm_mmu_do_page_fault\([^)]*\bu8 \*level\b", "a fault tells the level"),
     Probe("SD_FAULT_HAS_SLOT", INTERNAL_H, r"\bfault\.slot = ", "a fault's slot is looked up before its handler"),
     Probe("SD_MAX_LEVEL_FAULT", INTERNAL_H, r"\bkvm_mmu_max_mapping_level\([^)]*\bkvm_page_fault\b", "... of a fault"),
-    Probe("SD_MAX_LEVEL_3", INTERNAL_H, r"\bkvm_mmu_max_mapping_level\([^,)]*,[^,)]*,[^,)]*\)", "... by three arguments"),
+    Probe(
+        "SD_MAX_LEVEL_3", INTERNAL_H, r"\bkvm_mmu_max_mapping_level\([^,)]*,[^,)]*,[^,)]*\)", "... by three arguments"
+    ),
     Probe("SD_CPU_DIRTY_LOG_SIZE_VM", INTERNAL_H, r"\bkvm->arch\.cpu_dirty_log_size\b", "PML is a matter of each VM"),
     Probe("SD_TDP_ENABLED_GLOBAL", MMU_H, r"\bextern bool tdp_mmu_enabled\b", "one switch for all VMs"),
     Probe("SD_IS_MMIO_KVM", SPTE_H, r"\bis_mmio_spte\(struct kvm \*", "a VM has its own value for MMIO"),
@@ -74,7 +91,10 @@ SWITCHES: Final = (
     Probe("SD_ATTR_FILTER", TDP_C, r"\battr_filter\b", "ranges say which kind of memory"),
     Probe("SD_FAULT_CHECK_EARLY", MMU_C, r"\bmmu_invalidate_retry_gfn_unsafe\(", "a fault looks before it locks"),
     Probe(
-        "SD_NX_MARKS_REFUSED", MMU_C, r"\bnx_huge_page_disallowed\b", "only marked tables refuse",
+        "SD_NX_MARKS_REFUSED",
+        MMU_C,
+        r"\bnx_huge_page_disallowed\b",
+        "only marked tables refuse",
         "disallowed_hugepage_adjust",
     ),
     Probe("SD_ZAP_BLOCKS_ALL", MMU_C, r"\bkvm_mmu_invalidate_begin\(kvm, 0,", "a range zap has all faults wait"),
@@ -84,7 +104,7 @@ SWITCHES: Final = (
     Probe("SD_AGE_LOCKLESS", KCONFIG, r"\bselect KVM_MMU_LOCKLESS_AGING\b", "ageing takes no lock"),
     Probe("SD_RANGE_BY_SLOT", MAIN_C, r"\bkvm_mmu_invalidate_range_add\(", "a notifier's range is noted by slot"),
     Probe("SD_RING_FULL_BY_REQUEST", RING_C, r"\bkvm_make_request\(KVM_REQ_DIRTY_RING_SOFT_FULL\b", "asked on request"),
-)  # fmt: skip
+)
 """The switches of the C code."""
 
 FLAGS: Final = (
@@ -116,6 +136,12 @@ FLAGS: Final = (
     Probe("range_by_slot", MAIN_C, r"\bkvm_mmu_invalidate_range_add\("),
     Probe("zap_blocks_all", MMU_C, r"\bkvm_mmu_invalidate_begin\(kvm, 0,"),
     Probe("slot_zap_choice", MMU_C, r"\bKVM_X86_QUIRK_SLOT_ZAP_ALL\b"),
+    Probe(
+        "wide_fault_flush",
+        TDP_C,
+        r"KVM_PAGES_PER_HPAGE\(iter->level \+ 1\)",
+        function="tdp_mmu_map_handle_target_level",
+    ),
     Probe("nx_keeps_logged", MMU_C, r"\w+_dirty_(?:track|logging)_enabled\(", function="kvm_recover_nx_huge_pages"),
 )
 """The flags of mmu/behaviour.py; of ``passes`` and ``empty``, whether they are those of 6.12."""

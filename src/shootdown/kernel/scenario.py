@@ -201,6 +201,7 @@ class Outcome:
     restarts     how often it began anew with what it had learnt
     ended        the tasks that came to an end in some order
     bounds       what the verdict holds within, in words
+    ran          of a library that tells: which blocks of code ran (coverage.py)
     """
 
     broken: str
@@ -221,6 +222,7 @@ class Outcome:
     schedule: Schedule
     events: tuple[Event, ...]
     races: tuple[Race, ...]
+    ran: frozenset[int] = frozenset()
 
     @property
     def word(self) -> str:

@@ -1,6 +1,6 @@
 """All that page tables, vCPUs and slots hold, as rows of four numbers, the same that c/native/state.c makes.
 
-Tables are named by where they are, not by their frames. Roots come in the order in which they were made.
+Tables are named by where they are, not by their frames. Roots come in the order of their list, the newest first.
 """
 
 from __future__ import annotations

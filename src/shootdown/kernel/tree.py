@@ -11,7 +11,7 @@ from typing import Final
 from ..errors import InputError
 from . import probes
 from .probes import X86
-from .tarball import extracted
+from .tarball import WANTED, extracted
 
 BUILT: Final = (X86 + "mmu/tdp_mmu.c", X86 + "mmu/tdp_iter.c", X86 + "mmu/spte.c")
 """The files that are compiled, as they are."""
@@ -57,6 +57,10 @@ class Tree:
             raise InputError(f"{self.name}: no {file}", advice="give a whole Linux tree, or one with all of KVM")
         return text
 
+    def lacks(self, file: str) -> bool:
+        """Is it sure that there is no such file?"""
+        return self.text(file) is None and (not self.partial or file.startswith(WANTED))
+
     def with_changes(self, changed: Mapping[str, str | None]) -> Tree:
         """The tree with other text in some files."""
         return replace(self, changed={**self.changed, **changed})
@@ -66,7 +70,8 @@ def find_tree(name: str) -> Tree:
     """The tree in a folder or tarball. Raises InputError if it is none, naming what is missing."""
     path = Path(name)
     if path.is_dir():
-        tree = Tree(name, path.resolve(), "")
+        # A folder without it is no whole tree either.
+        tree = Tree(name, path.resolve(), "", partial=not (path / "Kbuild").is_file())
     elif path.is_file():
         tree = Tree(name, extracted(path), "", partial=True)
     else:

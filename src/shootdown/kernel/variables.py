@@ -10,8 +10,8 @@ from ..errors import InputError
 WRITABLE = (".data", ".bss", ".tdata", ".tbss")
 OURS = ("sd_engine", "sd_mem_map", "completed.0", "__dso_handle")
 """The explorer's own, and the linker's."""
-COVERAGE = ("__gcov", "gcov")
-"""Counters of lines that ran: no part of a state."""
+COVERAGE = "sd_coverage"
+"""Which code ran: no part of a state."""
 OBJECT, FUNCTION = 1, 2
 
 

@@ -112,7 +112,7 @@ class Machine:
     # Lists of tables
 
     def list_add(self, which: i64, table: i64) -> None:
-        """Append a table to a list."""
+        """Put a table on a list: in front of ROOTS, at the end of another."""
         raise NotImplementedError
 
     def list_del(self, which: i64, table: i64) -> None:

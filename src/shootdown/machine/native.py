@@ -303,7 +303,7 @@ class NativeMachine(Machine):
     # Lists of tables
 
     def list_add(self, which: i64, table: i64) -> None:
-        """Append a table to a list."""
+        """Put a table on a list: in front of ROOTS, at the end of another."""
         self._check_list(which)
         self.tables.list_add(which, table)
 

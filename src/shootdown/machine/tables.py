@@ -12,7 +12,7 @@ from librt.vecs import append, vec
 from mypy_extensions import i64
 
 from .interface import Bug
-from .words import LIST_NAMES, LISTS, NO_TABLE
+from .words import LIST_NAMES, LISTS, NO_TABLE, ROOTS
 
 CHUNK_BITS: Final = 14
 CHUNK_WORDS: Final = 0x4000
@@ -190,11 +190,18 @@ class Tables:
     # Lists
 
     def list_add(self, which: i64, table: i64) -> None:
-        """Append a table to a list."""
+        """Put a table on a list: in front of ROOTS, at the end of another."""
         self._check_list(which)
         self._check_used(table, "added to a list")
         if self._word(table, PREVIOUS + which) != OFF:
             raise Bug(f"table {table} is added to the list {LIST_NAMES[which]}, but is on it")
+        first = self._list_first[which]
+        if which == ROOTS and first != NO_TABLE:
+            self._set_word(table, PREVIOUS + which, NO_TABLE)
+            self._set_word(table, NEXT + which, first)
+            self._set_word(first, PREVIOUS + which, table)
+            self._list_first[which] = table
+            return
         last = self._list_last[which]
         self._set_word(table, PREVIOUS + which, last)
         self._set_word(table, NEXT + which, NO_TABLE)

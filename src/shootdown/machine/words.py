@@ -127,7 +127,7 @@ KIND_NAMES: Final = (
 
 # Lists of tables.
 ROOTS: Final = 0
-"""All roots (``arch.tdp_mmu_roots``): changed under the pages lock, read under RCU."""
+"""All roots (``arch.tdp_mmu_roots``), the newest first: changed under the pages lock, read under RCU."""
 NX_TABLES: Final = 1
 """Tables whose NX recovery could rebuild a huge page (``possible_nx_huge_pages``), oldest first."""
 LISTS: Final = 2

@@ -57,6 +57,9 @@ def age_root(kvm: Kvm, root: i64, start: i64, end: i64) -> bool:
 def age_leaf(kvm: Kvm, batch: Batch, it: TdpIter) -> None:
     """Make the walk's leaf unused. Locks, TLB: as ``age_gfn_range``. Source: ``age_gfn_range``."""
     new = mark_for_access_track(it.old_spte, kvm.fmt)
+    if not ad_enabled(it.old_spte) and it.old_spte & WRITABLE != 0 and kvm.behaviour.counts_pfns:
+        # W is what says that the page is dirty, and it goes. 6.1 says so once more as it accounts for the change.
+        kvm.m.count(DIRTY_PFNS, 0, 1)
     if not kvm.behaviour.direct_clear:
         set_spte(kvm, batch, it.sptep, it.gfn, it.level, it.old_spte, new, True)
         return
@@ -64,9 +67,6 @@ def age_leaf(kvm: Kvm, batch: Batch, it: TdpIter) -> None:
         old = clear_spte_bits(kvm, it.sptep, it.old_spte, kvm.fmt.accessed, it.level)
         new = old & ~kvm.fmt.accessed
     else:
-        # W is what says that the page is dirty, and it goes.
-        if it.old_spte & WRITABLE != 0 and kvm.behaviour.counts_pfns:
-            kvm.m.count(DIRTY_PFNS, 0, 1)
         old = write_spte(kvm, it.sptep, it.old_spte, new, it.level)
     kvm.m.spte_changed(it.gfn, it.level, old, new)
 

@@ -48,8 +48,9 @@ void sd_bug(const char *file, int line, const char *what)
 
 /* ---- memory: tables lie where the tree's __va and __pa expect them ---- */
 
-void *sd_alloc(unsigned int kind)
+void *sd_alloc(unsigned int asked)
 {
+	unsigned int kind = asked & ~SD_MAY_FAIL;
 	void *p = unused[kind];
 
 	if (p)
@@ -79,11 +80,6 @@ void sd_free(unsigned int kind, void *p)
 	native.used[kind]--;
 	*(void **)p = unused[kind];
 	unused[kind] = p;
-}
-
-void *sd_try_alloc(unsigned int kind)
-{
-	return sd_alloc(kind);
 }
 
 void call_rcu(struct rcu_head *head, void (*func)(struct rcu_head *))
@@ -284,6 +280,7 @@ void sd_flush_tlb(unsigned vcpu)
 	native.counters[LOCAL_FLUSHES]++;
 }
 
+#ifdef SD_ASKS_RESCHED
 bool need_resched(void)
 {
 	if (!native.resched_every || ++resched_calls < native.resched_every)
@@ -291,6 +288,7 @@ bool need_resched(void)
 	resched_calls = 0;
 	return true;
 }
+#endif
 
 static bool sd_map_tables(unsigned long bytes)
 {

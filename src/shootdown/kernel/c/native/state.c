@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * All that page tables, vCPUs and slots hold, as rows of four numbers, the same that kernel/state.py makes of our MMU:
- * tables are named by where they are, not by their frames. Roots come in the order in which they were made.
+ * tables are named by where they are, not by their frames. Roots come in the order of their list, the newest first.
  */
 #include "native.h"
 
@@ -94,9 +94,6 @@ static void all_rows(void)
 	list_for_each_entry(sp, &sd_kvm->arch.tdp_mmu_roots, link)
 		if (root_count < ROOTS)
 			roots[root_count++] = sp;
-	/* The newest is the first on the list. */
-	for (i = 0; i < (int)root_count / 2; i++)
-		swap(roots[i], roots[root_count - 1 - i]);
 	for (i = 0; i < (int)root_count; i++) {
 		sp = roots[i];
 		row(ROW_ROOT, role_of(sp), sp->role.invalid, refcount_read(&sp->tdp_mmu_root_count));

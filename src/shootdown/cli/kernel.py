@@ -1,0 +1,113 @@
+"""``shootdown kernel``: the page table code of the user's own Linux tree."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import click
+
+from ..errors import InputError
+from ..kernel.build import EXPLORE, LICENCE, NATIVE, Library, build
+from ..kernel.debian import VERSIONS, debian_tree, is_cached
+from ..kernel.likeness import likeness
+from ..kernel.series import PATCH_MAX, Patch, apply, read_series
+from ..kernel.tree import Tree, find_tree
+from .report import dump, wrap
+
+
+@click.group("kernel")
+def command() -> None:
+    """The page table code of your own Linux tree: build it.
+
+    What is built from a tree holds code of the kernel: it is under GPL-2.0
+    and stays in your cache folder. Building compiles, and checking runs, what
+    is in the tree and in the patches that you give.
+    """
+
+
+def tree_of(name: str | None, debian: str | None) -> Tree:
+    """The tree that the arguments name, exactly one of a folder or tarball and a version of Debian's."""
+    if (name is None) == (debian is None):
+        raise InputError("give a Linux tree (a folder or tarball), or --debian VERSION, and not both")
+    if debian is None:
+        assert name is not None
+        return find_tree(name)
+    if not is_cached(debian):
+        print(f"downloading Debian's linux-source-{debian}, about 150 MB", file=sys.stderr)
+    return debian_tree(debian)
+
+
+def patches_of(names: tuple[str, ...]) -> list[Patch]:
+    """The patches that ``--patch`` names."""
+    return read_series(names, sys.stdin.buffer.read(PATCH_MAX + 1) if "-" in names else b"")
+
+
+TREE = click.argument("tree_name", metavar="[TREE]", required=False)
+DEBIAN = click.option("--debian", type=click.Choice(VERSIONS), help="Debian's source package, downloaded once.")
+PATCH = click.option(
+    "--patch",
+    "patch_names",
+    multiple=True,
+    metavar="FILE|FOLDER",
+    help="With this diff, mail, mailbox or folder of them (-: standard input); repeatable.",
+)
+
+
+@command.command("build")
+@TREE
+@DEBIAN
+@PATCH
+@click.option("--json", "as_json", is_flag=True, help="JSON (docs/json.md).")
+def build_command(tree_name: str | None, debian: str | None, patch_names: tuple[str, ...], as_json: bool) -> int:
+    """Build the TDP MMU of a Linux tree (a folder, or a tarball).
+
+    tdp_mmu.c, tdp_iter.c and spte.c are compiled as they are, against headers
+    of ours; the tree needs no configuration and is not changed. Patches are
+    applied to a copy. What was built before is found again.
+
+    \b
+    Example: shootdown kernel build ~/linux
+             shootdown kernel build --debian 6.12 --patch series.mbox
+    Exit codes: 0 built, 1 bad input or it does not build.
+    """
+    tree = tree_of(tree_name, debian)
+    patches = patches_of(patch_names)
+    tree = apply(tree, patches).tree
+    like = likeness(tree)
+    built: list[tuple[Library, float]] = []
+    for machine in (NATIVE, EXPLORE):
+        start = time.monotonic()
+        built.append((build(tree, machine), time.monotonic() - start))
+    if as_json:
+        print(dump("kernel build", _document(tree, patches, built)))
+        return 0
+    print(f"{tree.name}: Linux {tree.version}")
+    print("\n".join(wrap(f"page tables as our {like}", "  ")))
+    for patch in patches:
+        print("\n".join(wrap(f"with {patch}", "    ", "  ")))
+    for library, seconds in built:
+        print(f"  {library.machine.name:8}{seconds:5.1f} s  {library.path}")
+    print("\n".join(wrap(f"Each {LICENCE}.")))
+    return 0
+
+
+def _document(tree: Tree, patches: list[Patch], built: list[tuple[Library, float]]) -> dict[str, Any]:
+    like = likeness(tree)
+    return {
+        "tree": tree.name,
+        "version": tree.version,
+        "behaviour": {"like": like.behaviour, "differs": list(like.differs), "beyond": list(like.beyond)},
+        "patches": [str(patch) for patch in patches],
+        "libraries": [
+            {
+                "machine": library.machine.name,
+                "path": str(library.path),
+                "switches": list(library.switches),
+                "seconds": round(seconds, 2),
+            }
+            for library, seconds in built
+        ],
+        "licence": "GPL-2.0",
+    }

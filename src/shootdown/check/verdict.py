@@ -32,6 +32,7 @@ class Verdict:
     functions  of the MMU, those that ran
     histories  those of them whose frames could not be compared
     lines      (file, line) that ran, in the files that were watched
+    bounds     what it holds within; nothing if it is complete
     """
 
     case: Case
@@ -41,6 +42,7 @@ class Verdict:
     functions: frozenset[str]
     histories: frozenset[str]
     lines: frozenset[tuple[str, int]]
+    bounds: tuple[str, ...] = ()
 
 
 def check(

@@ -23,10 +23,15 @@ from ..check.source import Source
 from ..check.verdict import HOLDS, REFUTED, Budget
 from ..errors import InputError
 from ..figures import count
+from ..kernel.debian import VERSIONS
+from ..kernel.scenario import Budget as TreeBudget
+from ..kernel.scenario import Options
+from ..kernel.tree import find_tree
 from ..mmu.behaviour import BEHAVIOURS
 from ..mmu.policies.registry import POLICIES
-from . import verdicts
+from . import check_tree, verdicts
 from .follow import follow_file
+from .kernel import patches_of, tree_of
 from .progress import clear, line
 from .report import dump
 
@@ -48,8 +53,15 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
     "patch_files",
     multiple=True,
     metavar="FILE",
-    help="With this diff or mail (-: standard input) applied to the MMU (mmu/*.py); repeatable.",
+    help="With this diff or mail (-: standard input) applied to the MMU (mmu/*.py), or to the tree; repeatable.",
 )
+@click.option("--tree", "tree_name", metavar="TREE", help="On the C of this Linux tree (folder or tarball).")
+@click.option("--debian", type=click.Choice(VERSIONS), help="On the C of Debian's kernel, downloaded once.")
+@click.option("--against", metavar="TREE", help="With --tree: which verdicts differ from that tree's.")
+@click.option("--bisect", is_flag=True, help="With --tree: exit codes for git bisect run.")
+@click.option("--yields", default=2, show_default=True, type=click.IntRange(-1), help="With --tree: in each run.")
+@click.option("--ranged", is_flag=True, help="With --tree: a flush of a range flushes no more than that.")
+@click.option("--tso", is_flag=True, help="With --tree: plain stores to entries wait in a buffer (x86-TSO).")
 @click.option("--tiny", is_flag=True, help="The smallest geometry of each test.")
 @click.option(
     "--jobs",
@@ -78,7 +90,9 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
 @click.option("--list", "list_", is_flag=True, help="Name the tests and their promises, and check nothing.")
 @click.option("--json", "as_json", is_flag=True, help="JSON (docs/json.md).")
 def command(
-    names: tuple[str, ...], policies: tuple[str, ...], behaviour: str | None, patch_files: tuple[str, ...], tiny: bool,
+    names: tuple[str, ...], policies: tuple[str, ...], behaviour: str | None, patch_files: tuple[str, ...],
+    tree_name: str | None, debian: str | None, against: str | None, bisect: bool, yields: int, ranged: bool, tso: bool,
+    tiny: bool,
     jobs: int | None, save_file: str | None, schedule_file: str | None, step: bool, max_states: int,
     max_seconds: float, list_: bool, as_json: bool,
 ) -> int:  # fmt: skip
@@ -92,9 +106,28 @@ def command(
     Example: shootdown check
              shootdown check unmap-tables --policy rcu-literal
              shootdown check --patch examples/seed/all.diff --policy eager
+             shootdown check --tree ~/linux --patch 0001-my.patch
     Exit codes: 0 all as expected (by name: nothing refuted), 1 bad input,
     2 refuted, 3 undetermined or not exercised, 130 interrupted.
     """
+    if tree_name or debian:
+        if policies or behaviour or list_ or step:
+            raise InputError("--tree goes without --policy, --behaviour, --list and --step: a tree is what it is")
+        tree = tree_of(tree_name, debian)
+        if schedule_file:
+            return check_tree.follow(tree, patches_of(patch_files), schedule_file, as_json)
+        wanted = check_tree.Asked(
+            _tests(names, None), bool(names), tiny, Options(yields=yields, ranged=ranged, tso=tso),
+            TreeBudget(max_states, seconds=max_seconds), jobs or len(os.sched_getaffinity(0)), as_json, save_file,
+        )  # fmt: skip
+        if bisect:
+            return check_tree.bisect(tree, patch_files, wanted)
+        patches = patches_of(patch_files)
+        if against:
+            return check_tree.against(tree, find_tree(against), patches, wanted)
+        return check_tree.check_tree(tree, patches, wanted)
+    if against or bisect or ranged or tso:
+        raise InputError("--against, --bisect, --ranged and --tso go with --tree")
     if schedule_file:
         if names or policies or behaviour or patch_files or tiny or jobs or save_file or list_:
             raise InputError("--schedule goes with --json or --step only: the file holds its test, policy and patch")
@@ -124,7 +157,7 @@ def command(
             print(dump("check", verdicts.document(found, idle)))
         else:
             print("\n".join(verdicts.end(found, idle, bool(names), patch_files, save_file)))
-        return verdicts.code(found, idle, bool(names))
+        return verdicts.code([answer.verdict for answer in found], bool(idle), bool(names))
 
 
 def _refuse_mixed(policies: tuple[str, ...], behaviour: str | None) -> None:

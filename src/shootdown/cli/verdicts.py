@@ -80,9 +80,9 @@ def _how_to_replay(case: Case, patches: Sequence[str], saved: str | None) -> lis
     )  # fmt: skip
 
 
-def code(found: Sequence[Answer], idle: Sequence[Hunk], named: bool) -> int:
-    """The exit code; by name, what is refuted counts even if it is expected."""
-    words = [(each.verdict.word, each.verdict.case.expected) for each in found]
+def code(found: Sequence[Verdict], idle: bool, named: bool) -> int:
+    """The exit code; by name, what is refuted counts even if it is expected. ``idle``: some of a patch never ran."""
+    words = [(verdict.word, verdict.case.expected) for verdict in found]
     if any(word == REFUTED and (named or expected != REFUTED) for word, expected in words):
         return REFUTED_CODE
     if not named and (HOLDS, REFUTED) in words:
@@ -92,10 +92,11 @@ def code(found: Sequence[Answer], idle: Sequence[Hunk], named: bool) -> int:
 
 def document(found: Sequence[Answer], idle: Sequence[Hunk]) -> dict[str, Any]:
     """All verdicts for JSON."""
-    return {"tests": [_document(each.verdict) for each in found], "not_exercised": [str(hunk) for hunk in idle]}
+    return {"tests": [document_of(each.verdict) for each in found], "not_exercised": [str(hunk) for hunk in idle]}
 
 
-def _document(verdict: Verdict) -> dict[str, Any]:
+def document_of(verdict: Verdict) -> dict[str, Any]:
+    """One verdict for JSON."""
     result, case = verdict.result, verdict.case
     return {
         "name": case.test.name,
@@ -104,7 +105,7 @@ def _document(verdict: Verdict) -> dict[str, Any]:
         "geometry": vars(case.geometry),
         "verdict": verdict.word,
         "reason": verdict.reason or None,
-        "bounds": None,
+        "bounds": list(verdict.bounds) or None if verdict.word == HOLDS else None,
         "expected": case.expected,
         "states": result.states,
         "transitions": result.transitions,

@@ -24,8 +24,8 @@ def table(outcome: Outcome, scenario: Scenario) -> Table:
     """A schedule as users read it."""
     words = Words(scenario)
     for event in outcome.events:
-        for each in event.cached:
-            words.learn(each)
+        for seen in event.cached:
+            words.learn(seen)
     events = [event for event in outcome.events if is_told(event)]
     names = [task.name for task in scenario.tasks]
     shown = sorted({event.cpu for event in events if event.cpu >= 0})

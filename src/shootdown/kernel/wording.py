@@ -11,6 +11,7 @@ from .scenario import Cached, Event, Held, Scenario
 TABLES_FIRST = 0x10_0000
 """The pfn of the first page table (c/explore/hooks.h, SD_PHYSICAL)."""
 TABLES_MAX = 64
+NAMELESS = "a word"
 LOCKS = {
     "read_lock": "read_lock({})", "read_unlock": "read_unlock({})", "write_wait": "write_lock({}) queues",
     "write_lock": "write_lock({}) got", "write_unlock": "write_unlock({})", "spin_lock": "spin_lock({})",
@@ -111,7 +112,7 @@ def table_of(spte: int) -> int:
 
 def is_told(event: Event) -> bool:
     """Is an access worth a row? Loads of words without a name that do not change are not."""
-    return event.table >= 0 or event.kind != "load" or bool(event.name)
+    return event.table >= 0 or event.kind != "load" or event.name not in ("", NAMELESS)
 
 
 def access(event: Event, words: Words, more: int = 0) -> str:
@@ -124,7 +125,7 @@ def access(event: Event, words: Words, more: int = 0) -> str:
         return PROMISES[event.kind].format(gfns(event.before))
     if event.table >= 0 and event.kind in ("load", "store", "exchange", "compare-exchange", "and", "or"):
         return _entry(event, words, more)
-    name = event.name or "a word"
+    name = event.name or NAMELESS
     match event.kind:
         case "guest":
             return _guest(event)

@@ -19,8 +19,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.operations import GIB, HUGE, OPERATIONS, RAW_PASS, Operation, Vm, seconds
+from benchmarks.operations import GIB, OPERATIONS, RAW_PASS, Operation
 from shootdown import build_info
+from shootdown.kernel.bench import seconds
+from shootdown.kernel.workloads import HUGE, OurVm
 from shootdown.machine import words
 from shootdown.mmu.notifier import kvm_zap_gfn_range
 
@@ -65,7 +67,7 @@ def peak() -> int:
 
 def print_growth(number: int) -> None:
     """Map, and print by how much the peak of memory grew."""
-    vm = Vm("6.12", "rcu")
+    vm = OurVm("6.12", "rcu")
     before = peak()
     vm.map(number)
     print(peak() - before)
@@ -75,7 +77,7 @@ def flushes() -> None:
     """Print how many flushes a range zap of 1 GiB with tables asks for."""
     print("\nrange zap of 1 GiB (5.17): flush requests, most tables that wait for RCU")
     for policy in ("eager", "list", "rcu"):
-        vm = Vm("5.17", policy)
+        vm = OurVm("5.17", policy)
         vm.map(GIB)
         before = vm.machine.load(words.FLUSH_REQUESTS, 0)
         kvm_zap_gfn_range(vm.kvm, 0, GIB)

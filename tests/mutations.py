@@ -37,6 +37,7 @@ FLUSH_61 = """        if not set_spte_atomic(kvm, batch, it, kvm.frozen):
             return False
         flush_remote_tlbs_range(kvm, it.gfn, kvm.pages(it.level))
 """
+REPLACED = "        if replaced:\n            flush_remote_tlbs_range(kvm, batch.first, batch.pages)\n"
 FROZEN_IN_FAULT = ("mmu/fault.py", "        if it.old_spte == kvm.frozen:\n            return False\n", "")
 FROZEN_IN_SETTER = (
     "mmu/change.py",
@@ -88,7 +89,7 @@ MUTATIONS = (
     ),
     Mutation(
         "F5: flush after a fault replaced a table",
-        (("mmu/policies/rcu.py", "        if replaced:\n            flush_remote_tlbs_range(kvm, batch.first, batch.pages)\n", ""),),
+        (("mmu/policies/rcu.py", REPLACED, ""),),
         "fault-replaces-table", FREED,
     ),
     Mutation(
@@ -353,7 +354,7 @@ OPERATIONS = (
     ),
     Mutation(
         "a fault looks whether its page must stay write-protected",
-        (("mmu/fault.py", "    protect = fault.writable and is_tracked(kvm, it, fault)\n", "    protect = False\n"),
+        (("mmu/fault.py", "    protect = fault.writable and is_tracked(kvm, it)\n", "    protect = False\n"),
          ("mmu/fault.py", "    if must_stay_protected(kvm, fault):\n", "    if False:\n")),
         "write-protect", WRITABLE,
     ),

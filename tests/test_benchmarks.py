@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.operations import HUGE, OPERATIONS, Operation
+from benchmarks.operations import OPERATIONS, Operation
+from shootdown.kernel.workloads import HUGE
 from tests.structure import ROOT
 
 

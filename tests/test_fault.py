@@ -460,10 +460,10 @@ def test_a_write_that_somebody_tracks_is_not_let_through(version: str, result: i
     assert page_fault(vm.kvm, 0, 7, WRITE) == result
     assert vm.spte(7) & 0x602 == 0x200
     assert page_fault(vm.kvm, 0, 8, WRITE) == FIXED
-    write_track_remove_gfn(vm.kvm, 7)
+    write_track_remove_gfn(vm.kvm, 0, 7)
     assert page_fault(vm.kvm, 0, 7, PERMISSION | WRITE) == result
     assert vm.machine.load(words.PAGES, 2) == 0
-    write_track_remove_gfn(vm.kvm, 7)
+    write_track_remove_gfn(vm.kvm, 0, 7)
     assert page_fault(vm.kvm, 0, 7, PERMISSION | WRITE) == FIXED
     assert vm.machine.load(words.PAGES, 2) == 1
 

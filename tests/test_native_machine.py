@@ -150,7 +150,7 @@ class AgainstModel(RuleBasedStateMachine):
 
     @rule(data=st.data(), which=LISTS)
     def move(self, data: st.DataObject, which: int) -> None:
-        """A table comes first among roots and last in another list, or is taken off and still leads to what came after it; each only once."""
+        """A table comes first of the roots and last elsewhere, or is taken off and leads on as before; each once."""
         table = self.pick(data, self.used)
         tables = self.lists[which]
         if table in tables:

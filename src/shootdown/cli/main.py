@@ -12,7 +12,7 @@ import click
 from .. import __version__
 from ..build_info import compiled, describe
 from ..errors import InputError
-from . import check, compare, doctor, kernel, record, replay, show
+from . import check, compare, doctor, kernel, kernel_diff, record, replay, show
 
 BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 1, 130, 128 + signal.SIGPIPE
 
@@ -47,6 +47,8 @@ for command in (
     check.command, compare.command, show.command, replay.command, record.command, kernel.command, doctor.command,
 ):  # fmt: skip
     cli.add_command(command)
+for command in (kernel_diff.diff_command, kernel_diff.bench_command):
+    kernel.command.add_command(command)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -87,9 +87,9 @@ class _Use:
         shape = self.shape(file)
         if number in shape.directives:
             return self.directive(file, number, depth)
-        if (file, number) in self.code.compiled:
-            return self.recorded(file, [number])
         pieces = shape.by_line.get(number, [])
+        if pieces and (file, number) in self.code.compiled:
+            return self.recorded(file, [number])
         states = [self.piece(file, piece, number, depth) for piece in pieces]
         return min(states, key=ORDER.index, default=NO_CODE)
 

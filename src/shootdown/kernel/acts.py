@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from librt.vecs import append, vec
+from librt.vecs import vec
 from mypy_extensions import i64
 
 from ..machine import words
@@ -14,7 +14,6 @@ from ..mmu import dirty_log, dirty_ring, notifier, vcpu_roots, write_track
 from ..mmu.fault import page_fault, prefetch
 from ..mmu.huge_pages import disable_dirty_logging, recover_nx_huge_pages
 from ..mmu.memory_region import refusal, set_memory_region
-from ..mmu.slots import NO_SLOT, find_slot
 from ..mmu.split import slot_try_split_huge_pages
 from ..mmu.spte import is_leaf, is_writable
 from ..mmu.vcpu import vcpu_enter_guest
@@ -22,7 +21,6 @@ from ..mmu.walk import walk_to_last
 from ..mmu.write_protect import slot_remove_write_access
 from ..mmu.zap import zap_all_fast
 from . import native
-from .native import Config
 from .operations import GIB, HUGE
 from .pair import Pair
 
@@ -153,6 +151,7 @@ def touch(pair: Pair, vcpu: int, gfn: int, write: int) -> None:
     if flip:
         pair.machine.write(it.sptep, old ^ flip)
         pair.c.poke(vcpu, gfn, flip)
+        pair.acted = True
 
 
 def new_pgd(pair: Pair, vcpu: int, role: int) -> None:
@@ -242,9 +241,7 @@ def change_pte(pair: Pair, gfn: int, pfn: int, writable: int) -> None:
     allowed = writable != 0
     pair.c.host(gfn, writable=writable)
     pair.machine.store(words.HOST_WRITABLE, gfn, writable)
-    pair.both(
-        lambda: pair.c.change_pte(gfn, pfn, allowed), lambda: notifier.change_pte(pair.kvm, gfn, pfn, allowed)
-    )
+    pair.both(lambda: pair.c.change_pte(gfn, pfn, allowed), lambda: notifier.change_pte(pair.kvm, gfn, pfn, allowed))
     pair.running.remove((gfn, gfn + 1))
     end_range(pair, gfn, gfn + 1)
 
@@ -257,6 +254,7 @@ def host_level(pair: Pair, gfn: int, level: int) -> None:
         return
     if level == 1 or is_usual(pair, start, start + HUGE):
         set_level(pair, start, start + HUGE, level)
+        pair.acted = True
 
 
 def host_writable(pair: Pair, gfn: int, writable: int) -> None:
@@ -321,27 +319,29 @@ def log_of(pair: Pair, slot: int, manual: bool) -> dict[int, int]:
     return {n: int(mask) & DIRTY_BITS for n, mask in enumerate(masks) if mask != 0}
 
 
-def clear_log(pair: Pair, slot: int, bits: int) -> None:
-    """The user reads a log and clears some of it."""
+def clear_log(pair: Pair, slot: int, bits: int, word: int) -> None:
+    """The user reads a log and clears some of it: some bits of one word, or of all (-1)."""
     if not is_logged(pair, slot) or pair.config.ring_size != 0:
         return
-    found = {n: mask & bits for n, mask in log_of(pair, slot, True).items() if mask & bits}
+    found = {n: mask & bits for n, mask in log_of(pair, slot, True).items() if mask & bits and word in (n, -1)}
     masks = vec[i64]([0] * (max(found, default=-1) + 1))
     for n, mask in found.items():
         masks[n] = mask - (1 << 64) if mask >> 63 else mask
-    pair.both(
-        lambda: pair.c.clear_dirty_log(slot, found), lambda: dirty_log.clear_dirty_log(pair.kvm, slot, 0, masks)
-    )
+    pair.both(lambda: pair.c.clear_dirty_log(slot, found), lambda: dirty_log.clear_dirty_log(pair.kvm, slot, 0, masks))
 
 
 def take(pair: Pair, vcpu: int, number: int) -> None:
     """The user takes entries out of a ring."""
     for _ in range(number if pair.config.ring_size else 0):
-        index = pair.taken[vcpu]
-        if pair.machine.load(words.RING_PUSHED, vcpu) <= index:
+        if pair.machine.load(words.RING_PUSHED, vcpu) <= pair.taken[vcpu]:
             return
+        take_one(pair, vcpu, pair.taken[vcpu])
         pair.taken[vcpu] += 1
-        pair.both(lambda: pair.c.harvest(vcpu, index), lambda: int(dirty_ring.harvest(pair.kvm, vcpu, index)))  # noqa: B023
+
+
+def take_one(pair: Pair, vcpu: int, index: int) -> None:
+    """The user takes one."""
+    pair.both(lambda: pair.c.harvest(vcpu, index), lambda: int(dirty_ring.harvest(pair.kvm, vcpu, index)))
 
 
 def reset(pair: Pair) -> None:
@@ -352,7 +352,7 @@ def reset(pair: Pair) -> None:
 
 def track(pair: Pair, slot: int, gfn: int) -> None:
     """A page turns out to hold what must not be written unseen."""
-    as_id, base, end = place_of(pair, slot)
+    _, base, end = place_of(pair, slot)
     if not base <= gfn < end or len(pair.tracked) > 4 or (slot, gfn) in pair.tracked or flags_of(pair, slot) & READONLY:
         return
     pair.tracked.append((slot, gfn))
@@ -367,7 +367,7 @@ def untrack(pair: Pair, which: int, gfn: int) -> None:
         return
     slot, gfn = pair.tracked.pop((which + gfn) % len(pair.tracked))
     pair.both(
-        lambda: pair.c.slot(slot, native.UNTRACK, gfn), lambda: write_track.write_track_remove_gfn(pair.kvm, gfn)
+        lambda: pair.c.slot(slot, native.UNTRACK, gfn), lambda: write_track.write_track_remove_gfn(pair.kvm, slot, gfn)
     )
 
 
@@ -381,9 +381,7 @@ def of_slot(what: int, ours: Callable[..., object], *rest: int) -> Callable[...,
         as_id, base, end = place_of(pair, slot)
         if not 0 < end - base < GIB or (what == native.COLLAPSE and is_logged(pair, slot)):
             return
-        pair.both(
-            lambda: pair.c.slot(slot, what, *numbers), lambda: unit(ours(pair.kvm, as_id, base, end, *numbers))
-        )
+        pair.both(lambda: pair.c.slot(slot, what, *numbers), lambda: unit(ours(pair.kvm, as_id, base, end, *numbers)))
 
     return act
 

@@ -4,66 +4,68 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Final
 
 from ..errors import InputError
 from .tree import Tree
 
-_NAMES = (
-    (r"implicit declaration of function '(\w+)'", "calls {name}, which our shims do not know"),
-    (r"'(\w+)' undeclared", "names {name}, which our shims do not know"),
-    (r"unknown type name '(\w+)'", "names the type {name}, which our shims do not know"),
-    (r"'[^']*?(?:struct|union|enum) (\w+)'? has no member named '(\w+)'", "wants member {member} of {name}"),
-    (r"has no member named '(\w+)'", "wants a member {name}"),
-    (r"invalid use of undefined type '(?:struct|union|enum) (\w+)'", "looks into {name}, which our shims do not know"),
-    (r"(?:incomplete type|storage size of) '?(?:struct|union|enum)? ?(\w*)", "needs to know all of a type {name}"),
-    (r"fatal error: ([^:\n]+): No such file", "includes {name}, which is neither next to it nor in our shims"),
-    (r"(?:too few|too many) arguments to function '(\w+)'", "calls {name} with other arguments than ours take"),
-    (r"conflicting types for '(\w+)'", "declares {name} in another way than we do"),
+_SAYINGS: Final = (
+    (r"implicit declaration of function '(\w+)'", "calls {0}, which our shims do not know"),
+    (r"'(\w+)' undeclared", "names {0}, which our shims do not know"),
+    (r"unknown type name '(\w+)'", "names the type {0}, which our shims do not know"),
+    (r"has no member named '(\w+)'", "wants a member {0}, which our shims leave out"),
+    (r"undefined type '(?:struct|union|enum) (\w+)'", "looks into {0}, which our shims do not know"),
+    (r"storage size of '(\w+)' isn't known", "declares {0}, of a type that our shims do not know"),
+    (r"^([^\s:]+): No such file", "includes {0}, which is neither next to it nor in our shims"),
+    (r"(?:too few|too many) arguments to function '(\w+)'", "calls {0} with other arguments than our shims say"),
+    (r"macro \"(\w+)\" (?:requires|passed) \d+ arguments", "calls {0} with other arguments than our shims say"),
+    (r"conflicting types for '(\w+)'", "declares {0} in another way than our shims"),
 )
-_LINE = re.compile(r"^([^\s:][^:\n]*):(\d+):(?:\d+:)? (?:fatal )?error: (.*)$", re.MULTILINE)
-_UNDEFINED = re.compile(r"^(?:.*?[/ ])?([\w.-]+\.[ch]):(\d+):.*undefined reference to `(\w+)'", re.MULTILINE)
-_NEWER = "a newer kernel or a patch brings something new: say what it is in {shims}, as CONTRIBUTING.md tells"
+_LINE: Final = re.compile(r"^([^\s:][^:\n]*):(\d+):(?:\d+:)? (?:fatal )?error: (.*)$", re.MULTILINE)
+_UNDEFINED: Final = re.compile(r"^(?:.*?[/ ])?([\w.-]+\.[ch]):(\d+):.*undefined reference to `(\w+)'", re.MULTILINE)
+_VENDOR: Final = re.compile(r"sd_(?:op|static_kvm_x86)_(\w+)")
+_NEW: Final = "what a newer kernel or a patch brings is to be said in {}: see docs/kernel.md"
+OTHERS_MAX: Final = 6
 
 
 def explain(tree: Tree, said: str, ours: Path) -> InputError:
-    """The first of a compiler's errors as one line, and how many other names there are."""
+    """The first of a compiler's errors as one line, with the other names that are missing."""
     said = said.replace("\u2018", "'").replace("\u2019", "'")
-    found = [(m[1], int(m[2]), m[3]) for m in _LINE.finditer(said)]
+    found = [(f"our {Path(file).relative_to(ours)}" if file.startswith(str(ours)) else file, line, text)
+             for file, line, text in _LINE.findall(said)]  # fmt: skip
     if found:
-        return _compile_error(tree, found, ours)
-    undefined = [(m[1], int(m[2]), m[3]) for m in _UNDEFINED.finditer(said)]
+        file, line, text = found[0]
+        what, name = _meant(text)
+        others = _others({_meant(other)[1] for _, _, other in found} - {name, ""})
+        advice = _NEW.format(ours / "shims" / "sd_kvm.h") if name else "does the tree build by itself?"
+        return InputError(f"{tree.name}: {file}:{line} {what}{others}", advice=advice)
+    undefined = _UNDEFINED.findall(said)
     if undefined:
         file, line, name = undefined[0]
-        more = _more({each for _, _, each in undefined} - {name})
+        others = _others({_callee(each) for _, _, each in undefined} - {_callee(name)})
         return InputError(
-            f"{tree.name}: {file}:{line} calls {name}, which none of the files that are built defines{more}",
-            advice=f"it needs a driver in {ours / 'drivers'}",
+            f"{tree.name}: {file}:{line} calls {_callee(name)}, which no file that is built defines{others}",
+            advice=_NEW.format(ours / "drivers"),
         )
     first = next((line for line in said.splitlines() if "error" in line), said.strip().partition("\n")[0])
     return InputError(f"{tree.name}: does not build: {first}", advice="see shootdown doctor")
 
 
-def _compile_error(tree: Tree, found: list[tuple[str, int, str]], ours: Path) -> InputError:
-    file, line, text = found[0]
-    if file.startswith(str(ours)):
-        place = f"our {Path(file).relative_to(ours)}:{line}"
-    else:
-        place = f"{file}:{line}"
-    what, name = _said(text)
-    more = _more({_said(other)[1] for _, _, other in found} - {name, ""})
-    if not name:
-        return InputError(f"{tree.name}: {place}: {what}", advice="does the tree build by itself?")
-    return InputError(f"{tree.name}: {place} {what}{more}", advice=_NEWER.format(shims=ours / "shims" / "sd_kvm.h"))
-
-
-def _said(text: str) -> tuple[str, str]:
-    for pattern, words in _NAMES:
-        match = re.search(pattern, text if "fatal" not in pattern else f"fatal error: {text}")
+def _meant(text: str) -> tuple[str, str]:
+    """An error in words, and the name that it is about; "" if it is about none that could be missing."""
+    for pattern, words in _SAYINGS:
+        match = re.search(pattern, text)
         if match:
-            member = match[2] if match.re.groups > 1 else ""
-            return words.format(name=match[1], member=member), member or match[1]
-    return text, ""
+            return words.format(_callee(match[1])), _callee(match[1])
+    return f"does not compile: {text}", ""
 
 
-def _more(names: set[str]) -> str:
-    return f" (nor {', '.join(sorted(names)[:6])})" if names else ""
+def _callee(name: str) -> str:
+    vendor = _VENDOR.fullmatch(name)
+    return f"the vendor module's {vendor[1]}" if vendor else name
+
+
+def _others(names: set[str]) -> str:
+    listed = sorted(names)[:OTHERS_MAX]
+    more = len(names) - len(listed)
+    return f" (also: {', '.join(listed)}{f' and {more} more' if more else ''})" if names else ""

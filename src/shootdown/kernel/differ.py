@@ -8,13 +8,16 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from .acts import ACTS
+from .acts import ACTS, get_log
+from .apart import Step, apart
 from .native import Config
 from .operations import Operation, draw_config, draw_operations
-from .pair import BothBugged, Pair
+from .pair import SLOTS, BothBugged, Pair
 
 SESSION: Final = 250
 """Operations on one VM, before the next is made."""
+SECONDS: Final = 120
+"""Of the processor's time for them."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many operations were done on how many VMs, how often each, and the first difference, if any."""
+    """How many operations were drawn for how many VMs, how many of each could be done, the first difference if any."""
 
     operations: int
     sessions: int
@@ -62,26 +65,63 @@ Plant = Callable[[Pair, int], None]
 """Something that is done to a pair before its n-th operation: so that a test can plant a difference."""
 
 
-def play(
-    library: Path, behaviour: str, config: Config, operations: list[Operation], every: int = 1, plant: Plant | None = None
-) -> tuple[int, str]:
-    """Do operations on a fresh pair: the number of the one after which the two differ, and how; -1, "" if none.
+Found = tuple[int, str, dict[str, int]]
+"""The number of the operation after which two VMs differ and how (-1, "" if they do not), and how many did what."""
 
-    Entries are compared after every ``every``-th operation, and after the last.
+
+def play(
+    library: Path,
+    behaviour: str,
+    config: Config,
+    operations: list[Operation],
+    every: int = 1,
+    plant: Plant | None = None,
+    step: Step = lambda number: None,
+) -> Found:
+    """Do operations on a fresh pair, until they differ.
+
+    Entries are compared after every ``every``-th operation, and after the last; dirty bitmaps where they are read, and
+    at the end.
     """
     pair = Pair(library, config, behaviour)
     last = len(operations) - 1
+    done: dict[str, int] = {}
     for n, operation in enumerate(operations):
+        step(n)
         if plant:
             plant(pair, n)
+        pair.acted = False
         try:
             ACTS[operation.name](pair, *operation.numbers)
         except BothBugged:
-            return -1, ""
+            return -1, "", done
+        done[operation.name] = done.get(operation.name, 0) + pair.acted
         found = pair.difference(n % every == 0 or n == last)
         if found:
-            return n, found
-    return -1, ""
+            return n, found, done
+    for slot in range(SLOTS):
+        get_log(pair, slot, 1)
+    found = pair.difference(False)
+    return (last, found, done) if found else (-1, "", done)
+
+
+def play_apart(
+    library: Path,
+    behaviour: str,
+    config: Config,
+    operations: list[Operation],
+    every: int = 1,
+    plant: Plant | None = None,
+) -> Found:
+    """The same in a process of its own: a crash of the C is a difference."""
+
+    def work(step: Step) -> Found:
+        return play(library, behaviour, config, operations, every, plant, step)
+
+    ended = apart(work, SECONDS)
+    if ended.answer is not None:
+        return ended.answer
+    return ended.step, f"the C does not come back: {ended.how}", {}
 
 
 def shrink(differs: Callable[[list[Operation]], bool], operations: list[Operation]) -> list[Operation]:
@@ -116,9 +156,9 @@ def diff(
         random = Random(f"{seed}/{session}")
         config, layout = draw_config(random)
         operations = draw_operations(random, layout, min(SESSION, number - done))
-        at, _ = play(library, behaviour, config, operations, every, plant)
-        for each in operations[: at + 1 if at >= 0 else None]:
-            counts[each.name] = counts.get(each.name, 0) + 1
+        at, _, acted = play_apart(library, behaviour, config, operations, every, plant)
+        for name, times in acted.items():
+            counts[name] = counts.get(name, 0) + times
         if at >= 0:
             found = story(library, behaviour, config, operations[: at + 1], plant)
             return Outcome(done + at + 1, session + 1, counts, Difference(config, *found, seed, session))
@@ -134,8 +174,8 @@ def story(
     """The shortest story to be found of how the two come to differ, and how they do."""
 
     def differs(fewer: list[Operation]) -> bool:
-        return play(library, behaviour, config, fewer, plant=plant)[0] >= 0
+        return play_apart(library, behaviour, config, fewer, plant=plant)[0] >= 0
 
     short = shrink(differs, operations)
-    at, what = play(library, behaviour, config, short, plant=plant)
+    at, what, _ = play_apart(library, behaviour, config, short, plant=plant)
     return short[: at + 1], what

@@ -20,7 +20,7 @@ NOTES: Final = 4096
 WORDS: Final = 1 << 13
 COUNTERS: Final = (
     *("pages_4k", "pages_2m", "pages_1g", "nx_splits", "flush_requests", "tables", "dirty", "accessed"),
-    *("local_flushes", "fast_faults", "mmio_sptes"),
+    *("local_flushes", "fast_faults", "mmio_sptes", "resched_calls"),
 )
 FLUSHES, FREED, PROBLEMS = 0, 1, 2
 TRACK, UNTRACK, COLLAPSE, SPLIT, PROTECT, CLEAR_DIRTY = range(6)
@@ -30,6 +30,7 @@ NO_CHANGE: Final = -2
 _CALLS: Final[dict[str, list[Any]]] = {
     "create": [ctypes.c_void_p, c_uint64, c_uint, c_long],
     "host": [c_uint64, c_uint64, c_int64, c_int, c_int],
+    "host_level": [c_uint],
     "fault": [c_int, c_uint64, c_uint64, c_uint64, c_uint64],
     "prefetch": [c_int, c_uint64],
     "enter": [c_int],
@@ -164,6 +165,10 @@ class NativeVm:
         """
         self._call["host"](gfn, count, pfn, level, writable)
 
+    def host_level(self, level: int) -> None:
+        """Pages whose level was not told are of this one from here on."""
+        self._call["host_level"](level)
+
     def invalidate_range_start(self, start: int, end: int, may_block: bool) -> None:
         """The host is about to change its pages of a range."""
         self._do("range_start", start, end, may_block)
@@ -207,7 +212,7 @@ class NativeVm:
         self._do("set_region", slot, as_id, base, pages, flags)
 
     def slot(self, slot: int, what: int, gfn: int = 0) -> None:
-        """TRACK or UNTRACK writes to a gfn of a slot, COLLAPSE, SPLIT, PROTECT it from level ``gfn`` up, CLEAR_DIRTY."""
+        """TRACK, UNTRACK writes to a gfn of a slot, COLLAPSE, SPLIT, PROTECT it from level ``gfn`` up, CLEAR_DIRTY."""
         self._do("slot", slot, what, gfn)
 
     def get_dirty_log(self, slot: int, manual: bool) -> dict[int, int]:

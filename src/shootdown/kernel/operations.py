@@ -67,11 +67,11 @@ ROLES: Final = (0, 0, 0, ROLE_SMM, ROLE_SMM, ROLE_GUEST_MODE, ROLE_GUEST_MODE | 
 LENGTHS: Final = (1, 1, 1, 2, 3, 64, HUGE - 1, HUGE, HUGE + 1, 2000, GIB)
 
 WEIGHTS: Final = {
-    "fault": 60, "stale_fault": 4, "prefetch": 6, "enter": 4, "touch": 14, "unmap": 7, "begin": 2, "end": 4, "zap_range": 3,
-    "zap_all_fast": 2, "release": 0.3, "age": 4, "clear_young": 4, "test_young": 2, "change_pte": 3, "recover_nx": 3,
-    "create": 5, "delete": 1, "move": 1, "log_on": 4, "log_off": 3, "get_log": 4, "clear_log": 4, "harvest": 5, "reset": 2,
-    "track": 2, "untrack": 3, "new_pgd": 3, "reset_context": 1, "host_level": 3, "host_writable": 2, "split": 1,
-    "collapse": 2, "protect": 1, "clear_dirty": 1,
+    "fault": 60, "stale_fault": 4, "prefetch": 6, "enter": 4, "touch": 14, "unmap": 7, "begin": 2, "end": 4,
+    "zap_range": 3, "zap_all_fast": 2, "release": 0.3, "age": 4, "clear_young": 4, "test_young": 2, "change_pte": 3,
+    "recover_nx": 3, "create": 5, "delete": 1, "move": 1, "log_on": 6, "log_off": 3, "get_log": 6, "clear_log": 8,
+    "harvest": 5, "reset": 2, "track": 4, "untrack": 4, "new_pgd": 3, "reset_context": 1, "host_level": 3,
+    "host_writable": 2, "split": 1, "collapse": 2, "protect": 1, "clear_dirty": 1,
 }  # fmt: skip
 """How often each operation is drawn."""
 NAMES: Final = list(WEIGHTS)
@@ -144,7 +144,8 @@ def _numbers(random: Random, layout: Layout, name: str) -> tuple[int, ...]:
         case "get_log":
             return slot, random.randrange(2)
         case "clear_log":
-            return slot, random.getrandbits(64)
+            few = 1 << random.randrange(64) | random.choice((1, 1 << 63))
+            return slot, random.choice((random.getrandbits(64), few)), random.choice((-1, 0, 7, 8, 15))
         case "harvest":
             return vcpu, random.choice((1, 3, 20))
         case "track" | "untrack":

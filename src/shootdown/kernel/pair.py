@@ -23,15 +23,22 @@ POLICY_OF: Final = {"6.1": "kernel-6.1", "6.12": "kernel-6.12"}
 """The policy whose flushes are those of a version, flush for flush."""
 
 
+PHYS_BITS: Final = 46
+"""Of the host that c/shims/sd_facts.c describes."""
+
+
 class BothBugged(Exception):  # noqa: N818 - agreement is no error
     """Both stopped at an assertion: they are alike, and of no further use."""
 
 
 class Pair:
-    """The two VMs, and what their user knows: roles of vCPUs, entries taken from rings, notifiers that run, and pages
-    whose writes are tracked (slot and gfn).
+    """The two VMs, and what their user knows.
 
     c, kvm, machine  the kernel's VM, ours, and the machine of ours
+    roles, taken     of each vCPU: its role, and how many entries were taken from its ring
+    running          ranges of notifiers that have begun and not ended
+    tracked          pages whose writes are tracked, slot and gfn
+    acted            something was done in both
     """
 
     def __init__(self, library: Path, config: Config, behaviour: str) -> None:
@@ -47,18 +54,20 @@ class Pair:
             self.machine, getattr(spte, config.format), BEHAVIOURS[behaviour], POLICIES[POLICY_OF[behaviour]],
             config.levels, config.vcpus, config.nx_huge_pages, slots=SLOTS, pml=config.pml,
             eager_split=config.eager_split, initially_set=config.initially_set, ring_size=config.ring_size,
-            ring_soft_limit=config.ring_soft_limit, slot_zap_all=config.slot_zap_all,
+            ring_soft_limit=config.ring_soft_limit, slot_zap_all=config.slot_zap_all, phys_bits=PHYS_BITS,
         )  # fmt: skip
         self.roles = [0] * config.vcpus
         self.taken = [0] * config.vcpus
         self.running: list[tuple[int, int]] = []
         self.tracked: list[tuple[int, int]] = []
+        self.acted = False
         self._difference = ""
 
     def both(self, theirs: Callable[[], object], ours: Callable[[], object]) -> None:
         """Do something in both; their answers must be alike."""
         answers: list[object] = []
         bugs = 0
+        self.acted = True
         for call in (theirs, ours):
             try:
                 answer = call()
@@ -108,6 +117,7 @@ class Pair:
             "local_flushes": sum(self.machine.vcpus.flushes(vcpu) for vcpu in range(self.config.vcpus)),
             "fast_faults": load(words.FAST_FAULTS, 0),
             "mmio_sptes": load(words.MMIO_SPTES, 0),
+            "resched_calls": self.machine.resched_calls,
         }
         theirs = self.c.counters()
         return next((found for name in ours if (found := _differs(name, theirs[name], int(ours[name])))), "")
@@ -146,4 +156,6 @@ def describe_row(row: tuple[int, ...], kvm: Kvm) -> str:
         value = b - (1 << 64) if b >> 63 else b
         marks = f", NX marks {c}" if c else ""
         return f"gfn {a:#x} level {kind}: {b:#018x} ({spte.describe(value, kind, kvm.fmt)}{marks})"
-    return f"{ {100: 'NX list: gfn, level', 101: 'vCPU: root, previous, requests', 102: 'VM'}[kind]} {a:#x} {b:#x} {c:#x}"
+    return (
+        f"{ {100: 'NX list: gfn, level', 101: 'vCPU: root, previous, requests', 102: 'VM'}[kind] } {a:#x} {b:#x} {c:#x}"
+    )

@@ -130,6 +130,7 @@ FLAGS: Final = (
     Probe("recheck_leaf", TDP_C, r"\bis_last_spte\(", function="clear_dirty_gfn_range"),
     Probe("protect_invalid_roots", TDP_C, r"\bfor_each_tdp_mmu_root\(", function="kvm_tdp_mmu_write_protect_gfn"),
     Probe("split_end_short", MMU_C, r"\bkvm_mmu_try_split_huge_pages\(kvm, slot, start, end,"),
+    Probe("protect_end_short", MMU_C, r"ALIGN\(start << PAGE_SHIFT, PMD_SIZE\) != ALIGN\(end"),
     Probe("split_alloc_locked", TDP_C, r"\bGFP_NOWAIT\b", function="tdp_mmu_alloc_sp_for_split"),
     Probe("flush_young", KCONFIG, r"\bselect KVM_ELIDE_TLB_FLUSH_IF_YOUNG\b", absent=True),
     Probe("change_pte", TDP_H, r"\bkvm_tdp_mmu_set_spte_gfn\("),

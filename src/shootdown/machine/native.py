@@ -91,7 +91,7 @@ class NativeMachine(Machine):
         self._rcu_depth: i64 = 0
         self._srcu_depth: i64 = 0
         self._resched_every = resched_every
-        self._resched_calls: i64 = 0
+        self.resched_calls: i64 = 0
 
         self._journal = False
         self._flushes = vec[i64]()
@@ -350,10 +350,10 @@ class NativeMachine(Machine):
         """Yes at every ``resched_every``-th call."""
         if self._resched_every == 0:
             return False
-        self._resched_calls += 1
-        if self._resched_calls < self._resched_every:
+        self.resched_calls += 1
+        if self.resched_calls < self._resched_every:
             return False
-        self._resched_calls = 0
+        self.resched_calls = 0
         return True
 
     def pages_lock(self) -> None:

@@ -64,7 +64,8 @@ SLOTS_GENERATION: Final = 20
 DIRTY: Final = 21
 """64 bits of a slot's dirty bitmap, by ``slot << 32 | word``."""
 WRITE_TRACKED: Final = 22
-"""Users who track writes below an entry, by ``level << 48 | gfn``: ``gfn_write_track``; ``disallow_lpage`` above 4K."""
+"""Users who track writes to a page, by ``1 << 48 | gfn`` (``gfn_write_track``); of an entry above 4K, who track writes
+below it by way of a slot of an address space, by ``as_id << 56 | level << 48 | gfn`` (``disallow_lpage``)."""
 RING_ENTRY: Final = 23
 """``slot << 32 | offset`` of a page in a vCPU's dirty ring, by ``vcpu << 32 | index``."""
 RING_PUSHED: Final = 24

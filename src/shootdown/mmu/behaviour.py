@@ -42,6 +42,8 @@ class Behaviour:
                           is a leaf (read in 6.12), else only whether it is present (read in 6.1)
     protect_invalid_roots  write-protection and the clearing of dirty bits by mask visit invalid roots too (read in 6.1)
     split_end_short       clearing a log that began all ones does not split the page of the last bit (read in 6.1)
+    protect_end_short     nor does it protect the huge page that begins with the last bit's, if other bits come before
+                          (read in 6.1 and 6.12)
     split_alloc_locked    splitting asks for a table without dropping mmu_lock first (read in 6.1)
     flush_young           ``clear_flush_young`` flushes (read in 6.12); else what is cached of A may stay (in 6.13)
     change_pte            the host may replace a page in one step (read in 6.1; gone in 6.12)
@@ -49,7 +51,7 @@ class Behaviour:
                           addresses (read in 6.1)
     zap_blocks_all        ``kvm_zap_gfn_range`` has all faults wait (read in 6.1), else those of its range
     slot_zap_choice       a deleted slot's leaves may be zapped alone, if the VM wants it (read in 6.12)
-    wide_fault_flush      a fault that replaces a table flushes all that the table around its entry covers (read in 6.1),
+    wide_fault_flush      a fault that replaced a table flushes what the table around its entry covers (read in 6.1),
                           else what the entry covers (c6753e20e09d)
     nx_keeps_logged       NX recovery leaves the tables of a logged slot where they are (read in 6.12)
     """
@@ -79,6 +81,7 @@ class Behaviour:
         recheck_leaf: bool,
         protect_invalid_roots: bool,
         split_end_short: bool,
+        protect_end_short: bool,
         split_alloc_locked: bool,
         flush_young: bool,
         change_pte: bool,
@@ -110,6 +113,7 @@ class Behaviour:
         self.recheck_leaf = recheck_leaf
         self.protect_invalid_roots = protect_invalid_roots
         self.split_end_short = split_end_short
+        self.protect_end_short = protect_end_short
         self.split_alloc_locked = split_alloc_locked
         self.flush_young = flush_young
         self.change_pte = change_pte
@@ -145,6 +149,7 @@ def _behaviour(name: str) -> Behaviour:
         recheck_leaf=late,
         protect_invalid_roots=not late,
         split_end_short=not late,
+        protect_end_short=True,
         split_alloc_locked=not late,
         flush_young=name != "6.13",
         change_pte=not late,

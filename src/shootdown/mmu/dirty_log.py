@@ -183,6 +183,8 @@ def enable_log_dirty_pt_masked(kvm: Kvm, slot: i64, offset: i64, mask: i64) -> N
         while first <= last:
             slot_gfn_write_protect(kvm, slot, first, 2)
             first = kvm.round(first, 2) + kvm.pages(2)
+            if first == last and kvm.behaviour.protect_end_short:
+                break
     clear_dirty_pt_masked(kvm, as_id, base + offset, mask, not kvm.pml)
 
 

@@ -145,7 +145,9 @@ def must_stay_protected(kvm: Kvm, fault: PageFault) -> bool:
     """
     if kvm.slots == 0 or fault.code & PERMISSION == 0 or fault.code & WRITE == 0 or fault.code & RESERVED != 0:
         return False
-    return kvm.m.load(WRITE_TRACKED, tracked_at(1, fault.gfn)) != 0
+    if fault.slot == NO_SLOT:
+        return False
+    return kvm.m.load(WRITE_TRACKED, tracked_at(0, 1, fault.gfn)) != 0
 
 
 def faultin_pfn(kvm: Kvm, fault: PageFault, seq: i64) -> i64:
@@ -227,7 +229,7 @@ def map_gfn(kvm: Kvm, vcpu: i64, fault: PageFault) -> i64:
         batch.first = kvm.round(it.gfn, covers)
         batch.pages = kvm.pages(covers)
         result = map_target(kvm, vcpu, batch, it, fault, role)
-    kvm.policy.end_fault(kvm, batch, replaced and result == FIXED)
+    kvm.policy.end_fault(kvm, batch, replaced and result != RETRY)
     return result
 
 
@@ -311,7 +313,7 @@ def map_target(kvm: Kvm, vcpu: i64, batch: Batch, it: TdpIter, fault: PageFault,
     if fault.pfn < 0:
         return map_mmio(kvm, batch, it, role & ROLE_SMM)
     old = it.old_spte
-    protect = fault.writable and is_tracked(kvm, it, fault)
+    protect = fault.writable and is_tracked(kvm, it)
     pfn = fault.pfn if it.level == 1 else kvm.round(fault.pfn, it.level)
     spte = make_spte(kvm, role, pfn, it.level, old, fault.writable, protect, fault.prefetch)
     if fault.flags & LOG_DIRTY_PAGES != 0 and is_writable(spte):
@@ -337,14 +339,14 @@ def is_served(kvm: Kvm, it: TdpIter, fault: PageFault) -> bool:
     return fault.prefetch or (is_last(it.old_spte, it.level) and is_allowed(it.old_spte, fault.code, kvm.fmt))
 
 
-def is_tracked(kvm: Kvm, it: TdpIter, fault: PageFault) -> bool:
-    """Does somebody track writes to the page? It is not looked up where the guest can write already.
+def is_tracked(kvm: Kvm, it: TdpIter) -> bool:
+    """Does somebody track writes to the page, the first of a huge one? Not asked where the guest can write already.
 
     Locks: mmu_lock. TLB: none. Source: ``make_spte``, ``mmu_try_to_unsync_pages``.
     """
     if kvm.slots == 0 or (is_writable(it.old_spte) and is_last(it.old_spte, it.level)):
         return False
-    return kvm.m.load(WRITE_TRACKED, tracked_at(1, fault.gfn)) != 0
+    return kvm.m.load(WRITE_TRACKED, tracked_at(0, 1, it.gfn)) != 0
 
 
 def map_mmio(kvm: Kvm, batch: Batch, it: TdpIter, as_id: i64) -> i64:

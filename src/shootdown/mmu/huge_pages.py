@@ -23,14 +23,16 @@ from ..machine.words import (
     SP_LEVEL,
     SP_PARENT,
     SP_ROLE,
+    WRITE_TRACKED,
 )
 from .batch import Batch
 from .change import set_spte, set_spte_atomic, untrack_locked, zap_spte_atomic
 from .iter import TdpIter
+from .levels import tracked_at
 from .make_spte import make_huge, make_nonleaf, make_spte
 from .policies.policy import PROMOTE, RECOVER, ZAP_LEAFS
 from .resched import cond_resched
-from .roots import next_root, root_level
+from .roots import next_root, root_as_id, root_level
 from .slots import find_slot, slot_flags
 from .spte import is_leaf, is_table, spte_pfn
 
@@ -60,11 +62,15 @@ def disable_dirty_logging(kvm: Kvm, as_id: i64, start: i64, end: i64) -> None:
 
 
 def is_collapsible(kvm: Kvm, it: TdpIter, start: i64, end: i64) -> bool:
-    """Is the walk's entry a table inside the range that the host maps by a page as large?"""
+    """Is the walk's entry a table inside the range that the host maps by a page as large, and nobody tracks below?"""
     if not is_table(it.old_spte, it.level):
         return False
     if it.gfn < start or it.gfn + kvm.pages(it.level) > end:
         return False
+    if kvm.slots != 0:
+        as_id = root_as_id(kvm, it.root)
+        if kvm.m.load(WRITE_TRACKED, tracked_at(as_id, it.level, it.gfn)) != 0:
+            return False
     return kvm.m.load(HOST_LEVEL, it.gfn) >= it.level
 
 
@@ -221,7 +227,7 @@ def recover_nx_huge_pages(kvm: Kvm, tables: i64) -> None:
         else:
             zap_sp(kvm, batch, table)
         tables -= 1
-        if tables > 0 and m.need_resched():
+        if m.need_resched():
             kvm.policy.leave_to_yield(kvm, batch)
             batch.flush = False
             m.write_unlock()

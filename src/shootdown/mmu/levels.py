@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
-from ..machine.words import HOST_LEVEL, LOG_DIRTY_PAGES, SLOT_BASE, SLOT_PAGES, SP_NX_REFUSED, WRITE_TRACKED
+from ..machine.words import HOST_LEVEL, LOG_DIRTY_PAGES, SLOT_AS, SLOT_BASE, SLOT_PAGES, SP_NX_REFUSED, WRITE_TRACKED
 from .iter import TdpIter
 from .page_fault import PageFault
 from .spte import is_table, spte_pfn
@@ -18,9 +18,9 @@ LEVEL_HUGE_MAX: Final = 3
 """1 GiB (``KVM_MAX_HUGEPAGE_LEVEL``)."""
 
 
-def tracked_at(level: i64, gfn: i64) -> i64:
-    """The number of the word WRITE_TRACKED of an entry."""
-    return level << 48 | gfn
+def tracked_at(as_id: i64, level: i64, gfn: i64) -> i64:
+    """The number of the word WRITE_TRACKED of an entry; pages of 4K are tracked whatever the address space (0)."""
+    return as_id << 56 | level << 48 | gfn
 
 
 def hugepage_adjust(kvm: Kvm, fault: PageFault) -> i64:
@@ -44,7 +44,7 @@ def allows_huge(kvm: Kvm, fault: PageFault, level: i64) -> bool:
     """May a page of this level be mapped, if the host has one?
 
     It must lie wholly in its slot, where guest and host must agree on where pages of the level begin, and no page in it
-    may be write-tracked.
+    may be write-tracked by way of that slot; of a page that is by way of the other address space's, nothing is known.
 
     Locks: SRCU, mmu_lock. TLB: none. Source: ``kvm_alloc_memslot_metadata``, ``update_gfn_disallow_lpage_count``.
     """
@@ -58,7 +58,8 @@ def allows_huge(kvm: Kvm, fault: PageFault, level: i64) -> bool:
     number = kvm.m.load(SLOT_PAGES, fault.slot)
     if first < base or first + pages > base + number:
         return False
-    tracked = kvm.m.load(WRITE_TRACKED, tracked_at(level, first))
+    as_id = kvm.m.load(SLOT_AS, fault.slot)
+    tracked = kvm.m.load(WRITE_TRACKED, tracked_at(as_id, level, first))
     return tracked == 0
 
 

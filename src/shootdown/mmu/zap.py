@@ -37,6 +37,7 @@ def zap_leafs(kvm: Kvm, batch: Batch, root: i64, start: i64, end: i64, may_yield
     cut off; before a yield it is paid. Source: ``tdp_mmu_zap_leafs`` (5.18 on).
     """
     m = kvm.m
+    end = min(end, kvm.gfn_end)
     m.rcu_read_lock()
     top = root_level(kvm, root)
     it = TdpIter(kvm, root, top, 1, start)
@@ -120,7 +121,7 @@ def zap_root_level(kvm: Kvm, root: i64, shared: bool, level: i64) -> None:
     batch = Batch()
     top = root_level(kvm, root)
     it = TdpIter(kvm, root, top, level, 0)
-    while it.valid:
+    while it.valid and it.gfn < kvm.gfn_end:
         if not cond_resched(kvm, it, batch, shared):
             if it.level == level:
                 zap_entry(kvm, batch, it, shared)

@@ -46,6 +46,12 @@ SD_API void sd_native_host(u64 gfn, u64 count, s64 pfn, int level, int writable)
 	}
 }
 
+/* of pages that were not told another */
+SD_API void sd_native_host_level(unsigned int level)
+{
+	native.host_level = level;
+}
+
 /* ---- vCPUs ---- */
 
 static s64 as_vcpu(int number, u64 first, u64 last, u64 step, u64 code, bool prefetch)
@@ -175,6 +181,7 @@ SD_API void sd_native_counters(u64 *out)
 		*out += sd->vcpu[i].vcpu.stat.pf_fast;
 	for (*++out = i = 0; i < sd->config.vcpus; i++)
 		*out += sd->vcpu[i].vcpu.stat.pf_mmio_spte_created;
+	*++out = native.resched_calls;
 }
 
 /* list 0: flushes, 1: freed tables, 2: problems; how many there are beyond ``from`` */

@@ -19,7 +19,6 @@ static char *headers;
 static unsigned long high[2];
 static void *unused[2];
 static struct rcu_head *pending, **pending_end = &pending;
-static long resched_calls;
 
 static void note(struct notes *list, u64 kind, u64 a, u64 b, u64 c)
 {
@@ -105,6 +104,7 @@ void rcu_barrier(void)
 /* ---- the host: gfn n is page n in pages of host_level, writable, unless told otherwise ---- */
 
 static struct { u64 pfn; u8 level, has_pfn, read_only; } *host;
+static u64 host_used;				/* none beyond was told anything */
 
 u64 sd_real_gfn(u64 gfn) { return gfn; }
 u64 sd_test_gfn(u64 gfn) { return gfn; }
@@ -129,17 +129,21 @@ void sd_set_host_pfn(u64 gfn, u64 pfn)
 {
 	host[gfn].has_pfn = 1;
 	host[gfn].pfn = pfn;
+	host_used = max(host_used, gfn + 1);
 }
 
 void sd_set_host_level(u64 gfn, unsigned level)
 {
 	host[gfn].level = level;
+	host_used = max(host_used, gfn + 1);
 }
 
 void sd_set_host_writable(u64 gfn, bool writable)
 {
-	if (gfn < HOST_GFNS)
-		host[gfn].read_only = !writable;
+	if (gfn >= HOST_GFNS)
+		return;
+	host[gfn].read_only = !writable;
+	host_used = max(host_used, gfn + 1);
 }
 
 void kvm_set_pfn_dirty(kvm_pfn_t pfn)
@@ -280,15 +284,13 @@ void sd_flush_tlb(unsigned vcpu)
 	native.counters[LOCAL_FLUSHES]++;
 }
 
-#ifdef SD_ASKS_RESCHED
 bool need_resched(void)
 {
-	if (!native.resched_every || ++resched_calls < native.resched_every)
+	if (!native.resched_every || ++native.resched_calls < native.resched_every)
 		return false;
-	resched_calls = 0;
+	native.resched_calls = 0;
 	return true;
 }
-#endif
 
 static bool sd_map_tables(unsigned long bytes)
 {
@@ -301,12 +303,16 @@ bool sd_machine_reset(unsigned long tables_max)
 {
 	int i;
 
-	if (headers) {
+	bool fits = headers && native.tables_max == tables_max;
+
+	if (headers && !fits) {
 		munmap((void *)SD_BASE, 4096 * native.tables_max);
 		munmap(headers, HEADER * native.tables_max);
 		munmap(sd_mem_map, sizeof(struct page) * native.tables_max);
-		munmap(host, HOST_GFNS * sizeof(*host));
 	}
+	if (host)
+		memset(host, 0, host_used * sizeof(*host));
+	host_used = 0;
 	memset(&native, 0, sizeof(native));
 	memset(&sd_the_vm, 0, sizeof(sd_the_vm));
 	memset(high, 0, sizeof(high));
@@ -317,11 +323,13 @@ bool sd_machine_reset(unsigned long tables_max)
 			memset(bitmaps[i], 0, 8 * bitmap_words[i]);
 	pending = NULL;
 	pending_end = &pending;
-	resched_calls = 0;
 	native.tables_max = tables_max;
+	if (fits)
+		return true;
 	/* Readable, writable; private, anonymous, without a reservation. */
 	headers = mmap(NULL, HEADER * tables_max, 3, 0x4022, -1, 0);
 	sd_mem_map = mmap(NULL, sizeof(struct page) * tables_max, 3, 0x4022, -1, 0);
-	host = mmap(NULL, HOST_GFNS * sizeof(*host), 3, 0x4022, -1, 0);
+	if (!host)
+		host = mmap(NULL, HOST_GFNS * sizeof(*host), 3, 0x4022, -1, 0);
 	return sd_map_tables(4096 * tables_max) && headers != (char *)-1 && host != (void *)-1;
 }

@@ -22,7 +22,7 @@ extern struct native {
 	unsigned long tables_max, used[2];
 	u64 counters[COUNTERS];
 	unsigned int host_level;
-	long resched_every;
+	long resched_every, resched_calls;	/* calls since need_resched last said yes */
 	void *bug_frame[5];
 } native;
 

@@ -1,0 +1,170 @@
+"""``shootdown kernel diff`` and ``bench``: the kernel's own C beside our MMU."""
+
+from __future__ import annotations
+
+import click
+
+from ..build_info import compiled, describe
+from ..errors import InputError
+from ..figures import number
+from ..kernel.bench import Timing, bench
+from ..kernel.build import NATIVE, build
+from ..kernel.differ import Difference, Outcome, diff
+from ..kernel.likeness import Likeness, likeness
+from ..kernel.pair import POLICY_OF
+from ..kernel.series import apply
+from ..kernel.tree import Tree
+from . import kernel, progress
+from .report import columns, dump, wrap
+
+DIFFERS = 2
+EVERY_PLAIN = 8
+"""Uncompiled, entries are compared this seldom; a difference is still traced to the operation that made it."""
+
+BEHAVIOUR = click.option(
+    "--behaviour", type=click.Choice([*POLICY_OF]), help="Ours that it is compared with; else the one most like it."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="JSON (docs/json.md).")
+
+
+def _patched(tree_name: str | None, debian: str | None, patch_names: tuple[str, ...]) -> Tree:
+    tree = kernel.tree_of(tree_name, debian)
+    return apply(tree, kernel.patches_of(patch_names)).tree
+
+
+def _behaviour(like: Likeness, asked: str | None) -> str:
+    if asked is None and like.behaviour not in POLICY_OF:
+        raise InputError(
+            f"the tree is most like our {like}, whose flushes no policy of ours has",
+            advice=f"give --behaviour, one of {', '.join(POLICY_OF)}",
+        )
+    return asked or like.behaviour
+
+
+@click.command("diff")
+@kernel.TREE
+@kernel.DEBIAN
+@kernel.PATCH
+@click.option("--operations", type=click.IntRange(1), default=100_000, show_default=True, help="How many.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the random numbers.")
+@BEHAVIOUR
+@JSON
+def diff_command(
+    tree_name: str | None,
+    debian: str | None,
+    patch_names: tuple[str, ...],
+    operations: int,
+    seed: int,
+    behaviour: str | None,
+    as_json: bool,
+) -> int:
+    """Compare the kernel's own C with our MMU.
+
+    Both are driven with the same random operations; after each, every SPTE,
+    counter, flush request, freed table and dirty bit must be the same. The
+    first difference is shown as a short list of operations that leads there.
+
+    \b
+    Example: shootdown kernel diff ~/linux --operations 10000
+    Exit codes: 0 no difference found, 1 bad input, 2 they differ.
+    """
+    tree = _patched(tree_name, debian, patch_names)
+    like = likeness(tree)
+    chosen = _behaviour(like, behaviour)
+    library = build(tree, NATIVE).path
+    report = progress.reporter("operations")
+    outcome = diff(library, chosen, operations, seed, every=1 if compiled() else EVERY_PLAIN, tell=report)
+    progress.clear()
+    if as_json:
+        print(dump("kernel diff", _document(tree, chosen, seed, outcome)))
+    else:
+        print("\n".join(_text(tree, like, chosen, seed, outcome)))
+    return DIFFERS if outcome.difference else 0
+
+
+def _text(tree: Tree, like: Likeness, chosen: str, seed: int, outcome: Outcome) -> list[str]:
+    lines = [f"{tree.name}: Linux {tree.version}", *wrap(f"its C beside our {chosen}; seed {seed}", "  ")]
+    if str(like) != chosen:
+        lines += wrap(f"note: the tree is most like our {like}", "    ", "  ")
+    if outcome.difference:
+        return [
+            *lines,
+            f"DIFFERS after {number(outcome.operations)} operations; in short:",
+            *_story(outcome.difference),
+        ]
+    lines.append(f"no difference in {number(outcome.operations)} operations on {number(outcome.sessions)} VMs")
+    rows = [[name, number(times)] for name, times in sorted(outcome.counts.items(), key=lambda item: -item[1])]
+    return [*lines, *wrap("done: " + ", ".join(f"{name} {times}" for name, times in rows), "  ")]
+
+
+def _story(difference: Difference) -> list[str]:
+    *lines, last = difference.text().split("\n")
+    return [*(f"  {line}" for line in lines), *wrap(last, "    ", "  ")]
+
+
+def _document(tree: Tree, chosen: str, seed: int, outcome: Outcome) -> dict[str, object]:
+    return {
+        "tree": tree.name,
+        "version": tree.version,
+        "behaviour": chosen,
+        "seed": seed,
+        "operations": outcome.operations,
+        "vms": outcome.sessions,
+        "counts": outcome.counts,
+        "difference": outcome.difference and outcome.difference.as_json(),
+    }
+
+
+@click.command("bench")
+@kernel.TREE
+@kernel.DEBIAN
+@kernel.PATCH
+@click.option("--sptes", type=click.IntRange(512, 2_000_000), default=1_000_000, show_default=True, help="How many.")
+@click.option("--runs", type=click.IntRange(1), default=5, show_default=True, help="Of each; the median counts.")
+@BEHAVIOUR
+@JSON
+def bench_command(
+    tree_name: str | None,
+    debian: str | None,
+    patch_names: tuple[str, ...],
+    sptes: int,
+    runs: int,
+    behaviour: str | None,
+    as_json: bool,
+) -> int:
+    """Time the kernel's own C beside our MMU.
+
+    Nanoseconds of the processor's time per 4K SPTE, for the same work in one
+    run. In both, locks are only checked or nothing, and a flush is a counter.
+
+    \b
+    Example: shootdown kernel bench ~/linux
+    Exit codes: 0 done, 1 bad input.
+    """
+    tree = _patched(tree_name, debian, patch_names)
+    chosen = _behaviour(likeness(tree), behaviour)
+    timings = bench(build(tree, NATIVE).path, chosen, sptes, runs)
+    if as_json:
+        print(dump("kernel bench", _timings(tree, chosen, sptes, runs, timings)))
+        return 0
+    print(f"{tree.name}: Linux {tree.version}")
+    print(f"  its C beside our {chosen} ({describe()})")
+    print(f"  {number(sptes)} SPTEs, median of {runs}, ns per SPTE")
+    rows = [["operation", "its C", "ours", "times"]]
+    rows += [[t.name, f"{t.theirs_ns:.1f}", f"{t.ours_ns:.1f}", f"{t.times:.1f}"] for t in timings]
+    print("\n".join(columns(rows)))
+    return 0
+
+
+def _timings(tree: Tree, chosen: str, sptes: int, runs: int, timings: list[Timing]) -> dict[str, object]:
+    return {
+        "tree": tree.name,
+        "version": tree.version,
+        "behaviour": chosen,
+        "build": describe(),
+        "sptes": sptes,
+        "runs": runs,
+        "ns_per_spte": [
+            {"operation": t.name, "kernel": round(t.theirs_ns, 2), "ours": round(t.ours_ns, 2)} for t in timings
+        ],
+    }

@@ -1,0 +1,147 @@
+"""The kernel's own C and our MMU do the same; where they do not, the shortest story of it is told.
+
+Needs Linux trees: SHOOTDOWN_LINUX names the folder that has linux-source-6.1 and linux-source-6.12 in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from shootdown.cli.main import cli
+from shootdown.kernel.apart import Step, apart
+from shootdown.kernel.build import NATIVE, build
+from shootdown.kernel.differ import diff, play, shrink
+from shootdown.kernel.native import Config
+from shootdown.kernel.operations import Operation
+from shootdown.kernel.pair import Pair
+from shootdown.kernel.tree import find_tree
+from shootdown.kernel.workloads import HUGE, WORKLOADS, Workload, ours_of, theirs_of
+from shootdown.machine import words
+
+LINUX = os.environ.get("SHOOTDOWN_LINUX", "")
+VERSIONS = ["6.1", "6.12"]
+needs_tree = pytest.mark.skipif(not LINUX, reason="no Linux trees: SHOOTDOWN_LINUX is not set")
+
+
+def tree_of(version: str) -> str:
+    """The folder of a tree."""
+    return str(Path(LINUX) / f"linux-source-{version}")
+
+
+def library(version: str) -> Path:
+    """The built library of a tree."""
+    return build(find_tree(tree_of(version)), NATIVE).path
+
+
+@needs_tree
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_kernels_c_and_ours_do_the_same(version: str) -> None:
+    """2,000 random operations differ nowhere, and most kinds of them could be done."""
+    outcome = diff(library(version), version, 2000, 7, every=4)
+    assert outcome.difference is None, outcome.difference and outcome.difference.text()
+    assert outcome.operations == 2000
+    assert len([name for name, times in outcome.counts.items() if times]) > 30
+
+
+@needs_tree
+def test_a_planted_difference_is_found_and_shrunk() -> None:
+    """One bit of one SPTE suffices, and what is told is no longer than it must be."""
+
+    def plant(pair: Pair, number: int) -> None:
+        if pair.c.counters()["pages_4k"] == 1 and pair.machine.load(words.VCPU_ROOT, 0) != words.NO_TABLE:
+            pair.c.poke(0, 512, 1 << 62)
+
+    operations = [Operation("create", (0, 0, 0, 1536, 0))]
+    operations += [Operation("age", (n, n + 1)) for n in range(30)]
+    operations += [Operation("fault", (0, 512, 2)), Operation("enter", (0,)), Operation("enter", (1,))]
+
+    def differs(fewer: list[Operation]) -> bool:
+        return play(library("6.12"), "6.12", Config(vcpus=2), fewer, plant=plant)[0] >= 0
+
+    assert differs(operations)
+    assert [each.name for each in shrink(differs, operations)] == ["create", "fault", "enter"]
+    _, what, _ = play(library("6.12"), "6.12", Config(vcpus=2), operations, plant=plant)
+    assert what.startswith("the C has gfn 0x200 level 1: 0x4000000000200e67")
+    assert "ours has gfn 0x200 level 1: 0x0000000000200e67" in what
+
+
+@needs_tree
+def test_a_difference_comes_with_its_story() -> None:
+    """It names the VM, the operations and what differs; the same seed tells the same."""
+
+    def plant(pair: Pair, number: int) -> None:
+        if pair.c.counters()["tables"] > 3:
+            pair.machine.count(words.PAGES, 1, 1)
+
+    first, second = (diff(library("6.1"), "6.1", 2000, 3, every=4, plant=plant) for _ in range(2))
+    assert first.difference is not None and first == second
+    assert "pages_4k" in first.difference.text()
+    assert len(first.difference.operations) < 8
+    assert json.dumps(first.difference.as_json())
+
+
+@needs_tree
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_log_that_began_all_ones_leaves_the_huge_page_at_the_end_of_a_mask(version: str) -> None:
+    """It stays writable where the last bit that is cleared is its first page, and others come before it."""
+    operations = [
+        Operation("create", (1, 0, 0x801, 1200, 0)),
+        Operation("fault", (0, 0xA05, 2)),
+        Operation("log_on", (1,)),
+        Operation("clear_log", (1, 1 << 63 | 1 << 62, 7)),
+    ]
+    config = Config(vcpus=2, eager_split=False, initially_set=True, host_level=2)
+    assert play(library(version), version, config, operations)[:2] == (-1, "")
+
+
+@needs_tree
+def test_the_command_says_what_it_found() -> None:
+    """No difference: 0, and how much was done; with the other version's behaviour: 2, and the story."""
+    runner = CliRunner()
+    same = runner.invoke(cli, ["kernel", "diff", tree_of("6.12"), "--operations", "300"], standalone_mode=False)
+    assert same.return_value == 0 and "no difference in 300 operations" in same.output
+    other = ["kernel", "diff", tree_of("6.12"), "--operations", "300", "--behaviour", "6.1", "--json"]
+    found = runner.invoke(cli, other, standalone_mode=False)
+    assert found.return_value == 2
+    assert json.loads(found.output)["difference"]["operations"]
+
+
+@needs_tree
+@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name)
+def test_what_is_timed_can_be_done_by_both(workload: Workload) -> None:
+    """Made ready for two regions, and done."""
+    theirs_of(workload, library("6.12"), 2 * HUGE)()
+    ours_of(workload, "6.12", "kernel-6.12", 2 * HUGE, slots=1)()
+
+
+def test_shrinking_leaves_nothing_that_can_be_left_out() -> None:
+    """Of a hundred operations those two that matter are left, in order."""
+    operations = [Operation("fault", (n,)) for n in range(100)]
+
+    def differs(fewer: list[Operation]) -> bool:
+        return operations[17] in fewer and operations[80] in fewer
+
+    assert shrink(differs, operations) == [operations[17], operations[80]]
+
+
+def test_work_apart_may_crash() -> None:
+    """Its signal and the step that it was in are told; an answer and an error come through."""
+
+    def crash(step: Step) -> int:
+        step(3)
+        os.kill(os.getpid(), 11)
+        return 0
+
+    def fail(step: Step) -> int:
+        raise ValueError("so")
+
+    ended = apart(crash, 10)
+    assert (ended.answer, ended.how, ended.step) == (None, "it ends by SIGSEGV", 3)
+    assert apart(lambda step: 5, 10).answer == 5
+    with pytest.raises(ValueError, match="so"):
+        apart(fail, 10)

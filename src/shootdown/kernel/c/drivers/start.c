@@ -17,6 +17,11 @@ void sd_vm_create(const struct sd_scenario *scenario)
 		.slot_zap_all = 1,
 	};
 
+	unsigned n;
+
+	sd_ignore(&sd_kvm->stat, sizeof(sd_kvm->stat));
+	for (n = 0; n < SD_VCPUS; n++)
+		sd_ignore(&sd->vcpu[n].vcpu.stat, sizeof(sd->vcpu[n].vcpu.stat));
 	sd_name(&sd_kvm->mmu_lock, "mmu_lock");
 	sd_name(&sd_kvm->slots_lock, "slots_lock");
 	sd_name(&sd_kvm->arch.tdp_mmu_pages_lock, "tdp_mmu_pages_lock");

@@ -91,6 +91,7 @@ struct cpu {
 };
 #define CPU_BYTES offsetof(struct cpu, store_at)
 
+#define RANGES_MAX 320
 #define TOKENS_MAX 61
 struct hw {
 	u16 tokens;
@@ -173,6 +174,9 @@ struct engine {
 	u64 empty;			/* what a fresh table is filled with */
 	/* access.c */
 	struct words *words;
+	/* snapshot.c: the scenario's ranges without what is ignored */
+	unsigned ranges;
+	struct sd_range range[RANGES_MAX];
 	/* snapshot.c, record.c, search.c, races.c */
 	struct states *states;
 	struct recorder *recorder;

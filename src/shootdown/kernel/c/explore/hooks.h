@@ -80,6 +80,8 @@ unsigned sd_choose(unsigned n);
 #define SD_MAY_FAIL 2u
 /* Free tables that are left, so that a cache can be filled before a lock is taken. */
 unsigned sd_tables_left(void);
+/* Statistics, which nobody decides by: no part of a state. To be said in sd_vm_create. */
+void sd_ignore(const volatile void *from, sd_u64 bytes);
 unsigned sd_this_cpu(void);	/* who runs, below SD_CPUS_MAX */
 /* Gives a lock or a word a name in schedules. */
 void sd_name(const volatile void *object, const char *name);

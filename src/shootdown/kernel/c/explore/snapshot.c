@@ -358,9 +358,28 @@ static unsigned structs(struct region *r)
 
 static unsigned variables(struct region *r)
 {
-	for (unsigned n = 0; n < E.s.ranges; n++)
-		r[n] = (struct region){ E.s.range[n].offset, E.s.range[n].bytes };
-	return E.s.ranges;
+	for (unsigned n = 0; n < E.ranges; n++)
+		r[n] = (struct region){ E.range[n].offset, E.range[n].bytes };
+	return E.ranges;
+}
+
+/* Whole words only: what shares one with something else stays. */
+void sd_ignore(const volatile void *from, u64 bytes)
+{
+	u64 first = ((u64)from + 7) & -8ull, end = ((u64)from + bytes) & -8ull;
+
+	for (unsigned n = 0; n < E.ranges && first < end; n++) {
+		struct sd_range *r = &E.range[n];
+		u64 tail = r->offset + r->bytes;
+
+		if (first < r->offset || end > tail)
+			continue;
+		if (E.ranges == RANGES_MAX)
+			return;
+		r->bytes = first - r->offset;
+		E.range[E.ranges++] = (struct sd_range){ end, tail - end };
+		return;
+	}
 }
 
 static u32 rest_bytes(void)
@@ -384,7 +403,7 @@ static void check_poison(void)
 
 static void save(u32 *now)
 {
-	struct region regions[256];
+	struct region regions[RANGES_MAX];
 	unsigned p = 0;
 	u32 before;
 
@@ -410,7 +429,7 @@ static void save(u32 *now)
 
 static void load(const u32 *wanted)
 {
-	struct region regions[256];
+	struct region regions[RANGES_MAX];
 	u32 *now = S->now;
 	unsigned p = 0;
 
@@ -569,28 +588,26 @@ bool begin_states(void)
 
 void save_pristine(void)
 {
-	struct region r[256];
-	unsigned count = variables(r);
-	u64 total = 0;
+	u64 total = 1;
 	char *at;
 
 	if (!S)
 		S = calloc(1, sizeof(*S));
-	for (unsigned n = 0; n < count; n++)
-		total += r[n].bytes;
-	if (!S->pristine) {
-		at = S->pristine = malloc(total + 1);
-		for (unsigned n = 0; n < count; at += r[n].bytes, n++)
-			memcpy(at, (void *)r[n].at, r[n].bytes);
-	}
+	if (!S || S->pristine)
+		return;
+	for (unsigned n = 0; n < E.s.ranges; n++)
+		total += E.s.range[n].bytes;
+	at = S->pristine = malloc(total);
+	for (unsigned n = 0; at && n < E.s.ranges; at += E.s.range[n].bytes, n++)
+		memcpy(at, (void *)E.s.range[n].offset, E.s.range[n].bytes);
 }
 
 void restore_pristine(void)
 {
-	struct region r[256];
-	unsigned count = variables(r);
 	char *at = S->pristine;
 
-	for (unsigned n = 0; n < count; at += r[n].bytes, n++)
-		memcpy((void *)r[n].at, at, r[n].bytes);
+	for (unsigned n = 0; n < E.s.ranges; at += E.s.range[n].bytes, n++)
+		memcpy((void *)E.s.range[n].offset, at, E.s.range[n].bytes);
+	E.ranges = E.s.ranges;
+	memcpy(E.range, E.s.range, sizeof(E.s.range));
 }

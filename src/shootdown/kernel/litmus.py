@@ -16,6 +16,8 @@ from ..mmu.access import FETCH, WRITE
 from .scenario import Guest, Hardware, Options, Scenario, Task
 
 ROOT_LEVEL_MIN = 3
+SPARE = 2
+"""Tables that a task of the C takes before it knows whether it needs them, where ours asks for one when it does."""
 
 
 def scenario(test: Litmus, geometry: Geometry, options: Options) -> Scenario:
@@ -50,7 +52,7 @@ def scenario(test: Litmus, geometry: Geometry, options: Options) -> Scenario:
     return Scenario(
         levels=geometry.levels,
         root_level=root_level,
-        tables=geometry.tables + (root_level - geometry.levels) * (len(set(as_ids)) + renewed),
+        tables=geometry.tables + (root_level - geometry.levels) * (len(set(as_ids)) + renewed) + SPARE,
         tasks=(*threads, *others),
         guests=tuple(guests),
         start=tuple(_start(test, span, as_ids, levels, form)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..check.cases import Case, behaviour_of
 from ..check.litmus import Litmus
@@ -31,7 +31,8 @@ class Judged:
 def cases(tests: Sequence[Litmus], behaviour: str, tiny: bool) -> list[Case]:
     """The tests that are for a tree with a behaviour, each under the policy of ours that flushes as it does."""
     found = []
-    for test in tests:
+    for named in tests:
+        test = replace(named, defects=named.defects | named.tree_defects)
         expected = REFUTED if behaviour in test.defects else HOLDS
         for policy in (name.format(behaviour) for name in POLICIES):
             known = policy in test.policies or policy.startswith("kernel-")

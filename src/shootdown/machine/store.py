@@ -94,7 +94,12 @@ class Store:
     def _get_sparse(self, kind: i64, owner: i64) -> i64:
         """The value of a word that is kept where it was stored."""
         if HOST_PFN <= kind <= HOST_WRITABLE:
-            usual: i64 = owner if kind == HOST_PFN else self._host_level if kind == HOST_LEVEL else 1
+            # An integer that is one of several by a conditional expression would be a Python object for a moment.
+            usual: i64 = 1
+            if kind == HOST_PFN:
+                usual = owner
+            elif kind == HOST_LEVEL:
+                usual = self._host_level
             # Looking into a dictionary takes a Python integer, which most VMs need not make.
             if self._kept[kind] == 0:
                 return usual

@@ -14,7 +14,7 @@ from librt.vecs import append, vec
 from mypy_extensions import i64
 
 from .interface import Bug, Machine
-from .store import BY_PAGES_LOCK, GUARDED, WRITTEN_BY_MMU_LOCK, Store, no_kind
+from .store import BY_PAGES_LOCK, WRITTEN_BY_MMU_LOCK, Store, no_kind
 from .tables import CHUNK_BITS, CHUNK_MASK, CHUNK_WORDS, TABLE_KINDS, Tables, new_chunk
 from .vcpus import Vcpus
 from .words import KIND_NAMES, KINDS, LIST_NAMES, LISTS, NO_TABLE, OUTSIDE_GUEST_MODE, VCPU_MODE
@@ -72,6 +72,7 @@ class NativeMachine(Machine):
         self._chunk_end = self._sptep_end
 
         self._store: Final = Store(vcpus, slots, host_level)
+        self._guarded = self._store.guarded
 
         self._mmu_lock: i64 = 0
         self._pages_lock = False
@@ -178,7 +179,7 @@ class NativeMachine(Machine):
         """The value of a word, be it a statistic: 0 before it is stored, except for VCPU_ROOT (-1) and the host's."""
         if kind < 0 or kind >= KINDS:
             no_kind(kind)
-        if self._store.guards[kind] >= GUARDED:
+        if (self._guarded >> kind) & 1 != 0:
             self._check_read(kind)
         return self._get(kind, owner)
 

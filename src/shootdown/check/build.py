@@ -47,7 +47,7 @@ class Start:
         root = self.new_table()
         self.words[(words.SP_ROLE, root)] = role | self.levels << words.ROLE_LEVEL_SHIFT
         self.words[(words.ROOT_COUNT, root)] = 1 + users
-        self.words[("list", words.ROOTS)] = (*self.words.get(("list", words.ROOTS), ()), root)
+        self.words[("list", words.ROOTS)] = (root, *self.words.get(("list", words.ROOTS), ()))
         return root
 
     def map(self, root: int, gfn: int, goal: int, host_level: int) -> None:

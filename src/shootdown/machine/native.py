@@ -253,9 +253,14 @@ class NativeMachine(Machine):
     # Lists of tables
 
     def list_add(self, which: i64, table: i64) -> None:
-        """Append a table to a list."""
+        """Put a table at the front of a list."""
         self._check_list(which)
         self.tables.list_add(which, table)
+
+    def list_add_tail(self, which: i64, table: i64) -> None:
+        """Put a table at the end of a list."""
+        self._check_list(which)
+        self.tables.list_add_tail(which, table)
 
     def list_del(self, which: i64, table: i64) -> None:
         """Take a table off a list; until it is freed it leads to what came after it."""

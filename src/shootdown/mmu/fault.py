@@ -294,7 +294,7 @@ def track_table(kvm: Kvm, table: i64) -> None:
     m = kvm.m
     m.pages_lock()
     m.store(SP_NX, table, 1)
-    m.list_add(NX_TABLES, table)
+    m.list_add_tail(NX_TABLES, table)
     m.count(NX_SPLITS, 0, 1)
     m.pages_unlock()
 

@@ -26,7 +26,6 @@ from ...machine.words import (
     ROLE_LEVEL_SHIFT,
     ROLE_SMM,
     ROOT_SCHEDULED,
-    ROOTS,
     SLOT_FLAGS,
     SLOT_INVALID,
     SLOT_PAGES,
@@ -218,11 +217,12 @@ class ReplayMachine(Machine):
     # Lists of tables
 
     def list_add(self, which: i64, table: i64) -> None:
-        """Roots go to the front of their list, as the kernel's do; other tables to the end."""
-        if which == ROOTS:
-            self.lists[which].insert(0, table)
-        else:
-            self.lists[which].append(table)
+        """Put a table at the front of a list."""
+        self.lists[which].insert(0, table)
+
+    def list_add_tail(self, which: i64, table: i64) -> None:
+        """Put a table at the end of a list."""
+        self.lists[which].append(table)
 
     def list_del(self, which: i64, table: i64) -> None:
         """Take a table off a list; it leads on to what came after it."""

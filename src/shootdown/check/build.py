@@ -109,7 +109,7 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
     for as_id in sorted(set(users)):
         roots[as_id] = start.add_root(as_id, users.count(as_id))
     for as_id, root in roots.items():
-        for gfn, level in (*test.mapped, *(test.mapped_as0 if as_id == 0 else ())):
+        for gfn, level in (*test.mapped, *(test.mapped_as1 if as_id == 1 else ())):
             start.map(root, gfn, level, levels[gfn])
     _leaves(test, start, spte)
     if test.nx:

@@ -33,6 +33,7 @@ from ...machine.words import (
     SP_LEVEL,
     SP_PARENT,
     SP_ROLE,
+    TABLES,
     VCPU_ROOT,
 )
 from ...mmu.spte import PAGES
@@ -55,6 +56,12 @@ class Listener(Protocol):
 
     def locked(self, m: ReplayMachine, held: bool) -> None:
         """mmu_lock is taken for write, or dropped after that."""
+
+    def unlinked(self, m: ReplayMachine) -> None:
+        """A table was cut off."""
+
+    def queued(self, m: ReplayMachine, table: int) -> None:
+        """A table was handed to RCU."""
 
     def synchronized(self, m: ReplayMachine) -> None:
         """A task waits for all who may see the slots as they were."""
@@ -89,6 +96,16 @@ class ReplayMachine(Machine):
         self.as_ids: dict[int, int] = {}
         self.last = 0
         self.by_table = False
+
+    def copy(self, listener: Listener) -> ReplayMachine:
+        """The same at this moment, with a listener of its own: what is done to one does nothing to the other."""
+        new = ReplayMachine(listener)
+        new.tables = [list(entries) for entries in self.tables]
+        new.words = [dict(words) for words in self.words]
+        new.lists = [list(chain) for chain in self.lists]
+        new.after = [dict(after) for after in self.after]
+        new.queued, new.gone, new.as_ids = dict(self.queued), set(self.gone), dict(self.as_ids)
+        return new
 
     # SPTEs
 
@@ -157,6 +174,7 @@ class ReplayMachine(Machine):
         if table in self.queued or table in self.gone:
             raise Bug(f"table {table} is given to call_rcu twice")
         self.queued[table] = None
+        self.listener.queued(self, table)
 
     # Other words
 
@@ -210,9 +228,11 @@ class ReplayMachine(Machine):
         return before
 
     def count(self, kind: i64, owner: i64, number: i64) -> None:
-        """A statistic; one of them counts flushes."""
+        """A statistic: one counts flushes, one the tables that are linked."""
         if kind == FLUSH_REQUESTS:
             self.listener.flushed(self)
+        elif kind == TABLES and number < 0:
+            self.listener.unlinked(self)
 
     # Lists of tables
 

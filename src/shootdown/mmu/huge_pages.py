@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
+from ..machine.interface import Bug
 from ..machine.words import (
     HOST_LEVEL,
     HOST_PFN,
@@ -41,9 +42,17 @@ if TYPE_CHECKING:
 def disable_dirty_logging(kvm: Kvm, as_id: i64, start: i64, end: i64) -> None:
     """Make huge mappings possible again in a slot that is no longer logged.
 
+    Where huge pages are rebuilt in place, the slot must not be logged any more: they would be writable. A kernel that
+    zaps does so whatever the slot is, and its faults go on with 4K pages.
+
     Locks: slots_lock; takes mmu_lock for read. TLB: as the four forms below. Source: ``kvm_mmu_zap_collapsible_sptes``,
-    ``kvm_mmu_recover_huge_pages`` (6.13).
+    ``kvm_mmu_recover_huge_pages``, ``recover_huge_pages_range`` (6.13).
     """
+    if kvm.collapse == RECOVER or kvm.collapse == PROMOTE:
+        slot = find_slot(kvm, as_id, start)
+        flags = slot_flags(kvm, slot)
+        if flags & LOG_DIRTY_PAGES != 0:
+            raise Bug("huge pages are rebuilt in a slot that is logged")
     kvm.m.read_lock()
     root = next_root(kvm, NO_TABLE, as_id, True)
     while root != NO_TABLE:

@@ -47,7 +47,7 @@ class Start:
         root = self.new_table()
         self.words[(words.SP_ROLE, root)] = role | self.levels << words.ROLE_LEVEL_SHIFT
         self.words[(words.ROOT_COUNT, root)] = 1 + users
-        self.words[("list", words.ROOTS)] = (*self.words.get(("list", words.ROOTS), ()), root)
+        self.words[("list", words.ROOTS)] = (root, *self.words.get(("list", words.ROOTS), ()))
         return root
 
     def map(self, root: int, gfn: int, goal: int, host_level: int) -> None:
@@ -109,7 +109,7 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
     for as_id in sorted(set(users)):
         roots[as_id] = start.add_root(as_id, users.count(as_id))
     for as_id, root in roots.items():
-        for gfn, level in (*test.mapped, *(test.mapped_as0 if as_id == 0 else ())):
+        for gfn, level in (*test.mapped, *(test.mapped_as1 if as_id == 1 else ())):
             start.map(root, gfn, level, levels[gfn])
     _leaves(test, start, spte)
     if test.nx:

@@ -56,11 +56,12 @@ LEVELS_MAX, TABLES_MAX, VCPUS_MAX, HOST_MAX = 3, 10, 3, 3
 KEYS: dict[str, dict[str, type]] = {
     "": {
         "promise": str, "guards": list, "behaviours": list, "exercises": list, "policies": list, "refuted": list,
-        "defects": list, "tree_defects": list, "geometry": dict, "tiny": dict, "start": dict, "slot": list, "vcpu": list, "host": list,
+        "defects": list, "tree_defects": list, "geometry": dict, "tiny": dict, "start": dict, "slot": list,
+        "vcpu": list, "host": list,
     },
     "geometry": {"levels": int, "tables": int, "vcpus": int},
     "tiny": {"tables": int, "vcpus": int},
-    "start": {"map": list, "map_as0": list, "host": list, "nx": bool, **START},
+    "start": {"map": list, "map_as1": list, "host": list, "nx": bool, **START},
     "slot": SLOT,
     "vcpu": {"gfns": list, "writes": list, "as_id": int, "execute": bool, "parked": bool},
     "host": {
@@ -95,7 +96,7 @@ class Litmus:
     full: Geometry
     tiny: Geometry
     mapped: tuple[tuple[int, int], ...]
-    mapped_as0: tuple[tuple[int, int], ...]
+    mapped_as1: tuple[tuple[int, int], ...]
     host_levels: tuple[tuple[int, int], ...]
     nx: bool
     vcpus: tuple[dict[str, Any], ...] = field(hash=False)
@@ -186,7 +187,7 @@ def read_litmus(path: Path) -> Litmus:
     span = 2**full.levels
     memory = read_memory(file, data, span)
     mapped = _pairs(file, "map", start.get("map", []), span, full.levels)
-    mapped_as0 = _pairs(file, "map_as0", start.get("map_as0", []), span, full.levels, mapped)
+    mapped_as1 = _pairs(file, "map_as1", start.get("map_as1", []), span, full.levels, mapped)
     return Litmus(
         name=path.stem,
         path=str(path),
@@ -199,7 +200,7 @@ def read_litmus(path: Path) -> Litmus:
         full=full,
         tiny=tiny,
         mapped=mapped,
-        mapped_as0=mapped_as0,
+        mapped_as1=mapped_as1,
         host_levels=_pairs(file, "host", start.get("host", []), span, full.levels),
         nx=start.get("nx", False),
         vcpus=_vcpus(file, data["vcpu"], full, span),

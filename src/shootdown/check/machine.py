@@ -247,7 +247,11 @@ class CheckedMachine:
 
     def list_add(self, which: int, table: int) -> None:
         """See ``Machine``."""
-        self._list(which, "prepend" if which == words.ROOTS else "append", table)
+        self._list(which, "prepend", table)
+
+    def list_add_tail(self, which: int, table: int) -> None:
+        """See ``Machine``."""
+        self._list(which, "append", table)
 
     def list_del(self, which: int, table: int) -> None:
         """See ``Machine``."""

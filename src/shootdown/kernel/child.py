@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from . import abi
@@ -106,7 +107,7 @@ def answer(library: ctypes.CDLL, r: abi.ResultStruct) -> dict[str, Any]:
 
 def base_of(path: str) -> int:
     """Where a library is loaded."""
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+    with Path("/proc/self/maps").open(encoding="utf-8", errors="replace") as maps:
         for line in maps:
             if line.rstrip().endswith(os.path.realpath(path)):
                 return int(line.split("-")[0], 16)

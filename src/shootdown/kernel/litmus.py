@@ -16,7 +16,7 @@ from ..mmu.access import FETCH, WRITE
 from .scenario import Guest, Hardware, Options, Scenario, Task
 
 ROOT_LEVEL_MIN = 3
-SPARE = 2
+SPARE = 0
 """Tables that a task of the C takes before it knows whether it needs them, where ours asks for one when it does."""
 
 
@@ -84,14 +84,14 @@ def _start(test: Litmus, span: int, as_ids: list[int], levels: dict[int, int], f
     found += [Task("slot", slot) for slot in slots]
     found += [Task("load", (n, as_id)) for n, as_id in enumerate(as_ids)]
     for as_id in sorted(set(as_ids)):
-        for gfn, level in (*test.mapped, *(test.mapped_as0 if as_id == 0 else ())):
+        for gfn, level in (*test.mapped, *(test.mapped_as1 if as_id == 1 else ())):
             # With the NX mitigation a fault for execution maps small what the host maps large, and the table counts.
             found.append(Task("host", (gfn, levels[gfn] if test.nx else level, 1)))
             found.append(Task("prefault", (as_ids.index(as_id), gfn, FETCH if test.nx else WRITE)))
     for gfn in range(span):
         found.append(Task("host", (gfn, levels[gfn], int(gfn not in memory.read_only))))
     for as_id in sorted(set(as_ids)):
-        for gfn, level in (*test.mapped, *(test.mapped_as0 if as_id == 0 else ())):
+        for gfn, level in (*test.mapped, *(test.mapped_as1 if as_id == 1 else ())):
             keep, gets = _changed(test, range(gfn, gfn + 2 ** (level - 1)), form)
             if (keep, gets) != (-1, 0):
                 found.append(Task("leaf", (as_ids.index(as_id), gfn, bits.unsigned(keep), bits.unsigned(gets))))

@@ -312,11 +312,18 @@ def test_a_log_that_begins_all_ones_has_no_bit_too_many(pages: int) -> None:
         assert machine.load(words.DIRTY, 0) == 0
 
 
-@pytest.mark.parametrize(("behaviour", "left"), [("6.1", 1), ("6.12", 0), ("6.13", 0)])
-def test_early_kernels_do_not_split_the_page_of_the_last_bit(behaviour: str, left: int) -> None:
-    """The huge page of the last bit stays where that bit is its first page; it is write-protected all the same."""
+@pytest.mark.parametrize(
+    ("behaviour", "eager", "left"),
+    [("6.1", True, 1), ("6.12", True, 0), ("6.13", True, 0), ("6.1", False, 2), ("6.12", False, 2)],
+)
+def test_a_huge_page_that_begins_with_the_last_bit_stays_writable(behaviour: str, eager: bool, left: int) -> None:
+    """Unless it is split, which early kernels do not do: then a write to that page shows in no log.
+
+    Source: ``kvm_arch_mmu_enable_log_dirty_pt_masked``, which compares both ends rounded up.
+    """
     machine = NativeMachine(1, bits=2, slots=1)
-    kvm = Kvm(machine, EPT, BEHAVIOURS[behaviour], POLICIES["rcu"], 3, 1, slots=1, initially_set=True)
+    flags = BEHAVIOURS[behaviour]
+    kvm = Kvm(machine, EPT, flags, POLICIES["rcu"], 3, 1, slots=1, initially_set=True, eager_split=eager)
     set_memory_region(kvm, 0, 0, 0, 64, 0)
     for gfn in range(64):
         machine.store(words.HOST_LEVEL, gfn, 2)
@@ -324,8 +331,10 @@ def test_early_kernels_do_not_split_the_page_of_the_last_bit(behaviour: str, lef
     serve_faults(kvm, 0, 0)
     set_memory_region(kvm, 0, 0, 0, 64, LOG)
     clear_dirty_log(kvm, 0, 0, vec[i64]([0b1_0001]))
-    assert [place for _, place in mapped(machine, kvm) if place[0] == 2] == [(2, 4)] * left
-    assert not any(spte & 2 for (_, (level, _)), spte in mapped(machine, kvm).items() if level == 2)
+    huge = {place[1]: bool(spte & 2) for (_, place), spte in mapped(machine, kvm).items() if place[0] == 2}
+    assert huge == {0: False, 4: True} if left == 2 else huge == dict.fromkeys((4,)[:left], True)
+    clear_dirty_log(kvm, 0, 0, vec[i64]([0b10_0010]))
+    assert not any(spte & 2 for (_, place), spte in mapped(machine, kvm).items() if place[0] == 2)
 
 
 # Rings

@@ -1,6 +1,6 @@
 """The kernel's own C and our MMU do the same; where they do not, the shortest story of it is told.
 
-Needs Linux trees: SHOOTDOWN_LINUX names the folder that has linux-source-6.1 and linux-source-6.12 in it.
+Tests that need a kernel's source take it from tests/trees.py.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 import os
 from pathlib import Path
 
+import jsonschema
 import pytest
 from click.testing import CliRunner
 
@@ -16,29 +17,25 @@ from shootdown.cli.main import cli
 from shootdown.kernel.apart import Step, apart
 from shootdown.kernel.build import NATIVE, build
 from shootdown.kernel.differ import diff, play, shrink
+from shootdown.kernel.edits import REPLACE, Edit, edited
 from shootdown.kernel.native import Config
 from shootdown.kernel.operations import Operation
 from shootdown.kernel.pair import Pair
+from shootdown.kernel.probes import TDP_C
 from shootdown.kernel.tree import find_tree
 from shootdown.kernel.workloads import HUGE, WORKLOADS, Workload, ours_of, theirs_of
 from shootdown.machine import words
+from tests.test_cli import schemas
+from tests.trees import tree
 
-LINUX = os.environ.get("SHOOTDOWN_LINUX", "")
 VERSIONS = ["6.1", "6.12"]
-needs_tree = pytest.mark.skipif(not LINUX, reason="no Linux trees: SHOOTDOWN_LINUX is not set")
-
-
-def tree_of(version: str) -> str:
-    """The folder of a tree."""
-    return str(Path(LINUX) / f"linux-source-{version}")
 
 
 def library(version: str) -> Path:
     """The built library of a tree."""
-    return build(find_tree(tree_of(version)), NATIVE).path
+    return build(find_tree(tree(version)), NATIVE).path
 
 
-@needs_tree
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_kernels_c_and_ours_do_the_same(version: str) -> None:
     """2,000 random operations differ nowhere, and most kinds of them could be done."""
@@ -48,7 +45,6 @@ def test_the_kernels_c_and_ours_do_the_same(version: str) -> None:
     assert len([name for name, times in outcome.counts.items() if times]) > 30
 
 
-@needs_tree
 def test_a_planted_difference_is_found_and_shrunk() -> None:
     """One bit of one SPTE suffices, and what is told is no longer than it must be."""
 
@@ -70,7 +66,6 @@ def test_a_planted_difference_is_found_and_shrunk() -> None:
     assert "ours has gfn 0x200 level 1: 0x0000000000200e67" in what
 
 
-@needs_tree
 def test_a_difference_comes_with_its_story() -> None:
     """It names the VM, the operations and what differs; the same seed tells the same."""
 
@@ -85,7 +80,6 @@ def test_a_difference_comes_with_its_story() -> None:
     assert json.dumps(first.difference.as_json())
 
 
-@needs_tree
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_log_that_began_all_ones_leaves_the_huge_page_at_the_end_of_a_mask(version: str) -> None:
     """It stays writable where the last bit that is cleared is its first page, and others come before it."""
@@ -99,19 +93,48 @@ def test_a_log_that_began_all_ones_leaves_the_huge_page_at_the_end_of_a_mask(ver
     assert play(library(version), version, config, operations)[:2] == (-1, "")
 
 
-@needs_tree
+EDITS = {
+    "flushes": Edit("tdp_mmu_zap_leafs", REPLACE, r"flush = true", "flush = false"),
+    "does not come back: it ends by SIGSEGV": Edit(
+        "tdp_mmu_zap_leafs", REPLACE, r"!root->role", "!((struct kvm_mmu_page *)0)->role"
+    ),
+    "mmu-w": Edit("wrprot_gfn_range", REPLACE, r"PT_WRITABLE_MASK;", "(PT_WRITABLE_MASK | shadow_mmu_writable_mask);"),
+}
+
+
+@pytest.mark.parametrize("what", EDITS)
+def test_a_tree_that_does_otherwise_is_told(what: str) -> None:
+    """A flush that is forgotten, a bit that is another, a crash: each comes with few operations."""
+    untouched = find_tree(tree("6.12"))
+    changed = untouched.with_changes({TDP_C: edited(untouched.read(TDP_C), EDITS[what])})
+    outcome = diff(build(changed, NATIVE).path, "6.12", 3000, 1, every=4)
+    assert outcome.difference is not None
+    assert what in outcome.difference.what
+    assert len(outcome.difference.operations) < 9
+
+
 def test_the_command_says_what_it_found() -> None:
     """No difference: 0, and how much was done; with the other version's behaviour: 2, and the story."""
     runner = CliRunner()
-    same = runner.invoke(cli, ["kernel", "diff", tree_of("6.12"), "--operations", "300"], standalone_mode=False)
+    same = runner.invoke(cli, ["kernel", "diff", tree("6.12"), "--operations", "300"], standalone_mode=False)
     assert same.return_value == 0 and "no difference in 300 operations" in same.output
-    other = ["kernel", "diff", tree_of("6.12"), "--operations", "300", "--behaviour", "6.1", "--json"]
+    other = ["kernel", "diff", tree("6.12"), "--operations", "300", "--behaviour", "6.1", "--json"]
     found = runner.invoke(cli, other, standalone_mode=False)
     assert found.return_value == 2
-    assert json.loads(found.output)["difference"]["operations"]
+    document = json.loads(found.output)
+    jsonschema.validate(document, schemas()["kernel-diff"])
+    assert document["difference"]["operations"]
 
 
-@needs_tree
+def test_the_times_of_both_are_told() -> None:
+    """In a document as docs/json.md has it, and as a table."""
+    arguments = ["kernel", "bench", tree("6.1"), "--sptes", "1024", "--runs", "1"]
+    document = json.loads(CliRunner().invoke(cli, [*arguments, "--json"], standalone_mode=False).output)
+    jsonschema.validate(document, schemas()["kernel-bench"])
+    assert len(document["ns_per_spte"]) == len(WORKLOADS)
+    assert "write-protect again" in CliRunner().invoke(cli, arguments, standalone_mode=False).output
+
+
 @pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name)
 def test_what_is_timed_can_be_done_by_both(workload: Workload) -> None:
     """Made ready for two regions, and done."""

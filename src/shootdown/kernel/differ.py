@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
 from .acts import ACTS, get_log
 from .apart import Step, apart
-from .native import Config
+from .native import Config, calls
 from .operations import Operation, draw_config, draw_operations
-from .pair import SLOTS, BothBugged, Pair
+from .pair import ASKS_FIRST, SLOTS, BothBugged, Pair
 
 SESSION: Final = 250
 """Operations on one VM, before the next is made."""
@@ -150,11 +150,14 @@ def diff(
     plant: Plant | None = None,
 ) -> Outcome:
     """Do so many random operations, or fewer if the two differ; the first difference comes shrunk."""
+    calls(library)
     done = session = 0
     counts: dict[str, int] = {}
     while done < number:
         random = Random(f"{seed}/{session}")
         config, layout = draw_config(random)
+        if behaviour in ASKS_FIRST:
+            config = replace(config, resched_every=min(config.resched_every, 1))
         operations = draw_operations(random, layout, min(SESSION, number - done))
         at, _, acted = play_apart(library, behaviour, config, operations, every, plant)
         for name, times in acted.items():

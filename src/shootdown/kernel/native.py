@@ -9,6 +9,7 @@ import ctypes
 from collections.abc import Iterable
 from ctypes import c_int, c_int64, c_long, c_uint, c_uint64
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,6 +62,18 @@ _CALLS: Final[dict[str, list[Any]]] = {
 }
 
 
+@cache
+def calls(library: Path) -> dict[str, Any]:
+    """The calls of a library by name; who has them no longer needs its file."""
+    loaded = ctypes.CDLL(str(library))
+    found = {}
+    for name, kinds in _CALLS.items():
+        found[name] = getattr(loaded, f"sd_native_{name}")
+        found[name].argtypes = kinds
+        found[name].restype = c_int64
+    return found
+
+
 class KernelBug(Exception):  # noqa: N818 - the kernel's word
     """The C ended in BUG; the text says where."""
 
@@ -104,13 +117,7 @@ class NativeVm:
     """
 
     def __init__(self, library: Path, config: Config, tables: int = TABLES) -> None:
-        loaded = ctypes.CDLL(str(library))
-        self._call: dict[str, Any] = {}
-        for name, kinds in _CALLS.items():
-            function = getattr(loaded, f"sd_native_{name}")
-            function.argtypes = kinds
-            function.restype = c_int64
-            self._call[name] = function
+        self._call: Final = calls(library)
         self._rows = (c_uint64 * ROWS_FIRST)()
         self._words = (c_uint64 * (2 * WORDS))()
         self._notes = (c_uint64 * (4 * NOTES))()

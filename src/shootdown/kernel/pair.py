@@ -19,7 +19,9 @@ from .native import Config, KernelBug, NativeVm, unsigned
 from .state import digest, rows
 
 SLOTS: Final = 8
-POLICY_OF: Final = {"6.1": "kernel-6.1", "6.12": "kernel-6.12"}
+ASKS_FIRST: Final = ("6.13",)
+"""Versions that ask whether to give way before they look whether a walk got on, so that calls are counted otherwise."""
+POLICY_OF: Final = {"6.1": "kernel-6.1", "6.12": "kernel-6.12", "6.13": "rcu"}
 """The policy whose flushes are those of a version, flush for flush."""
 
 

@@ -13,7 +13,7 @@ class Batch:
     flush    a remote flush is owed: something was unmapped since the last one
     collect  the operation ends with a flush, so removed tables may wait for it
     tables   removed tables that were not handed to RCU yet
-    first, pages  of a fault: the gfns to flush if it replaced a table
+    first, pages  the gfns that the operation flushes, if it replaced a table
     """
 
     def __init__(self, collect: bool = False) -> None:

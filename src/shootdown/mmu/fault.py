@@ -229,7 +229,7 @@ def map_gfn(kvm: Kvm, vcpu: i64, fault: PageFault) -> i64:
         batch.first = kvm.round(it.gfn, covers)
         batch.pages = kvm.pages(covers)
         result = map_target(kvm, vcpu, batch, it, fault, role)
-    kvm.policy.end_fault(kvm, batch, replaced and result != RETRY)
+    kvm.policy.end_fault(kvm, batch, replaced and result != RETRY and result != SPURIOUS)
     return result
 
 

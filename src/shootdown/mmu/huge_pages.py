@@ -114,6 +114,8 @@ def promote_huge_pages(kvm: Kvm, root: i64, start: i64, end: i64) -> None:
     leaf. Source: RFC 19/19 of November 2021, ``zap_collapsible_spte_range``.
     """
     batch = Batch()
+    batch.first = start
+    batch.pages = end - start
     kvm.m.rcu_read_lock()
     top = root_level(kvm, root)
     it = TdpIter(kvm, root, top, 1, start)
@@ -153,6 +155,8 @@ def recover_huge_pages(kvm: Kvm, root: i64, start: i64, end: i64) -> None:
     translation agrees with the new one. Source: ``recover_huge_pages_range`` (6.13).
     """
     batch = Batch()
+    batch.first = start
+    batch.pages = end - start
     kvm.m.rcu_read_lock()
     top = root_level(kvm, root)
     it = TdpIter(kvm, root, top, 2, start)

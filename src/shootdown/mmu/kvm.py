@@ -35,7 +35,7 @@ class Kvm:
     slot_zap_all   a deleted slot takes all that is mapped with it (``KVM_X86_QUIRK_SLOT_ZAP_ALL``)
     ring_soft_limit  so many of them in use make the vCPU leave to user space
     noncoherent_dma  a device of the VM bypasses caches, so that the guest's memory types count
-    phys_bits      of physical addresses that the host's CPU has: guest memory beyond is never mapped
+    phys_bits      of physical addresses that the host's CPU has: what lies beyond is not looked for when all is zapped
     device_pfn     from this frame of the host on there is no RAM, but devices
     """
 
@@ -57,7 +57,7 @@ class Kvm:
         noncoherent_dma: bool = False,
         device_pfn: i64 = 0x100_0000_0000,
         slot_zap_all: bool = True,
-        phys_bits: i64 = 52,
+        phys_bits: i64 = 57,
     ) -> None:
         self.m = m
         self.fmt = EPT_SOFTWARE_AD if fmt is EPT_NO_AD and behaviour.software_ad else fmt

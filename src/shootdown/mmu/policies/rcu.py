@@ -57,8 +57,9 @@ class Rcu(Policy):
         kvm.m.rcu_read_unlock()
 
     def end_promotion(self, kvm: Kvm, batch: Batch) -> None:
-        """TLB: one flush for all replaced tables, inside the section. Source: 13e2e4f62a4b."""
-        flush_owed(kvm, batch)
+        """TLB: one flush of the range for all replaced tables, inside the section. Source: 13e2e4f62a4b."""
+        if batch.flush:
+            flush_remote_tlbs_range(kvm, batch.first, batch.pages)
         kvm.m.rcu_read_unlock()
 
 

@@ -10,6 +10,13 @@
 
 #define TRIES 5
 
+/* From 6.13 on KVM keeps A itself where the CPU does not. */
+#ifdef SD_AD_VARIABLE
+#define SD_SOFTWARE_ACCESSED shadow_accessed_mask
+#else
+#define SD_SOFTWARE_ACCESSED 0
+#endif
+
 static bool can_be_fast(const struct kvm_page_fault *fault)
 {
 	if (fault->rsvd)
@@ -32,7 +39,7 @@ static u64 better(const struct kvm_page_fault *fault, u64 spte, int level)
 	u64 new = spte;
 
 	if (!sd_ad_enabled() && is_access_track_spte(spte))
-		new = restore_acc_track_spte(new);
+		new = restore_acc_track_spte(new) | SD_SOFTWARE_ACCESSED;
 	if (fault->write && is_mmu_writable_spte(spte)) {
 		if (level > PG_LEVEL_4K && kvm_slot_dirty_track_enabled(fault->slot))
 			return spte;

@@ -89,11 +89,9 @@ static bool is_logged(struct kvm_mmu_page *sp)
 static bool recover(struct kvm_mmu_page *sp)
 {
 #if defined(SD_NX_ZAP_POSSIBLE)
-	bool logged = is_logged(sp);
-
 	unaccount(sp);
 	spin_unlock(&sd_kvm->arch.tdp_mmu_pages_lock);
-	return !logged && kvm_tdp_mmu_zap_possible_nx_huge_page(sd_kvm, sp);
+	return !is_logged(sp) && kvm_tdp_mmu_zap_possible_nx_huge_page(sd_kvm, sp);
 #else
 #ifndef SD_NX_LPAGE_DISALLOWED
 	if (is_logged(sp)) {

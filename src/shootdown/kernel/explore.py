@@ -204,7 +204,7 @@ def _outcome(library: Path, scenario: Scenario, answer: dict[str, Any]) -> Outco
         broken="" if stopped else verdict,
         stopped=answer["message"] if stopped else "",
         message=answer["message"],
-        place=place(answer["pc"]),
+        place=place(answer["pc"]) or (events[-1].frames if events else ()),
         cpu=answer["cpu"],
         vcpu=answer["vcpu"],
         deadlocked=tuple(n for n in range(64) if answer["address"] >> n & 1) if verdict == "deadlock" else (),

@@ -153,6 +153,7 @@ struct engine {
 	struct sd_scenario s;
 	struct sd_result *result;
 	int cur;			/* the CPU that runs, -1 for the search itself */
+	int stepping;			/* whose step was the last */
 	u64 main_sp, dead_sp;
 	unsigned choice;
 	bool running, past, takes, rejected, exploring, recording, restart, marks, silent;

@@ -77,6 +77,17 @@ void sd_revoke(u64 pfn)
 		broken(SD_STOPPED, -1, 0, SITE, "more than %u pages are taken back", REVOKED_MAX);
 }
 
+/* Does a set give a translation, with no fewer rights? Whether the page is dirty is no matter. */
+static bool gives(const struct hw *h, u64 token)
+{
+	u64 place = ~(15ull << 40);
+
+	for (unsigned n = 0; n < h->tokens; n++)
+		if ((h->token[n] & place) == (token & place) && !(T_RIGHTS(token) & ~T_RIGHTS(h->token[n]) & 7))
+			return true;
+	return false;
+}
+
 /* Mark every vCPU that holds a translation of a range which memory does not give. */
 void sd_forget(u64 first, u64 end)
 {
@@ -92,13 +103,10 @@ void sd_forget(u64 first, u64 end)
 		memset(h->token, 0, sizeof(h->token));
 		h->tokens = 0;
 		close_set(v);
-		for (unsigned n = 0, m = 0; n < held.tokens; n++) {
+		for (unsigned n = 0; n < held.tokens; n++) {
 			u64 t = held.token[n];
 
-			while (m < h->tokens && h->token[m] < t)
-				m++;
-			if (T_LEAF(t) && T_ROOT(t) == held.root && gfns_of(t) & mask &&
-			    (m == h->tokens || h->token[m] != t))
+			if (T_LEAF(t) && T_ROOT(t) == held.root && gfns_of(t) & mask && !gives(h, t))
 				held.flags |= HOLDS_STALE;
 		}
 		*h = held;

@@ -54,8 +54,8 @@ void record(int kind, const volatile void *object, u64 before, u64 after, u64 pc
 {
 	struct sd_event *e;
 
-	if (!E.recording)
-		return;
+	if (!E.recording || (sd_table_number(object) >= 0 && (u64)object % PAGE >= E.hot))
+		return;		/* entries that do not take part are told to nobody */
 	R->event = one_more(R->event, R->events, &R->events_room, sizeof(*R->event));
 	e = &R->event[R->events++];
 	memset(e, 0, sizeof(*e));

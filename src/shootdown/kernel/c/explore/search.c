@@ -30,7 +30,7 @@ static void create(void)
 static void begin(void)
 {
 	E.exploring = false;
-	E.cur = -1;
+	E.cur = E.stepping = -1;
 	E.broken = SD_HOLDS;
 	E.restart = false;
 	E.marks = E.silent = false;
@@ -59,6 +59,7 @@ static bool take(unsigned cpu, unsigned choice)
 	E.choice = choice;
 	E.rejected = false;
 	E.sequence++;
+	E.stepping = cpu;
 	if (cpu == CPU_RCU) {
 		run_aside(cpu, callback_runs);
 	} else if (choice == CHOICE_DRAIN) {
@@ -199,6 +200,7 @@ static bool expand(struct expansion *x, u32 current)
 		back(x);
 	}
 	x->action = ~0u;
+	E.stepping = -1;
 	check_state(x);
 	return !E.broken;
 }

@@ -24,7 +24,7 @@ void broken(int verdict, int vcpu, u64 address, u64 pc, const char *format, ...)
 		return;
 	E.broken = verdict;
 	r->verdict = verdict;
-	r->cpu = E.cur;
+	r->cpu = E.cur >= 0 ? E.cur : E.stepping;
 	r->vcpu = vcpu;
 	r->table = sd_table_number((void *)address);
 	r->address = address;

@@ -37,6 +37,7 @@ FLUSH_61 = """        if not set_spte_atomic(kvm, batch, it, kvm.frozen):
             return False
         flush_remote_tlbs_range(kvm, it.gfn, kvm.pages(it.level))
 """
+PROMOTED = "        if batch.flush:\n            flush_remote_tlbs_range(kvm"
 REPLACED = "        if replaced:\n            flush_remote_tlbs_range(kvm, batch.first, batch.pages)\n"
 FROZEN_IN_FAULT = ("mmu/fault.py", "        if it.old_spte == kvm.frozen:\n            return False\n", "")
 FROZEN_IN_SETTER = (
@@ -114,7 +115,7 @@ MUTATIONS = (
     ),
     Mutation(
         "F17: flush of huge pages rebuilt in place",
-        (("mmu/policies/rcu.py", 'Source: 13e2e4f62a4b."""\n        flush_owed(kvm, batch)\n', 'None."""\n'),),
+        (("mmu/policies/rcu.py", PROMOTED, "        if False:\n" + PROMOTED.split("\n")[1]),),
         "collapse-promote", FREED, policy="promote", behaviour="6.13",
     ),
     Mutation(

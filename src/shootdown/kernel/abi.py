@@ -76,7 +76,7 @@ class RaceStruct(Structure):
 
     _fields_ = [
         ("address", c_ulonglong), ("pc", c_ulonglong * 2), ("cpu", c_int * 2), ("write", c_int * 2),
-        ("bytes", c_int), ("pad", c_int),
+        ("marked", c_int * 2),
     ]  # fmt: skip
 
 

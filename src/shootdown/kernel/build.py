@@ -69,8 +69,12 @@ NATIVE: Final = Machine("native", ("native/*.c",))
 """One CPU, where each operation is done whole."""
 EXPLORE: Final = Machine("explore", (), ("explore/*.c",), ("-DSD_EXPLORE", "-mgeneral-regs-only"))
 """Every interleaving of several."""
-
-
+PLAIN: Final = replace(
+    EXPLORE,
+    name="plain",
+    tree=("-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0", "--param", "tsan-distinguish-volatile=0"),
+)
+"""The same, and it sees accesses that are not marked."""
 COVERAGE: Final = replace(
     EXPLORE,
     name="coverage",

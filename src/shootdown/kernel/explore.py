@@ -220,8 +220,11 @@ def _outcome(library: Path, scenario: Scenario, answer: dict[str, Any]) -> Outco
         events=tuple(events),
         ran=frozenset(answer["ran"]),
         races=tuple(
-            Race(name or f"{address:#x}", (place(pc[0]), place(pc[1])), (bool(write[0]), bool(write[1])))
-            for name, address, pc, write in answer["races"]
+            Race(
+                name or f"{address:#x}", (place(pc[0]), place(pc[1])), (bool(write[0]), bool(write[1])),
+                (bool(marked[0]), bool(marked[1])),
+            )
+            for name, address, pc, write, marked in answer["races"]
         ),
     )
 

@@ -179,11 +179,15 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Race:
-    """Two plain accesses to the same bytes by two CPUs, one of them a write, that no common lock orders."""
+    """Two accesses to the same bytes that two CPUs can do at once: one is a write, one is plain, no lock orders them.
+
+    marked    which of them is READ_ONCE, WRITE_ONCE or atomic
+    """
 
     name: str
     frames: tuple[tuple[Frame, ...], tuple[Frame, ...]]
     writes: tuple[bool, bool]
+    marked: tuple[bool, bool]
 
 
 @dataclass(frozen=True)

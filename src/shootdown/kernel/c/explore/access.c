@@ -165,6 +165,7 @@ u64 load_at(const volatile void *p, unsigned size, u64 pc)
 	u64 value;
 
 	before_load(p, pc);
+	race_access((u64)p, size, false, true, pc);
 	value = get(p, size);
 	for (unsigned n = 0; n < c->stored; n++)
 		if (c->store_at[n] == (u64)p)
@@ -179,6 +180,7 @@ void store_at(volatile void *p, u64 value, unsigned size, u64 pc)
 	u64 before;
 
 	before_write(STORE, p, pc);
+	race_access((u64)p, size, true, true, pc);
 	before = get(p, size);
 	if (E.exploring && is_hot((u64)p) && may_change(before))
 		broken(SD_OVERWRITTEN, -1, (u64)p, pc,
@@ -200,6 +202,7 @@ u64 change_at(int kind, volatile void *p, u64 *old, u64 value, unsigned size, u6
 	u64 before, after = value;
 
 	before_write(kind, p, pc);
+	race_access((u64)p, size, true, true, pc);
 	drain();
 	before = get(p, size);
 	if (kind == AND)

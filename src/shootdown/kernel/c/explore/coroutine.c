@@ -10,6 +10,8 @@ const u8 kind_flags[KIND_COUNT] = {
 #undef K
 };
 
+#define CLEARED 1536
+
 /* Save what a call preserves, leave by one stack, return by another. */
 void sd_switch(u64 *save, u64 to);
 __asm__(".text\n.globl sd_switch\n.hidden sd_switch\n.type sd_switch, @function\nsd_switch:\n"
@@ -139,11 +141,16 @@ void run_aside(unsigned cpu, void (*function)(void))
 	memset(&G->cpu[cpu], 0, sizeof(struct cpu));
 }
 
-/* Let a CPU run up to its next point. */
+/*
+ * Let a CPU run up to its next point. What earlier calls left below its stack is cleared, since what a frame has not
+ * written yet would be part of the state.
+ */
 void resume(unsigned cpu)
 {
 	unsigned flags = kind_flags[G->cpu[cpu].kind];
+	u64 sp = G->cpu[cpu].sp, low = sp - STACK_BASE(cpu) > CLEARED ? sp - CLEARED : STACK_BASE(cpu);
 
+	memset((void *)low, 0, sp - low);
 	E.past = !E.s.movers || !(flags & RIGHT) || flags & LEFT;
 	E.takes = (flags & TAKES) != 0;
 	E.rejected = false;

@@ -255,8 +255,10 @@ void record(int kind, const volatile void *object, u64 before, u64 after, u64 pc
 void record_sets(void);
 void begin_record(void);
 /* races.c */
-void race_step(void);
-void race_reset(void);
+void race_lock(const void *lock, bool rw);
+void race_access(u64 address, u32 bytes, bool write, bool marked, u64 pc);
+void race_state(void);
+bool race_reset(void);
 void race_report(struct sd_result *result);
 
 #endif

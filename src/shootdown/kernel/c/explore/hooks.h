@@ -160,7 +160,7 @@ struct sd_held {
 
 struct sd_race {
 	sd_u64 address, pc[2];
-	int cpu[2], write[2], bytes, pad;
+	int cpu[2], write[2], marked[2];
 };
 
 struct sd_result {

@@ -27,6 +27,7 @@ static void lock(int kind, struct spin *l, u64 pc)
 	drain();
 	touch(l, pc);
 	taken(l->owner, l, pc);
+	race_lock(l, false);
 	l->owner |= ME;
 	record(kind, l, 0, 0, pc);
 }
@@ -68,6 +69,7 @@ static void lock_to_read(struct rwlock *l, u64 pc)
 	point(READ_LOCK, l, 0, pc);
 	drain();
 	taken(l->readers, l, pc);
+	race_lock(l, true);
 	l->readers |= ME;
 	record(READ_LOCK, l, 0, 0, pc);
 }
@@ -89,6 +91,7 @@ static void lock_to_write(struct rwlock *l, u64 pc)
 	record(WRITE_WAIT, l, 0, 0, pc);
 	point(WRITE_LOCK, l, 0, pc);
 	taken(l->writer, l, pc);
+	race_lock(l, true);
 	l->waiting &= ~ME;
 	l->writer |= ME;
 	record(WRITE_LOCK, l, 0, 0, pc);

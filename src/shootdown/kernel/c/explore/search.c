@@ -199,6 +199,7 @@ static bool expand(struct expansion *x, u32 current)
 			return false;
 		back(x);
 	}
+	race_state();
 	x->action = ~0u;
 	E.stepping = -1;
 	check_state(x);
@@ -239,7 +240,7 @@ static void search(void)
 			E.result->restarts++;
 		E.result->transitions = 0;
 		begin();
-		if (!begin_states())
+		if (!begin_states() || !race_reset())
 			broken(SD_STOPPED, -1, 0, 0, "memory is used up");
 		if (!E.broken)
 			settle(-1);
@@ -297,6 +298,20 @@ static void check_now(void)
 	check_state(&x);
 }
 
+static bool can_take(unsigned cpu, unsigned choice)
+{
+	u16 choices[512];
+	unsigned count;
+
+	if (blocked_by(G->cpu[cpu].kind, G->cpu[cpu].object, cpu))
+		return false;
+	count = choices_of(cpu, choices);
+	for (unsigned n = 0; n < count; n++)
+		if (choices[n] == choice)
+			return true;
+	return false;
+}
+
 /* Play choices again from the start, and note each access. */
 static void replay(const unsigned *choices, unsigned count)
 {
@@ -308,8 +323,7 @@ static void replay(const unsigned *choices, unsigned count)
 		bool able = cpu == CPU_RCU ? callback_ready(choice) : cpu < E.s.tasks;
 
 		if (able && cpu != CPU_RCU)
-			able = choice == CHOICE_DRAIN ? G->cpu[cpu].stored :
-				G->cpu[cpu].kind != END && !blocked_by(G->cpu[cpu].kind, G->cpu[cpu].object, cpu);
+			able = choice == CHOICE_DRAIN ? G->cpu[cpu].stored : can_take(cpu, choice);
 		if (!able || !take(cpu, choice))
 			broken(SD_BROKEN, -1, 0, 0, "step %u of the schedule cannot be taken", n + 1);
 		E.result->depth = n + 1;
@@ -356,6 +370,7 @@ void sd_explore(const struct sd_scenario *scenario, struct sd_result *result)
 	save_pristine();
 	catch_traps();
 	reset_access();
+	race_reset();
 	if (E.s.replays)
 		replay(E.s.replay, E.s.replays);
 	else
@@ -363,6 +378,7 @@ void sd_explore(const struct sd_scenario *scenario, struct sd_result *result)
 	result->verdict = E.broken;
 	result->ended = E.ended;
 	report_access();
+	race_report(result);
 	if (!E.s.replays && E.broken && E.broken != SD_STOPPED && result->choice) {
 		replay(result->choice, result->choices);
 		if (E.broken != result->verdict) {

@@ -166,4 +166,18 @@ void sd_bug(const char *file, int line, const char *what) __attribute__((noretur
 #define pr_err_ratelimited SD_SAY_
 #define pr_warn_ratelimited SD_SAY_
 #define trace_printk SD_SAY_
+
+/*
+ * Accesses of ours that stand for marked ones of the kernel's, but are no steps of their own. They matter only where a
+ * build looks for accesses that are not marked.
+ */
+#if defined(SD_EXPLORE) && defined(__SANITIZE_THREAD__)
+u64 sd_peek(const volatile void *p, unsigned int size);
+void sd_poke(volatile void *p, u64 value, unsigned int size);
+#define SD_PEEK(x) ((__typeof__(x))sd_peek(&(x), sizeof(x)))
+#define SD_POKE(x, v) sd_poke(&(x), (u64)(v), sizeof(x))
+#else
+#define SD_PEEK(x) (x)
+#define SD_POKE(x, v) ((void)((x) = (v)))
+#endif
 #endif

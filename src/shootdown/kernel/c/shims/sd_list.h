@@ -15,8 +15,8 @@ struct hlist_head { struct hlist_node *first; };
 
 static inline void INIT_LIST_HEAD(struct list_head *head)
 {
-	head->next = head;
-	head->prev = head;
+	SD_POKE(head->next, head);
+	SD_POKE(head->prev, head);
 }
 
 static inline void INIT_HLIST_NODE(struct hlist_node *node)
@@ -27,7 +27,7 @@ static inline void INIT_HLIST_NODE(struct hlist_node *node)
 
 static inline bool list_empty(const struct list_head *head)
 {
-	return head->next == head;
+	return SD_PEEK(head->next) == head;
 }
 
 static inline void sd_list_between_(struct list_head *entry, struct list_head *prev, struct list_head *next)
@@ -35,7 +35,7 @@ static inline void sd_list_between_(struct list_head *entry, struct list_head *p
 	next->prev = entry;
 	entry->next = next;
 	entry->prev = prev;
-	prev->next = entry;
+	SD_POKE(prev->next, entry);
 }
 
 static inline void list_add(struct list_head *entry, struct list_head *head)
@@ -51,7 +51,7 @@ static inline void list_add_tail(struct list_head *entry, struct list_head *head
 static inline void sd_list_unlink_(struct list_head *entry)
 {
 	entry->next->prev = entry->prev;
-	entry->prev->next = entry->next;
+	SD_POKE(entry->prev->next, entry->next);
 }
 
 static inline void list_del(struct list_head *entry)
@@ -94,8 +94,8 @@ static inline void list_move_tail(struct list_head *entry, struct list_head *hea
 	struct list_head *at_ = (at);					\
 	at_ != (head) ? list_entry(at_, type, member) : (type *)NULL; })
 #define list_first_entry_or_null(head, type, member) sd_list_or_null_((head)->next, head, type, member)
-#define list_first_or_null_rcu(head, type, member) sd_list_or_null_((head)->next, head, type, member)
-#define list_next_or_null_rcu(head, p, type, member) sd_list_or_null_((p)->next, head, type, member)
+#define list_first_or_null_rcu(head, type, member) sd_list_or_null_(SD_PEEK((head)->next), head, type, member)
+#define list_next_or_null_rcu(head, p, type, member) sd_list_or_null_(SD_PEEK((p)->next), head, type, member)
 #define list_for_each_entry(p, head, member)				\
 	for (p = list_first_entry(head, __typeof__(*p), member);	\
 	     &p->member != (head);					\
@@ -104,6 +104,9 @@ static inline void list_move_tail(struct list_head *entry, struct list_head *hea
 	for (p = list_first_entry(head, __typeof__(*p), member), n = list_next_entry(p, member); \
 	     &p->member != (head);					\
 	     p = n, n = list_next_entry(n, member))
-#define list_for_each_entry_rcu(p, head, member, ...) list_for_each_entry(p, head, member)
-#define list_for_each_entry_srcu(p, head, member, ...) list_for_each_entry(p, head, member)
+#define list_for_each_entry_rcu(p, head, member, ...)			\
+	for (p = list_entry(SD_PEEK((head)->next), __typeof__(*p), member); \
+	     &p->member != (head);					\
+	     p = list_entry(SD_PEEK(p->member.next), __typeof__(*p), member))
+#define list_for_each_entry_srcu(p, head, member, ...) list_for_each_entry_rcu(p, head, member)
 #endif

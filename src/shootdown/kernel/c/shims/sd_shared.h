@@ -66,15 +66,15 @@ u64 sd_fetch_or(volatile void *p, u64 mask);
 #define data_race(x) (x)
 
 /* ---- counters: statistics, which no CPU decides by ---- */
-#define atomic_read(v) ((v)->counter)
-#define atomic_set(v, n) ((void)((v)->counter = (n)))
-#define atomic_add(n, v) ((void)((v)->counter += (n)))
+#define atomic_read(v) SD_PEEK((v)->counter)
+#define atomic_set(v, n) SD_POKE((v)->counter, n)
+#define atomic_add(n, v) SD_POKE((v)->counter, SD_PEEK((v)->counter) + (n))
 #define atomic_sub(n, v) atomic_add(-(n), v)
 #define atomic_inc(v) atomic_add(1, v)
 #define atomic_dec(v) atomic_add(-1, v)
-#define atomic64_read(v) ((v)->counter)
-#define atomic64_set(v, n) ((void)((v)->counter = (n)))
-#define atomic64_add(n, v) ((void)((v)->counter += (n)))
+#define atomic64_read(v) SD_PEEK((v)->counter)
+#define atomic64_set(v, n) SD_POKE((v)->counter, n)
+#define atomic64_add(n, v) SD_POKE((v)->counter, SD_PEEK((v)->counter) + (n))
 #define atomic64_sub(n, v) atomic64_add(-(s64)(n), v)
 #define atomic64_inc(v) atomic64_add(1, v)
 #define atomic64_dec(v) atomic64_add(-1, v)
@@ -91,35 +91,40 @@ void sd_point_ref(void *count);		/* a CPU is about to look at a count, or to cha
 
 static inline void refcount_set(refcount_t *count, int n)
 {
-	count->refs = n;
+	SD_POKE(count->refs, n);
 }
 
 static inline int refcount_read(const refcount_t *count)
 {
-	return count->refs;
+	return SD_PEEK(count->refs);
 }
 
 static inline bool refcount_inc_not_zero(refcount_t *count)
 {
+	int n;
+
 	sd_point_ref(count);
-	if (!count->refs)
+	n = SD_PEEK(count->refs);
+	if (!n)
 		return false;
-	count->refs++;
+	SD_POKE(count->refs, n + 1);
 	return true;
 }
 
 static inline void refcount_inc(refcount_t *count)
 {
-	sd_point_ref(count);
-	WARN_ON(!count->refs);
-	count->refs++;
+	WARN_ON(!refcount_inc_not_zero(count));
 }
 
 static inline bool refcount_dec_and_test(refcount_t *count)
 {
+	int n;
+
 	sd_point_ref(count);
-	WARN_ON(count->refs <= 0);
-	return --count->refs == 0;
+	n = SD_PEEK(count->refs);
+	WARN_ON(n <= 0);
+	SD_POKE(count->refs, n - 1);
+	return n == 1;
 }
 
 /* ---- locks, RCU, leave to run on ---- */

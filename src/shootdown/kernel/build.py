@@ -72,7 +72,13 @@ EXPLORE: Final = Machine("explore", (), ("explore/*.c",), ("-DSD_EXPLORE", "-mge
 PLAIN: Final = replace(
     EXPLORE,
     name="plain",
-    tree=("-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0", "--param", "tsan-distinguish-volatile=0"),
+    tree=(
+        "-fsanitize=thread",
+        "--param",
+        "tsan-instrument-func-entry-exit=0",
+        "--param",
+        "tsan-distinguish-volatile=0",
+    ),
 )
 """The same, and it sees accesses that are not marked."""
 COVERAGE: Final = replace(

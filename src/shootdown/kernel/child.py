@@ -100,7 +100,8 @@ def answer(library: ctypes.CDLL, r: abi.ResultStruct) -> dict[str, Any]:
         for h in (r.held[n] for n in range(r.helds))
     ]
     found["races"] = [
-        [name(x.address), x.address, list(x.pc), list(x.write), list(x.marked)] for x in (r.race[n] for n in range(r.races))
+        [name(x.address), x.address, list(x.pc), list(x.write), list(x.marked)]
+        for x in (r.race[n] for n in range(r.races))
     ]
     return found
 

@@ -221,7 +221,9 @@ def _outcome(library: Path, scenario: Scenario, answer: dict[str, Any]) -> Outco
         ran=frozenset(answer["ran"]),
         races=tuple(
             Race(
-                name or f"{address:#x}", (place(pc[0]), place(pc[1])), (bool(write[0]), bool(write[1])),
+                name or f"{address:#x}",
+                (place(pc[0]), place(pc[1])),
+                (bool(write[0]), bool(write[1])),
                 (bool(marked[0]), bool(marked[1])),
             )
             for name, address, pc, write, marked in answer["races"]

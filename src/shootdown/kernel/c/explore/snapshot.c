@@ -232,6 +232,8 @@ static u32 save_tables(u32 number)
 	for (unsigned n = 0; n < E.pages_high; n++) {
 		u64 tail = G->page[n] == LIVE ? save_tail(n) : 0;
 
+		/* What a table had when it was freed is not known any more. */
+		S->tail[n] = tail;
 		*at++ = tail << 16 | G->untouched[n] << 8 | G->page[n];
 		if (G->page[n] == LIVE) {
 			memcpy(at, table(n), E.hot);
@@ -258,6 +260,7 @@ static void load_tables(u32 number)
 		G->untouched[n] = *at++ >> 8 & 255;
 		if (G->page[n] != LIVE) {
 			memset(table(n), 0x6b, E.hot);
+			S->tail[n] = 0;
 			continue;
 		}
 		memcpy(table(n), at, E.hot);
@@ -270,6 +273,7 @@ static void load_tables(u32 number)
 	for (; n < E.pages_high; n++) {
 		G->page[n] = UNUSED;
 		G->untouched[n] = 0;
+		S->tail[n] = 0;
 	}
 	E.pages_high = *end;
 	E.tails = 0;

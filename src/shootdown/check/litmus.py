@@ -22,6 +22,9 @@ nx = false                       # the NX mitigation is on: tables count as spli
 gfns = [0, 1]                    # that its guest touches
 as_id = 0                        # 1: it runs in system management mode, on a root of its own
 execute = false                  # its faults are instruction fetches
+nested = false                   # it runs a nested guest, on a root of that kind
+switches = false                 # its guest enters and leaves a nested guest
+ahead = 0                        # gfn that its thread maps ahead of the guest's faults
 
 [[host]]
 name = "notifier"
@@ -61,7 +64,10 @@ KEYS: dict[str, dict[str, type]] = {
     "tiny": {"tables": int, "vcpus": int},
     "start": {"map": list, "map_as0": list, "host": list, "nx": bool, **START},
     "slot": SLOT,
-    "vcpu": {"gfns": list, "writes": list, "as_id": int, "execute": bool, "parked": bool},
+    "vcpu": {
+        "gfns": list, "writes": list, "as_id": int, "execute": bool, "parked": bool,
+        "nested": bool, "switches": bool, "ahead": int,
+    },
     "host": {
         "name": str, "run": str, "start": int, "end": int, "refill": int, "may_block": bool, "tables": int,
         "vcpu": int, "gfn": int, "execute": bool, "slot": int, "base": int, "pages": int,
@@ -255,6 +261,10 @@ def _vcpus(file: _File, found: list[dict[str, Any]], full: Geometry, span: int) 
         gfns = [*entry.get("gfns", []), *entry.get("writes", [])]
         if not gfns or not all(type(gfn) is int and 0 <= gfn < span for gfn in gfns):
             raise file.wrong("vcpu", "gfns", f"'gfns' and 'writes' must be gfns below {span}", n)
+        if not 0 <= entry.get("ahead", 0) < span:
+            raise file.wrong("vcpu", "ahead", f"'ahead' must be a gfn below {span}", n)
+        if sum(key in entry for key in ("parked", "switches", "ahead")) > 1:
+            raise file.wrong("vcpu", "switches", "only one of 'parked', 'switches' and 'ahead'", n)
         if entry.get("as_id", 0) not in (0, 1):
             raise file.wrong("vcpu", "as_id", "'as_id' must be 0 or 1", n)
     if len(found) < full.vcpus:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from shootdown.check import steps
 
-from .mutations import ASSERTION, FREED, LEAK, LOST, REVOKED, STALE, WRITABLE, Mutation
+from .mutations import ASSERTION, FREED, LEAK, LOST, OVERWRITTEN, REVOKED, STALE, WRITABLE, Mutation
 
 USED = steps.USE_AFTER_FREE
 
-OWED = "    flush_owed(kvm, batch)\n        kvm.m.rcu_read_unlock()\n\n    def end_range"
 AS_ONE = "            zap_leafs(kvm, batch, root, start, end, may_yield)\n"
+PREVIOUS_KEPT = (
+    "mmu/vcpu_roots.py",
+    "            if kvm.m.load(ROOT_INVALID, root) != 0:\n                free_prev(kvm, vcpu, which)\n",
+    "            pass\n",
+)
 
 BUGS = (
     Mutation(
@@ -83,7 +87,7 @@ BUGS = (
         "B14: a fault maps in a root that was invalidated since it began",
         (("mmu/fault.py",
           "    if kvm.m.load(ROOT_INVALID, fault.root) != 0:\n        return True\n", ""),),
-        "zap-all-fast", LEAK,
+        "fast-zap-fault", LEAK,
     ),
     Mutation(
         "B16: what the last root owes is all that is owed",
@@ -135,7 +139,7 @@ BUGS = (
         "B28: a zap of all passes over entries that cover more than the guest has",
         (("mmu/zap.py", "            if it.level == level:\n",
           "            if it.level == level and it.gfn + kvm.pages(level) < kvm.pages(top + 1):\n"),),
-        "release-tables", LEAK,
+        "fast-zap-fault", LEAK,
     ),
     Mutation(
         "B33: a table that was zapped before it was on the list for NX recovery is put there",
@@ -154,14 +158,30 @@ BUGS = (
         "slot-delete-prefetch", LEAK,
     ),
     Mutation(
-        "B57: of a vCPU's previous roots only the first is looked at when roots were invalidated",
-        (("mmu/vcpu_roots.py",
-          "    while which < PREV_ROOTS:\n        root = prev_root(kvm, vcpu, which)\n        if root != NO_TABLE:\n",
-          "    while which < 1:\n        root = prev_root(kvm, vcpu, which)\n        if root != NO_TABLE:\n"),),
+        "B57: a vCPU keeps previous roots that were invalidated, but does not come back to them",
+        (PREVIOUS_KEPT,), "previous-roots", 0,
+    ),
+    Mutation(
+        "B57: it keeps them, and comes back to them",
+        (PREVIOUS_KEPT,
+         ("mmu/vcpu_roots.py", "    return kvm.m.load(ROOT_INVALID, root) == 0\n", "    return True\n")),
         "previous-roots", FREED,
     ),
 )  # fmt: skip
 """By row of docs/bugs.md; those whose bug is planted in mutations.py are not here again."""
+
+LATE = (
+    ("mmu/notifier.py", "    if flush:\n        flush_remote_tlbs(kvm)\n\n\ndef invalidate_range_end", "    return flush\n\n\ndef invalidate_range_end"),
+    ("mmu/notifier.py", "        unmap_slots(kvm, slots, start, end, may_block)\n        m.write_unlock()\n",
+     "        flush = unmap_slots(kvm, slots, start, end, may_block)\n        m.write_unlock()\n        if flush:\n            flush_remote_tlbs(kvm)\n"),
+    ("mmu/notifier.py", "def unmap_slots(kvm: Kvm, slots: vec[i64], start: i64, end: i64, may_block: bool) -> None:",
+     "def unmap_slots(kvm: Kvm, slots: vec[i64], start: i64, end: i64, may_block: bool) -> bool:"),
+)
+NO_F7 = (
+    "mmu/dirty_log.py",
+    "start, start + pages, 1)\n    flush_remote_tlbs_range(kvm, start, pages)\n",
+    "start, start + pages, 1)\n",
+)
 
 PAIRS = (
     Mutation(
@@ -170,6 +190,126 @@ PAIRS = (
           "    kvm.m.write_unlock()\n    zap_invalidated_roots(kvm)\n",
           "    kvm.m.write_unlock()\n    zap_all(kvm)\n"),),
         "zap-all-fast", FREED,
+    ),
+    Mutation(
+        "K16: a notifier flushes after it dropped mmu_lock, alone",
+        LATE, "unmap-leafs", 0,
+    ),
+    Mutation(
+        "K16: the same beside another for the same page, which finds nothing to flush and returns first",
+        LATE, "two-notifiers", REVOKED,
+    ),
+    Mutation(
+        "F19: flush of a slot that is deleted by itself",
+        (("mmu/zap.py", "    if flush:\n        flush_remote_tlbs(kvm)\n    m.write_unlock()\n", "    m.write_unlock()\n"),),
+        "slot-delete-alone", REVOKED,
+    ),
+    Mutation(
+        "F19: the same beside a notifier",
+        (("mmu/zap.py", "    if flush:\n        flush_remote_tlbs(kvm)\n    m.write_unlock()\n", "    m.write_unlock()\n"),),
+        "slot-alone-notifier", REVOKED,
+    ),
+    Mutation(
+        "F10: flush when writes of a page are tracked",
+        (("mmu/write_track.py", "    if changed:\n        flush_remote_tlbs(kvm)\n", ""),),
+        "write-protect", WRITABLE,
+    ),
+    Mutation(
+        "F10: the same of a huge page",
+        (("mmu/write_track.py", "    if changed:\n        flush_remote_tlbs(kvm)\n", ""),),
+        "write-protect-huge", WRITABLE,
+    ),
+    Mutation(
+        "F10: huge pages of a tracked page may be mapped",
+        (("mmu/levels.py", "    return tracked == 0\n", "    return True\n"),),
+        "write-protect-huge", WRITABLE,
+    ),
+    Mutation(
+        "F7: split, write-protected and logged without a flush",
+        (NO_F7,), "split-two-vcpus", LOST,
+    ),
+    Mutation(
+        "F7: the same, and not split",
+        (NO_F7,), "split-no-memory", LOST,
+    ),
+    Mutation(
+        "F7, harmless: the flush comes before mmu_lock is dropped",
+        (NO_F7,
+         ("mmu/write_protect.py", "    wrprot_slot(kvm, as_id, start, end, min_level)\n    kvm.m.read_unlock()\n",
+          "    wrprot_slot(kvm, as_id, start, end, min_level)\n    flush_remote_tlbs(kvm)\n    kvm.m.read_unlock()\n"),
+         ("mmu/write_protect.py", "from .resched import cond_resched\n",
+          "from .requests import flush_remote_tlbs\nfrom .resched import cond_resched\n")),
+        "split-two-vcpus", 0,
+    ),
+    Mutation(
+        "F7: the flush comes before write protection, after the split",
+        (NO_F7,
+         ("mmu/dirty_log.py", "    if kvm.pml:\n        slot_leaf_clear_dirty",
+          "    flush_remote_tlbs_range(kvm, start, pages)\n    if kvm.pml:\n        slot_leaf_clear_dirty")),
+        "split-two-vcpus", LOST,
+    ),
+    Mutation(
+        "E25, harmless: a flush after the split, before write protection and its own",
+        (("mmu/dirty_log.py", "    if kvm.pml:\n        slot_leaf_clear_dirty",
+          "    flush_remote_tlbs_range(kvm, start, pages)\n    if kvm.pml:\n        slot_leaf_clear_dirty"),),
+        "split-two-vcpus", 0,
+    ),
+    Mutation(
+        "ranges of two notifiers at once are one that holds both",
+        (("mmu/notifier.py", "    m.store(INVALIDATE_START, 0, min(start, first))\n    m.store(INVALIDATE_END, 0, max(end, last))\n",
+          "    m.store(INVALIDATE_START, 0, start)\n    m.store(INVALIDATE_END, 0, end)\n"),),
+        "two-ranges", REVOKED,
+    ),
+    Mutation(
+        "the range of several notifiers lasts until all have ended",
+        (("mmu/notifier.py", "    m.store(INVALIDATE_IN_PROGRESS, 0, running - 1)\n", "    m.store(INVALIDATE_IN_PROGRESS, 0, 0)\n"),),
+        "two-ranges", REVOKED,
+    ),
+    Mutation(
+        "a notifier owes the flush of the first slot as well as of the last",
+        (("mmu/notifier.py", "        if zap_range(kvm, as_id, first, last, False, may_block):\n            flush = True\n",
+          "        flush = zap_range(kvm, as_id, first, last, False, may_block)\n"),),
+        "smm-notifier", REVOKED,
+    ),
+    Mutation(
+        "write protection owes a flush for the first root as well as for the last",
+        (("mmu/write_protect.py", "        if write_protect_root(kvm, root, gfn, min_level):\n            changed = True\n",
+          "        changed = write_protect_root(kvm, root, gfn, min_level)\n"),),
+        "write-protect-roots", WRITABLE,
+    ),
+    Mutation(
+        "a root whose last reference is gone is passed over",
+        (("mmu/roots.py", "if is_wanted(kvm, found, as_id, only_valid) and m.inc_not_zero(ROOT_COUNT, found):\n            break\n",
+          "if is_wanted(kvm, found, as_id, only_valid):\n            m.fetch_add(ROOT_COUNT, found, 1)\n            break\n"),),
+        "notifier-and-fast-zap", steps.DOUBLE_FREE,
+    ),
+    Mutation(
+        "a fault that cannot split a huge page leaves it; who logs it protects it whole",
+        (("mmu/write_protect.py", "it = TdpIter(kvm, root, top, min_level, start)\n    while it.valid and it.gfn < end:\n        while not cond",
+          "it = TdpIter(kvm, root, top, min_level, start)\n    while it.valid and it.gfn < end:\n        while it.level == 1 and not cond"),),
+        "split-no-memory", LOST,
+    ),
+    Mutation(
+        "write protection for logging goes down to 4K",
+        (("mmu/dirty_log.py", "        slot_remove_write_access(kvm, as_id, start, start + pages, 1)\n",
+          "        slot_remove_write_access(kvm, as_id, start, start + pages, 2)\n"),),
+        "log-on-roots", LOST,
+    ),
+    Mutation(
+        "a table made by a fault that lost its race is linked nowhere else",
+        (("mmu/split.py", "        m.free_table(table)\n    return True\n", "        pass\n    return True\n"),),
+        "split-notifier", LEAK,
+    ),
+    Mutation(
+        "a walk that dropped mmu_lock for a table begins again at the root",
+        (("mmu/split.py", "    it.yielded = True\n    return table\n", "    return table\n"),),
+        "split-notifier", ASSERTION,
+    ),
+    Mutation(
+        "entries of a table that was cut off are exchanged, also under mmu_lock held for write",
+        (("mmu/change.py", "                old = write_spte(kvm, sptep, old, kvm.frozen, level)\n",
+          "                m.write(sptep, kvm.frozen)\n"),),
+        "nx-recovery-logged", OVERWRITTEN, behaviour="6.1",
     ),
     Mutation(
         "E09: leaves are zapped and flushed after the section",

@@ -139,12 +139,12 @@ def age(behaviour: str, number: int) -> Work:
 
 
 def split(behaviour: str, level: int, number: int) -> Work:
-    """All huge pages of a level are split down to 4K."""
+    """Huge pages of a level are split down to 4K, the last of them in part."""
     vm = Vm(behaviour, "rcu", host_level=level)
     pages = HUGE ** (level - 1)
     vm.machine.vcpus.set_faults(0, range(0, number, pages))
     serve_faults(vm.kvm, 0, 0)
-    return partial(slot_try_split_huge_pages, vm.kvm, 0, 0, -(-number // pages) * pages)
+    return partial(slot_try_split_huge_pages, vm.kvm, 0, 0, number)
 
 
 def collapse(behaviour: str, policy: str, number: int) -> Work:
@@ -186,6 +186,8 @@ OPERATIONS = (
     Operation("age, 6.1", partial(age, "6.1"), 11.6, 2),
     Operation("split 2M, 6.12", partial(split, "6.12", 2), 2.8, 4),
     Operation("split 2M, 6.1", partial(split, "6.1", 2), 2.4, 4),
+    Operation("split 1G, 6.12", partial(split, "6.12", 3)),
+    Operation("split 1G, 6.1", partial(split, "6.1", 3)),
     Operation("zap root, 6.12", partial(root_zap, "6.12"), 14.7, 4),
     Operation("zap root, 6.1", partial(root_zap, "6.1"), 6.7, 4),
     Operation("range zap with tables, eager", partial(range_zap, "5.17", "eager")),

@@ -171,11 +171,21 @@ BUGS = (
 """By row of docs/bugs.md; those whose bug is planted in mutations.py are not here again."""
 
 LATE = (
-    ("mmu/notifier.py", "    if flush:\n        flush_remote_tlbs(kvm)\n\n\ndef invalidate_range_end", "    return flush\n\n\ndef invalidate_range_end"),
-    ("mmu/notifier.py", "        unmap_slots(kvm, slots, start, end, may_block)\n        m.write_unlock()\n",
-     "        flush = unmap_slots(kvm, slots, start, end, may_block)\n        m.write_unlock()\n        if flush:\n            flush_remote_tlbs(kvm)\n"),
-    ("mmu/notifier.py", "def unmap_slots(kvm: Kvm, slots: vec[i64], start: i64, end: i64, may_block: bool) -> None:",
-     "def unmap_slots(kvm: Kvm, slots: vec[i64], start: i64, end: i64, may_block: bool) -> bool:"),
+    (
+        "mmu/notifier.py",
+        "    if flush:\n        flush_remote_tlbs(kvm)\n\n\ndef invalidate_range_end",
+        "    return flush\n\n\ndef invalidate_range_end",
+    ),
+    (
+        "mmu/notifier.py",
+        "        unmap_slots(kvm, slots, start, end, may_block)\n        m.write_unlock()\n",
+        "        flush = unmap_slots(kvm, slots, start, end, may_block)\n        m.write_unlock()\n        if flush:\n            flush_remote_tlbs(kvm)\n",
+    ),
+    (
+        "mmu/notifier.py",
+        "def unmap_slots(kvm: Kvm, slots: vec[i64], start: i64, end: i64, may_block: bool) -> None:",
+        "def unmap_slots(kvm: Kvm, slots: vec[i64], start: i64, end: i64, may_block: bool) -> bool:",
+    ),
 )
 NO_F7 = (
     "mmu/dirty_log.py",

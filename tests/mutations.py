@@ -381,5 +381,24 @@ OPERATIONS = (
           "    m.store(INVALIDATIONS, 0, 0)\n"),),
         "slot-delete-alone", REVOKED,
     ),
+    Mutation(
+        "slots change while no notifier runs",
+        (("mmu/memory_region.py", "        running = kvm.m.exchange(INVALIDATIONS, 0, 0, PUBLISHING)\n",
+          "        running = 0\n"),
+         ("mmu/memory_region.py", "    m.store(INVALIDATIONS, 0, 0)\n    m.synchronize_srcu()\n",
+          "    m.synchronize_srcu()\n")),
+        "slot-create-notifier", REVOKED,
+    ),
+    Mutation(
+        "faults in a slot that is being moved retry",
+        (("mmu/memory_region.py", "SLOT_FLAGS, slot, flags | SLOT_INVALID)", "SLOT_FLAGS, slot, flags)"),),
+        "slot-move-notifier", REVOKED,
+    ),
+    Mutation(
+        "a slot that moved is valid when nobody can have seen where it was",
+        (("mmu/memory_region.py", "    kvm.m.store(SLOT_BASE, slot, base)\n    kvm.m.synchronize_srcu()\n",
+          "    kvm.m.store(SLOT_BASE, slot, base)\n"),),
+        "slot-move", REVOKED,
+    ),
 )  # fmt: skip
 """The same for the operations on slots, logs, ages and rights."""

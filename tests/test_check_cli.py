@@ -366,7 +366,7 @@ end = 1
         ('promise = "x"', "", "t.toml:1: 'promise' is missing"),
         ("map = [[0, 1]]", "map = [[1, 1], [0, 2]]", "t.toml:8: [0, 2] in 'map' overlaps [1, 1]"),
         ("map = [[0, 1]]", "map = [[0, 2], [1, 1]]", "t.toml:8: [1, 1] in 'map' overlaps [0, 2]"),
-        ("map = [[0, 1]]", "map = [[0, 1]]\nmap_as0 = [[0, 1]]", "t.toml:9: [0, 1] in 'map_as0' overlaps [0, 1]"),
+        ("map = [[0, 1]]", "map = [[0, 1]]\nmap_as1 = [[0, 1]]", "t.toml:9: [0, 1] in 'map_as1' overlaps [0, 1]"),
         ("map = [[0, 1]]", "host = [[0, 2], [1, 1]]", "t.toml:8: [1, 1] in 'host' overlaps [0, 2]"),
         ("map = [[0, 1]]", "map = [[1, 2]]", "t.toml:8: [1, 2] in 'map': the gfn must be a multiple"),
         (

@@ -62,6 +62,9 @@ LARGE = {
     "ring-reset-notifier": "over 200,000 states without movers: two tasks and a vCPU that writes",
     "slot-delete-notifier": "over 300,000 states without movers: two tasks, one with SRCU, one with roots",
     "slot-move": "over 90,000 states without movers: a slot goes and comes",
+    "slot-move-notifier": "over 300,000 states without movers: the same, and another task",
+    "slot-create-notifier": "over 60,000 states without movers: two tasks, one with SRCU",
+    "change-pte-notifier": "over 35,000 states without movers: two tasks",
 }
 """Tests that only the fast explorer finishes; where they are refuted, the slow ones do too."""
 CACHES_LARGE = dict.fromkeys(
@@ -95,6 +98,9 @@ HISTORIES_LARGE = {
             "slot-delete",
             "slot-delete-notifier",
             "slot-move",
+            "slot-create-notifier",
+            "slot-move-notifier",
+            "change-pte-notifier",
         ),
         "over 180,000 states: tasks with loops and retries",
     ),
@@ -144,7 +150,7 @@ ALL = [case for case in cases(LARGE) if COUNTS["{} {} {}".format(*case.values)][
 SMALL = without(LARGE, cases(BUSY))
 SECONDS = (
     *BUSY, "collapse-and-notifier", "collapse-promote", "nx-recovery-yield", "unmap-yield-tables", "zap-all-fast",
-    "age", "change-pte", "log-clear", "log-on", "pml-on", "ring-reset", "slot-delete-alone",
+    "age", "change-pte", "clear-young", "log-clear", "log-on", "pml-on", "ring-reset", "slot-delete-alone",
 )  # fmt: skip
 DEEP = [c for c in without(LARGE, cases(SECONDS)) if c.values[:2] not in [(name, "list") for name in SECONDS]]
 """The same for explorations in which every fill and eviction is a step: SECONDS are slow then, so one policy does."""
@@ -400,7 +406,7 @@ def litmus_tests(draw: st.DrawFn) -> Litmus:
     geometry = Geometry(2, tables, 1)
     return Litmus(
         name="own", path="", promise="", guards=(), behaviours=(), exercises=(), policies=(), refuted=frozenset(),
-        full=geometry, tiny=geometry, mapped=mapped, mapped_as0=(), host_levels=huge, nx=draw(st.booleans()),
+        full=geometry, tiny=geometry, mapped=mapped, mapped_as1=(), host_levels=huge, nx=draw(st.booleans()),
         vcpus=({"gfns": gfns, "execute": draw(st.booleans()), "writes": draw(st.sampled_from([[], [0], [1]]))},),
         host=tuple(host), memory=draw(memories(slots)),
     )  # fmt: skip

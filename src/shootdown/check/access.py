@@ -54,6 +54,8 @@ class Access:
                 return raw + operands[0]
             case "inc":
                 return raw + 1 if raw else raw
+            case "prepend":
+                return (operands[0], *raw)
             case "append":
                 return (*raw, operands[0])
             case "remove":

@@ -48,7 +48,7 @@ class Start:
         root = self.new_table()
         self.words[(words.SP_ROLE, root)] = role | self.levels << words.ROLE_LEVEL_SHIFT
         self.words[(words.ROOT_COUNT, root)] = 1 + users
-        self.words[("list", words.ROOTS)] = (*self.words.get(("list", words.ROOTS), ()), root)
+        self.words[("list", words.ROOTS)] = (root, *self.words.get(("list", words.ROOTS), ()))
         return root
 
     def map(self, root: int, gfn: int, goal: int, host_level: int) -> None:
@@ -113,7 +113,8 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
     for role in sorted(set(users)):
         roots[role] = start.add_root(role, users.count(role))
     for role, root in roots.items():
-        for gfn, level in (*test.mapped, *(test.mapped_as0 if role == 0 else ())):
+        own = test.mapped_as1 if role & words.ROLE_SMM else test.mapped_nested if role & words.ROLE_GUEST_MODE else ()
+        for gfn, level in (*test.mapped, *own):
             start.map(root, gfn, level, levels[gfn])
     _leaves(test, start, spte)
     if test.nx:

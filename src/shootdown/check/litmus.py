@@ -62,7 +62,7 @@ KEYS: dict[str, dict[str, type]] = {
     },
     "geometry": {"levels": int, "tables": int, "vcpus": int},
     "tiny": {"tables": int, "vcpus": int},
-    "start": {"map": list, "map_as0": list, "host": list, "nx": bool, **START},
+    "start": {"map": list, "map_as1": list, "map_nested": list, "host": list, "nx": bool, **START},
     "slot": SLOT,
     "vcpu": {
         "gfns": list, "writes": list, "as_id": int, "execute": bool, "parked": bool,
@@ -100,7 +100,8 @@ class Litmus:
     full: Geometry
     tiny: Geometry
     mapped: tuple[tuple[int, int], ...]
-    mapped_as0: tuple[tuple[int, int], ...]
+    mapped_as1: tuple[tuple[int, int], ...]
+    mapped_nested: tuple[tuple[int, int], ...]
     host_levels: tuple[tuple[int, int], ...]
     nx: bool
     vcpus: tuple[dict[str, Any], ...] = field(hash=False)
@@ -190,7 +191,9 @@ def read_litmus(path: Path) -> Litmus:
     span = 2**full.levels
     memory = read_memory(file, data, span)
     mapped = _pairs(file, "map", start.get("map", []), span, full.levels)
-    mapped_as0 = _pairs(file, "map_as0", start.get("map_as0", []), span, full.levels, mapped)
+    mapped_as1, mapped_nested = (
+        _pairs(file, key, start.get(key, []), span, full.levels, mapped) for key in ("map_as1", "map_nested")
+    )
     return Litmus(
         name=path.stem,
         path=str(path),
@@ -203,7 +206,8 @@ def read_litmus(path: Path) -> Litmus:
         full=full,
         tiny=tiny,
         mapped=mapped,
-        mapped_as0=mapped_as0,
+        mapped_as1=mapped_as1,
+        mapped_nested=mapped_nested,
         host_levels=_pairs(file, "host", start.get("host", []), span, full.levels),
         nx=start.get("nx", False),
         vcpus=_vcpus(file, data["vcpu"], full, span),

@@ -241,6 +241,10 @@ class CheckedMachine:
 
     def list_add(self, which: int, table: int) -> None:
         """See ``Machine``."""
+        self._list(which, "prepend", table)
+
+    def list_add_tail(self, which: int, table: int) -> None:
+        """See ``Machine``."""
         self._list(which, "append", table)
 
     def list_del(self, which: int, table: int) -> None:

@@ -20,6 +20,7 @@ EFFECTS: dict[str, Callable[..., Any]] = {
     "clear": lambda old, bits: old & ~bits,
     "add": lambda old, number: old + number,
     "inc": lambda old: old + 1 if old else old,
+    "prepend": lambda old, table: (table, *old),
     "append": lambda old, table: (*old, table),
     "remove": lambda old, table: tuple(other for other in old if other != table),
 }

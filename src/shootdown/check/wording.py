@@ -139,7 +139,7 @@ def access(event: Event, model: Model, places: dict[int, tuple[int, int]]) -> st
                     return f"cmpxchg {name}: {old} -> {new}"
                 case "inc":
                     return f"get {name}: {old} -> {new}"
-                case "append":
+                case "prepend" | "append":
                     return f"add T{at.operands[0]} to {name}"
                 case "remove":
                     return f"take T{at.operands[0]} off {name}"

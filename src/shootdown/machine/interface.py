@@ -106,7 +106,11 @@ class Machine:
     # Lists of tables
 
     def list_add(self, which: i64, table: i64) -> None:
-        """Append a table to a list."""
+        """Put a table at the front of a list (``list_add_rcu``)."""
+        raise NotImplementedError
+
+    def list_add_tail(self, which: i64, table: i64) -> None:
+        """Put a table at the end of a list."""
         raise NotImplementedError
 
     def list_del(self, which: i64, table: i64) -> None:

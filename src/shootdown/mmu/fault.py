@@ -237,7 +237,9 @@ def walk_down(kvm: Kvm, batch: Batch, it: TdpIter, fault: PageFault, level: i64)
     """
     nx = kvm.nx_huge_pages
     disallowed = nx and fault.code & FETCH != 0
-    goal: i64 = 1 if disallowed else level
+    goal = level
+    if disallowed:
+        goal = 1
     while it.valid and it.gfn <= fault.gfn:
         if nx and is_disallowed(kvm, it, goal):
             goal -= 1
@@ -299,7 +301,7 @@ def track_table(kvm: Kvm, table: i64) -> None:
             m.pages_unlock()
             return
     m.store(SP_NX, table, 1)
-    m.list_add(NX_TABLES, table)
+    m.list_add_tail(NX_TABLES, table)
     m.count(NX_SPLITS, 0, 1)
     m.pages_unlock()
 

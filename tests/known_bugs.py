@@ -52,7 +52,8 @@ BUGS = (
     Mutation(
         "B06: entries of a table that was cut off are not marked",
         (("mmu/change.py", "kvm.m.xchg(sptep, kvm.frozen)", "kvm.m.xchg(sptep, kvm.empty)"),
-         ("mmu/change.py", "            handle_changed_spte(kvm, batch, gfn, old, kvm.frozen, level, shared)\n        else:",
+         ("mmu/change.py", "            handle_changed_spte(kvm, batch, gfn, old, kvm.frozen, level, shared)\n"
+           "        else:",
           "            handle_changed_spte(kvm, batch, gfn, old, kvm.empty, level, shared)\n        else:")),
         "nested-collapses", LEAK,
     ),
@@ -104,7 +105,8 @@ BUGS = (
     Mutation(
         "B20: NX recovery leaves its section after each table, and flushes at the end",
         (("mmu/huge_pages.py", "            zap_sp(kvm, batch, table)\n",
-          "            zap_sp(kvm, batch, table)\n            m.rcu_read_unlock()\n            m.rcu_read_lock()\n"),),
+          "            zap_sp(kvm, batch, table)\n            m.rcu_read_unlock()\n"
+            "            m.rcu_read_lock()\n"),),
         "nx-recovery", FREED,
     ),
     Mutation(
@@ -179,7 +181,8 @@ LATE = (
     (
         "mmu/notifier.py",
         "        unmap_slots(kvm, slots, start, end, may_block)\n        m.write_unlock()\n",
-        "        flush = unmap_slots(kvm, slots, start, end, may_block)\n        m.write_unlock()\n        if flush:\n            flush_remote_tlbs(kvm)\n",
+        "        flush = unmap_slots(kvm, slots, start, end, may_block)\n        m.write_unlock()\n"
+        "        if flush:\n            flush_remote_tlbs(kvm)\n",
     ),
     (
         "mmu/notifier.py",
@@ -211,12 +214,14 @@ PAIRS = (
     ),
     Mutation(
         "F19: flush of a slot that is deleted by itself",
-        (("mmu/zap.py", "    if flush:\n        flush_remote_tlbs(kvm)\n    m.write_unlock()\n", "    m.write_unlock()\n"),),
+        (("mmu/zap.py", "    if flush:\n        flush_remote_tlbs(kvm)\n    m.write_unlock()\n",
+          "    m.write_unlock()\n"),),
         "slot-delete-alone", REVOKED,
     ),
     Mutation(
         "F19: the same beside a notifier",
-        (("mmu/zap.py", "    if flush:\n        flush_remote_tlbs(kvm)\n    m.write_unlock()\n", "    m.write_unlock()\n"),),
+        (("mmu/zap.py", "    if flush:\n        flush_remote_tlbs(kvm)\n    m.write_unlock()\n",
+          "    m.write_unlock()\n"),),
         "slot-alone-notifier", REVOKED,
     ),
     Mutation(
@@ -246,7 +251,8 @@ PAIRS = (
         "F7, harmless: the flush comes before mmu_lock is dropped",
         (NO_F7,
          ("mmu/write_protect.py", "    wrprot_slot(kvm, as_id, start, end, min_level)\n    kvm.m.read_unlock()\n",
-          "    wrprot_slot(kvm, as_id, start, end, min_level)\n    flush_remote_tlbs(kvm)\n    kvm.m.read_unlock()\n"),
+          "    wrprot_slot(kvm, as_id, start, end, min_level)\n    flush_remote_tlbs(kvm)\n"
+            "    kvm.m.read_unlock()\n"),
          ("mmu/write_protect.py", "from .resched import cond_resched\n",
           "from .requests import flush_remote_tlbs\nfrom .resched import cond_resched\n")),
         "split-two-vcpus", 0,
@@ -266,37 +272,38 @@ PAIRS = (
     ),
     Mutation(
         "ranges of two notifiers at once are one that holds both",
-        (("mmu/notifier.py", "    m.store(INVALIDATE_START, 0, min(start, first))\n    m.store(INVALIDATE_END, 0, max(end, last))\n",
+        (("mmu/notifier.py", "    m.store(INVALIDATE_START, 0, min(start, first))\n"
+          "    m.store(INVALIDATE_END, 0, max(end, last))\n",
           "    m.store(INVALIDATE_START, 0, start)\n    m.store(INVALIDATE_END, 0, end)\n"),),
         "two-ranges", REVOKED,
     ),
     Mutation(
         "the range of several notifiers lasts until all have ended",
-        (("mmu/notifier.py", "    m.store(INVALIDATE_IN_PROGRESS, 0, running - 1)\n", "    m.store(INVALIDATE_IN_PROGRESS, 0, 0)\n"),),
+        (("mmu/notifier.py", "    m.store(INVALIDATE_IN_PROGRESS, 0, running - 1)\n",
+          "    m.store(INVALIDATE_IN_PROGRESS, 0, 0)\n"),),
         "two-ranges", REVOKED,
     ),
     Mutation(
         "a notifier owes the flush of the first slot as well as of the last",
-        (("mmu/notifier.py", "        if zap_range(kvm, as_id, first, last, False, may_block):\n            flush = True\n",
+        (("mmu/notifier.py", "        if zap_range(kvm, as_id, first, last, False, may_block):\n"
+          "            flush = True\n",
           "        flush = zap_range(kvm, as_id, first, last, False, may_block)\n"),),
-        "smm-notifier", REVOKED,
+        "two-slots-notifier", REVOKED,
     ),
     Mutation(
         "write protection owes a flush for the first root as well as for the last",
-        (("mmu/write_protect.py", "        if write_protect_root(kvm, root, gfn, min_level):\n            changed = True\n",
+        (("mmu/write_protect.py",
+          "        if write_protect_root(kvm, root, gfn, min_level):\n            changed = True\n",
           "        changed = write_protect_root(kvm, root, gfn, min_level)\n"),),
         "write-protect-roots", WRITABLE,
     ),
     Mutation(
-        "a root whose last reference is gone is passed over",
-        (("mmu/roots.py", "if is_wanted(kvm, found, as_id, only_valid) and m.inc_not_zero(ROOT_COUNT, found):\n            break\n",
-          "if is_wanted(kvm, found, as_id, only_valid):\n            m.fetch_add(ROOT_COUNT, found, 1)\n            break\n"),),
-        "notifier-and-fast-zap", steps.DOUBLE_FREE,
-    ),
-    Mutation(
         "a fault that cannot split a huge page leaves it; who logs it protects it whole",
-        (("mmu/write_protect.py", "it = TdpIter(kvm, root, top, min_level, start)\n    while it.valid and it.gfn < end:\n        while not cond",
-          "it = TdpIter(kvm, root, top, min_level, start)\n    while it.valid and it.gfn < end:\n        while it.level == 1 and not cond"),),
+        (("mmu/write_protect.py",
+          "it = TdpIter(kvm, root, top, min_level, start)\n    while it.valid and it.gfn < end:\n"
+            "        while not cond",
+          "it = TdpIter(kvm, root, top, min_level, start)\n    while it.valid and it.gfn < end:\n"
+            "        while it.level == 1 and not cond"),),
         "split-no-memory", LOST,
     ),
     Mutation(
@@ -313,7 +320,7 @@ PAIRS = (
     Mutation(
         "a walk that dropped mmu_lock for a table begins again at the root",
         (("mmu/split.py", "    it.yielded = True\n    return table\n", "    return table\n"),),
-        "split-notifier", ASSERTION,
+        "split-clear-notifier", REVOKED,
     ),
     Mutation(
         "entries of a table that was cut off are exchanged, also under mmu_lock held for write",
@@ -324,7 +331,8 @@ PAIRS = (
     Mutation(
         "E09: leaves are zapped and flushed after the section",
         (("mmu/zap.py", "                    batch.flush = True\n        it.next()\n    m.rcu_read_unlock()\n",
-          "                    batch.flush = True\n        it.next()\n    m.rcu_read_unlock()\n    m.rcu_read_lock()\n    m.rcu_read_unlock()\n"),),
+          "                    batch.flush = True\n        it.next()\n    m.rcu_read_unlock()\n"
+            "    m.rcu_read_lock()\n    m.rcu_read_unlock()\n"),),
         "zap-range-notifier", 0,
     ),
 )  # fmt: skip

@@ -18,10 +18,10 @@ def vcpu(lib: Any, kvm: Any, number: int, role: int) -> None:
 
 def ahead(lib: Any, kvm: Any, number: int, role: int, gfn: int) -> None:
     """One round of a vCPU's thread that maps a page before the guest asks for it, if it has a root."""
+    lib.vcpu.vcpu_run(kvm, number, role)
     root = kvm.m.load(words.VCPU_ROOT, number)
     if root != words.NO_TABLE:
         lib.fault.prefetch(kvm, number, gfn)
-    lib.vcpu.vcpu_run(kvm, number, role)
 
 
 def switching(lib: Any, kvm: Any, number: int, role: int) -> None:

@@ -6,7 +6,7 @@ from shootdown.check import steps
 
 from .mutations import ASSERTION, FREED, LEAK, LOST, OVERWRITTEN, REVOKED, STALE, WRITABLE, Mutation
 
-USED = steps.USE_AFTER_FREE
+USED, MAPPED = steps.USE_AFTER_FREE, steps.STILL_MAPPED
 
 AS_ONE = "            zap_leafs(kvm, batch, root, start, end, may_yield)\n"
 PREVIOUS_KEPT = (
@@ -74,10 +74,10 @@ BUGS = (
         "unmap-yield-huge", REVOKED,
     ),
     Mutation(
-        "B11: a notifier passes over invalid roots, which no guest can tell",
+        "B11: a notifier passes over invalid roots, and the host hears of its page later",
         (("mmu/notifier.py", "zap_range(kvm, as_id, first, last, False, may_block)",
           "zap_range(kvm, as_id, first, last, True, may_block)"),),
-        "notifier-and-fast-zap", 0,
+        "notifier-and-fast-zap", MAPPED,
     ),
     Mutation(
         "B12: an invalid root is given to who asks for one",

@@ -406,7 +406,8 @@ def litmus_tests(draw: st.DrawFn) -> Litmus:
     geometry = Geometry(2, tables, 1)
     return Litmus(
         name="own", path="", promise="", guards=(), behaviours=(), exercises=(), policies=(), refuted=frozenset(),
-        full=geometry, tiny=geometry, mapped=mapped, mapped_as1=(), host_levels=huge, nx=draw(st.booleans()),
+        full=geometry, tiny=geometry, mapped=mapped, mapped_as1=(), mapped_nested=(), host_levels=huge,
+        nx=draw(st.booleans()),
         vcpus=({"gfns": gfns, "execute": draw(st.booleans()), "writes": draw(st.sampled_from([[], [0], [1]]))},),
         host=tuple(host), memory=draw(memories(slots)),
     )  # fmt: skip

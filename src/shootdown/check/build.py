@@ -164,7 +164,7 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
 
 def _role(vcpu: dict[str, Any]) -> int:
     """The role of the root that a vCPU begins on."""
-    return vcpu.get("as_id", 0) | (words.ROLE_GUEST_MODE if vcpu.get("nested") else 0)
+    return int(vcpu.get("as_id", 0)) | (words.ROLE_GUEST_MODE if vcpu.get("nested") else 0)
 
 
 def _settled(test: Litmus) -> frozenset[int]:

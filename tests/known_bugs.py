@@ -132,6 +132,18 @@ BUGS = (
         "nested-pml", LOST,
     ),
     Mutation(
+        "B25: bits of a mask stay when their page needs no change",
+        (("mmu/clear_dirty.py", "                mask &= ~page\n", ""),), "log-get", 0,
+    ),
+    Mutation(
+        "B45: a fault does not look for an invalidation before it takes the lock",
+        (("mmu/fault.py",
+          "        # Better now than after the work, in vain, and with the lock contended.\n"
+          "        if is_invalidated(kvm, fault.gfn, seq):\n            return RETRY\n",
+          "        pass\n"),),
+        "unmap-leafs", 0,
+    ),
+    Mutation(
         "B27: a fault without a lock walks outside of RCU",
         (("mmu/fast_fault.py", "    tries: i64 = 0\n    m.rcu_read_lock()\n", "    tries: i64 = 0\n"),
          ("mmu/fast_fault.py", "    m.rcu_read_unlock()\n", "")),
@@ -203,6 +215,11 @@ PAIRS = (
           "    kvm.m.write_unlock()\n    zap_invalidated_roots(kvm)\n",
           "    kvm.m.write_unlock()\n    zap_all(kvm)\n"),),
         "zap-all-fast", FREED,
+    ),
+    Mutation(
+        "E12: a leaf that was zapped in a valid root owes no flush",
+        (("mmu/zap.py", "or m.load(ROOT_INVALID, root) == 0):", "or m.load(ROOT_INVALID, root) != 0):"),),
+        "unmap-leafs", REVOKED,
     ),
     Mutation(
         "K16: a notifier flushes after it dropped mmu_lock, alone",

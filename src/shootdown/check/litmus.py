@@ -15,6 +15,7 @@ vcpus = 2                        # how many of [[vcpu]] take part
 
 [start]
 map = [[0, 1]]                   # gfn and level of what is mapped at first, in every root
+map_nested = [[2, 1]]            # the same in the root of nested guests only; map_as1: of address space 1
 host = [[0, 2]]                  # gfn and level of what the host maps larger than 4K
 nx = false                       # the NX mitigation is on: tables count as split by it
 

@@ -63,6 +63,15 @@ LARGE = {
     "slot-delete-notifier": "over 300,000 states without movers: two tasks, one with SRCU, one with roots",
     "slot-move": "over 90,000 states without movers: a slot goes and comes",
     "slot-move-notifier": "over 300,000 states without movers: the same, and another task",
+    "age-get": "over 100,000 states without movers: two tasks and a vCPU that writes",
+    "previous-roots": "over 240,000 states without movers: a vCPU that switches roots while they go",
+    "slot-alone-notifier": "over 100,000 states without movers: two tasks, one with SRCU",
+    "slot-delete-prefetch": "over 100,000 states without movers: SRCU, roots, and a vCPU that maps ahead",
+    "smm-notifier": "over 140,000 states without movers: two vCPUs with a root each",
+    "split-clear-notifier": "over 500,000 states without movers: two tasks, one of which drops its lock, and a vCPU",
+    "split-notifier": "over 600,000 states without movers: two tasks, one of which drops its lock, and a vCPU",
+    "write-protect-get": "over 90,000 states without movers: two tasks and a vCPU that writes",
+    "write-protect-roots": "over 140,000 states without movers: two vCPUs with a root each",
     "slot-create-notifier": "over 60,000 states without movers: two tasks, one with SRCU",
     "change-pte-notifier": "over 35,000 states without movers: two tasks",
 }
@@ -101,6 +110,8 @@ HISTORIES_LARGE = {
             "slot-create-notifier",
             "slot-move-notifier",
             "change-pte-notifier",
+            *("fast-zap-fault", "nx-recovery-fast-zap", "previous-roots", "slot-alone-notifier"),
+            *("slot-delete-prefetch", "split-clear-notifier", "split-notifier"),
         ),
         "over 180,000 states: tasks with loops and retries",
     ),
@@ -406,7 +417,8 @@ def litmus_tests(draw: st.DrawFn) -> Litmus:
     geometry = Geometry(2, tables, 1)
     return Litmus(
         name="own", path="", promise="", guards=(), behaviours=(), exercises=(), policies=(), refuted=frozenset(),
-        full=geometry, tiny=geometry, mapped=mapped, mapped_as1=(), host_levels=huge, nx=draw(st.booleans()),
+        full=geometry, tiny=geometry, mapped=mapped, mapped_as1=(), mapped_nested=(), host_levels=huge,
+        nx=draw(st.booleans()),
         vcpus=({"gfns": gfns, "execute": draw(st.booleans()), "writes": draw(st.sampled_from([[], [0], [1]]))},),
         host=tuple(host), memory=draw(memories(slots)),
     )  # fmt: skip

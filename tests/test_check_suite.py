@@ -16,6 +16,7 @@ from shootdown.check.schedule import schedule_of, table
 from shootdown.check.source import PACKAGE, PARTS, Source
 from shootdown.check.verdict import Budget, Verdict, check
 
+from .known_bugs import BUGS, PAIRS, SLOW
 from .mutations import MUTATIONS, OPERATIONS, Mutation
 from .suite_counts import recorded
 
@@ -46,7 +47,8 @@ def mutated(mutation: Mutation, folder: Path) -> Iterator[Source]:
 
 def planted(mutations: Sequence[Mutation]) -> list[Any]:
     """Mutations as parameters; slow where their test is."""
-    return [pytest.param(m, marks=[pytest.mark.slow] * (m.test in LARGE), id=m.site) for m in mutations]
+    slow = [m.test in LARGE or m.site.startswith(SLOW) for m in mutations]
+    return [pytest.param(m, marks=[pytest.mark.slow] * s, id=m.site) for m, s in zip(mutations, slow, strict=True)]
 
 
 def run(mutation: Mutation, source: Source) -> Verdict:
@@ -56,7 +58,7 @@ def run(mutation: Mutation, source: Source) -> Verdict:
     return check(Case(test, mutation.policy, mutation.behaviour or test.behaviours[0], geometry), source, BUDGET)
 
 
-@pytest.mark.parametrize("mutation", planted((*MUTATIONS, *OPERATIONS)))
+@pytest.mark.parametrize("mutation", planted((*MUTATIONS, *OPERATIONS, *BUGS, *PAIRS)))
 def test_planted_bugs_are_refuted(mutation: Mutation, tmp_path: Path) -> None:
     """Without the flush, order or check that a site names, its test is refuted; harmless changes hold."""
     with mutated(mutation, tmp_path) as source:
@@ -77,6 +79,15 @@ def test_the_same_test_holds_without_the_bug(mutation: Mutation) -> None:
         assert run(mutation, source).word == "holds"
     finally:
         source.close()
+
+
+@pytest.mark.parametrize("mutation", (*BUGS, *PAIRS), ids=lambda mutation: mutation.site)
+def test_a_known_bug_is_planted_where_the_test_holds(mutation: Mutation) -> None:
+    """Its test is one of those whose verdict is looked at below, and holds there."""
+    test, behaviour = TESTS[mutation.test], mutation.behaviour or TESTS[mutation.test].behaviours[0]
+    assert (mutation.policy, behaviour) in pairs(test)
+    assert test.expected(mutation.policy, behaviour) == "holds"
+    assert not mutation.full
 
 
 CASES = [

@@ -10,7 +10,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from .hardware import can_fault, closure, free_table, leads_to_freed, leaks, mark_stale, run_callbacks
+from .hardware import can_fault, closure, free_table, leads_to_freed, leaks, mark_stale, run_callbacks, still_mapped
 from .layout import (
     CHOICES,
     DONE,
@@ -95,6 +95,7 @@ from .steps import (
     SRCU_LOCK,
     SRCU_SYNC,
     STALE,
+    STILL_MAPPED,
     STORE,
     UPDATE,
     USE_AFTER_FREE,
@@ -289,6 +290,8 @@ def explore(t: Tables) -> i64:
                         r = choice
                     elif kind == REVOKE:
                         put(row, f_revoked, get(row, 0, f_revoked, fw, fs, fm) | bit_of(a), fw, fs, fm)
+                        if still_mapped(t, a):
+                            bad = STILL_MAPPED
                     elif kind >= SLOTS_LOCK:
                         enabled = take(t, c, kind, a)
                         marks = marks or kind == PROTECT

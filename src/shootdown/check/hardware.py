@@ -171,6 +171,38 @@ def mark_stale(t: Tables, promise: i64) -> bool:
     return True
 
 
+def still_mapped(t: Tables, number: i64) -> bool:
+    """Does a leaf under a root on the list map a pfn that is taken back? Rights do not matter: KVM will zap it."""
+    p = t.p
+    fw, fs, fm, row = t.fw, t.fs, t.fm, t.row
+    entries, values = p[ENTRIES], p[VALUES]
+    words = p[TABLES] * entries
+    if p[ROOTS_WORD] < 0:
+        return False
+    here = t.child[p[ROOTS_WORD] * values + get(row, 0, p[ROOTS_WORD], fw, fs, fm)]
+    gone = t.gone[number]
+    pages: i64 = 1
+    level = p[LEVELS]
+    while level > 1:
+        pages *= entries
+        level -= 1
+    while pages > 0:
+        below: i64 = 0
+        word: i64 = 0
+        while word < words:
+            if here & bit_of(word // entries) != 0:
+                x = word * values + get(row, 0, word, fw, fs, fm)
+                first = t.pfn[x]
+                if first >= 0 and first <= gone and gone < first + pages:
+                    return True
+                if t.what[x] == 2:
+                    below |= bit_of(t.child[x])
+            word += 1
+        here = below
+        pages //= entries
+    return False
+
+
 def leaks(t: Tables, base: i64) -> bool:
     """Is everything at rest in the state at ``base`` (its host tasks are over), but a table neither free nor linked?
 

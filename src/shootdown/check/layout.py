@@ -110,12 +110,13 @@ class Tables:
     Of what a guest can do, by program and choice: ``act`` (guest.py), ``gfns``, ``spot`` (table) and ``able``, the mask
     of held entries of which one must be there. ``gfns`` and ``spot`` of choice 0: how many choices are faults, and how
     many there are. ``soiled`` by value: identifier of the SPTE with D set (-1: not by a CPU), ``touched`` with A;
-    ``volatile``: a leaf that may change at any time; ``logged``: mask of the gfns that a word with this value says were
-    written. ``pml`` by gfn and value: identifier of the value that logs the gfn in the word ``pml_word`` of it.
+    ``volatile``: a leaf that may change at any time; ``pfn``: the first page of a leaf, -1 of all else; ``logged``:
+    mask of the gfns that a word with this value says were written. ``pml`` by gfn and value: identifier of the value
+    that logs the gfn in the word ``pml_word`` of it.
 
     Of what hardware may hold: ``bit`` by place and SPTE (-1: none yet), ``lead`` by place and table (mask of entries
-    there that lead to that table), ``into`` by table, ``maps`` by pfn, ``under`` by tag,
-    ``writable`` by gfn (masks of entries).
+    there that lead to that table), ``into`` by table, ``maps`` by number of the pfn that is taken back (``gone``),
+    ``under`` by tag, ``writable`` by gfn (masks of entries).
 
     ``blockers``: of each program that waits in the state at hand, the mask of those that it waits for.
     """
@@ -146,6 +147,7 @@ class Tables:
         self.lead = empty
         self.into = empty
         self.maps = empty
+        self.gone = empty
         self.under = empty
         self.gfns = empty
         self.path = empty
@@ -156,6 +158,7 @@ class Tables:
         self.soiled = empty
         self.touched = empty
         self.volatile = empty
+        self.pfn = empty
         self.logged = empty
         self.pml = empty
         self.pml_word = empty

@@ -94,6 +94,8 @@ LOST_WRITE: Final = 9
 WRITABLE_IN_REACH: Final = 10
 OVERWRITTEN: Final = 11
 """An entry that hardware or a lock-free fault may change at any time was overwritten without looking."""
+STILL_MAPPED: Final = 12
+"""A page that was taken back is still mapped, by a root that nobody may use: the host would hear of it later."""
 
 # Flags of a vCPU.
 IRQ_OFF: Final = 1

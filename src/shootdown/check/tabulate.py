@@ -10,7 +10,7 @@ from mypy_extensions import i64
 from numpy.typing import NDArray
 
 from ..machine import words
-from ..mmu.spte import LARGE, spte_pfn
+from ..mmu.spte import LARGE, PRESENT, spte_pfn
 from . import layout
 from .guest import DIRTIES, LACKING, TOUCHES, WRITES, need_of
 
@@ -66,6 +66,7 @@ def _values(model: Model) -> None:
     soiled = np.full((count, values), -1, np.int64)
     touched = np.full((count, values), -1, np.int64)
     volatile = np.zeros((count, values), np.int64)
+    pfn = np.full((count, values), -1, np.int64)
     logged = np.zeros((count, values), np.int64)
     for word, raws in enumerate(model.values[: model.spte_words]):
         for n, raw in enumerate(raws):
@@ -80,6 +81,7 @@ def _values(model: Model) -> None:
                 what[word, n] = -1
             if not setting.is_table(raw):
                 volatile[word, n] = hardware.may_change(raw)
+                pfn[word, n] = spte_pfn(raw) if raw & PRESENT else -1
                 for table, kind in ((soiled, DIRTIES), (touched, TOUCHES)):
                     after = hardware.touched(raw, kind)
                     if after != raw and after in model.value_ids[word]:
@@ -101,7 +103,7 @@ def _values(model: Model) -> None:
     p[layout.ROOTS_WORD], p[layout.VALUES] = roots, values
     t.what, t.child, t.entry = packed(what.ravel()), packed(child.ravel()), packed(entry.ravel())
     t.soiled, t.touched = packed(soiled.ravel()), packed(touched.ravel())
-    t.volatile, t.logged = packed(volatile.ravel()), packed(logged.ravel())
+    t.volatile, t.logged, t.pfn = packed(volatile.ravel()), packed(logged.ravel()), packed(pfn.ravel())
 
 
 def _held(model: Model) -> dict[int, tuple[int, range, int]]:
@@ -138,6 +140,7 @@ def _held(model: Model) -> dict[int, tuple[int, range, int]]:
             if first < end and start < first + pages:
                 ranges[promise] |= mask
     t.bit, t.lead, t.into, t.under = packed(bit.ravel()), packed(lead.ravel()), packed(into), packed(under)
+    t.gone = packed(np.array(model.revoked, np.int64))
     t.maps = packed(np.array([maps.get(pfn, 0) for pfn in model.revoked], np.int64))
     t.ranges, t.writable = packed(np.array(ranges, np.int64)), packed(writable)
     return found

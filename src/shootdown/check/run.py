@@ -17,10 +17,11 @@ from typing import Any
 from ..errors import InputError
 from .board import Board
 from .cases import Case
-from .schedule import schedule_of, table
+from .schedule import schedule_of, told
 from .schedule_file import document
 from .search import Progress
 from .source import PACKAGE, Source
+from .story import Story
 from .verdict import REFUTED, Budget, Verdict, check
 
 TICK_SECONDS = 0.2
@@ -47,10 +48,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Answer:
-    """A verdict, and of some that are refuted the schedule: in lines, and as what a file of it holds."""
+    """A verdict, and of some that are refuted the schedule: as a story, and as what a file of it holds."""
 
     verdict: Verdict
-    lines: list[str] = field(default_factory=list)
+    story: Story | None = None
     document: dict[str, Any] = field(default_factory=dict)
 
 
@@ -62,7 +63,7 @@ def answers(cases: Sequence[Case], job: Job, jobs: int, board: Board, tick: Call
 def drawn(answer: Answer, job: Job, source: Source) -> Answer:
     """The answer with its schedule."""
     schedule = schedule_of(answer.verdict.case, source)
-    return replace(answer, lines=table(schedule).lines(), document=document(schedule, job.patch))
+    return replace(answer, story=told(schedule), document=document(schedule, job.patch))
 
 
 def _answer(case: Case, job: Job, source: Source, progress: Progress) -> Answer:

@@ -54,8 +54,13 @@ def document(schedule: Schedule, patch: str) -> dict[str, Any]:
 
 def save(data: dict[str, Any], path_: Path) -> None:
     """Write a schedule file. Raises InputError where that is impossible."""
+    write(path_, json.dumps(data, indent=1) + "\n")
+
+
+def write(path_: Path, text: str) -> None:
+    """Write a file. Raises InputError where that is impossible."""
     try:
-        path_.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        path_.write_text(text, encoding="utf-8")
     except OSError as error:
         raise _unwritable(path_, error) from None
 

@@ -18,7 +18,7 @@ from ..check.litmus import Litmus, read_litmus, suite
 from ..check.patch import PATCH_MAX
 from ..check.patched import Patched, patched
 from ..check.run import Answer, Job, answers, drawn
-from ..check.schedule_file import save, try_to_save
+from ..check.schedule_file import save, try_to_save, write
 from ..check.source import Source
 from ..check.verdict import HOLDS, REFUTED, Budget
 from ..errors import InputError
@@ -27,6 +27,7 @@ from ..mmu.behaviour import BEHAVIOURS
 from ..mmu.policies.registry import POLICIES
 from . import verdicts
 from .follow import follow_file
+from .junit import junit
 from .progress import clear, line
 from .report import dump
 
@@ -59,6 +60,13 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
 )
 @click.option("--save", "save_file", metavar="FILE", help="Write the first schedule found to FILE.")
 @click.option("--schedule", "schedule_file", metavar="FILE", help="Follow a saved schedule again, step by step.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([verdicts.TABLE, verdicts.MERMAID, verdicts.JSON]),
+    help="Of schedules: a table (default), a Mermaid sequence diagram; json: as --json.",
+)
+@click.option("--junit", "junit_file", metavar="FILE", help="Write the verdicts to FILE as JUnit XML, for CI.")
 @click.option("--step", is_flag=True, help="With --schedule: a step at a time, by Enter; q ends.")
 @click.option(
     "--max-states",
@@ -79,8 +87,8 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
 @click.option("--json", "as_json", is_flag=True, help="JSON (docs/json.md).")
 def command(
     names: tuple[str, ...], policies: tuple[str, ...], behaviour: str | None, patch_files: tuple[str, ...], tiny: bool,
-    jobs: int | None, save_file: str | None, schedule_file: str | None, step: bool, max_states: int,
-    max_seconds: float, list_: bool, as_json: bool,
+    jobs: int | None, save_file: str | None, schedule_file: str | None, form: str | None, junit_file: str | None,
+    step: bool, max_states: int, max_seconds: float, list_: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Is every promise kept, whatever the order of steps?
 
@@ -95,36 +103,49 @@ def command(
     Exit codes: 0 all as expected (by name: nothing refuted), 1 bad input,
     2 refuted, 3 undetermined or not exercised, 130 interrupted.
     """
+    form = _form(form, as_json)
     if schedule_file:
-        if names or policies or behaviour or patch_files or tiny or jobs or save_file or list_:
-            raise InputError("--schedule goes with --json or --step only: the file holds its test, policy and patch")
-        return follow_file(schedule_file, as_json, step)
+        if names or policies or behaviour or patch_files or tiny or jobs or save_file or junit_file or list_:
+            raise InputError(
+                "--schedule goes with --json, --format or --step only: the file holds its test, policy and patch"
+            )
+        return follow_file(schedule_file, form, step)
     if step:
         raise InputError("--step goes with --schedule only")
     _refuse_mixed(policies, behaviour)
     tests = _tests(names, behaviour)
     if list_:
-        verdicts.print_tests(tests, as_json)
+        verdicts.print_tests(tests, form == verdicts.JSON)
         return FINE
     asked = cases(tests, policies, behaviour, tiny)
     if not asked:
         raise InputError("no test is for these policies and this behaviour")
-    if save_file:
-        try_to_save(Path(save_file))
+    for path in (save_file, junit_file):
+        if path:
+            try_to_save(Path(path))
     with patched([(_name(path), _read(path)) for path in patch_files]) as sources:
         job = Job(
             Budget(max_states, max_seconds), sources.folder, sources.text, sources.files,
-            frozenset({HOLDS, REFUTED} if names else {HOLDS} if patch_files else ()),
+            frozenset({HOLDS, REFUTED} if names else {HOLDS} if patch_files or junit_file else ()),
         )  # fmt: skip
-        found = _run(asked, job, min(jobs or len(os.sched_getaffinity(0)), len(asked)), as_json)
+        found = _run(asked, job, min(jobs or len(os.sched_getaffinity(0)), len(asked)), form)
         idle = sources.idle([answer.verdict for answer in found])
         if save_file:
             _save(found, job, sources, Path(save_file))
-        if as_json:
+        if junit_file:
+            write(Path(junit_file), junit(found, idle))
+        if form == verdicts.JSON:
             print(dump("check", verdicts.document(found, idle)))
         else:
-            print("\n".join(verdicts.end(found, idle, bool(names), patch_files, save_file)))
+            print("\n".join(verdicts.end(found, idle, bool(names), patch_files, save_file, form)))
         return verdicts.code(found, idle, bool(names))
+
+
+def _form(form: str | None, as_json: bool) -> str:
+    """The form of what is printed; --json is one, too."""
+    if as_json and form not in (None, verdicts.JSON):
+        raise InputError(f"--json and --format {form} exclude each other")
+    return verdicts.JSON if as_json else form or verdicts.TABLE
 
 
 def _refuse_mixed(policies: tuple[str, ...], behaviour: str | None) -> None:
@@ -167,14 +188,14 @@ def _read(path: str) -> str:
     return raw.decode("utf-8", "replace")
 
 
-def _run(asked: list[Case], job: Job, jobs: int, as_json: bool) -> list[Answer]:
+def _run(asked: list[Case], job: Job, jobs: int, form: str) -> list[Answer]:
     """All answers; each verdict is printed as it comes."""
     figures, found = board.Board(jobs), list[Answer]()
     try:
         with closing(answers(asked, job, jobs, figures, _ticker(asked, found, figures))) as coming:
             for answer in coming:
                 clear()
-                if not as_json:
+                if form != verdicts.JSON:
                     print(verdicts.line(answer.verdict, heading=not found), flush=True)
                 found.append(answer)
     except KeyboardInterrupt:

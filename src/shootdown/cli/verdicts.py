@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..check.answer import answer
 from ..check.cases import Case
+from ..check.drawing import mermaid, table
 from ..check.litmus import SUITE, Litmus
 from ..check.patch import Hunk
 from ..check.run import Answer
+from ..check.story import Story
 from ..check.verdict import HOLDS, REFUTED, Verdict
 from ..figures import count, number
 from .report import dump, wrap
 
+TABLE, MERMAID, JSON = "table", "mermaid", "json"
+"""Forms of a schedule."""
 FINE, REFUTED_CODE, UNDETERMINED_CODE = 0, 2, 3
 
 SHORT = {"undetermined": "unknown", "not exercised": "idle"}
@@ -38,10 +43,14 @@ def _short(value: int) -> str:
 
 
 def end(
-    found: Sequence[Answer], idle: Sequence[Hunk], named: bool, patches: Sequence[str], saved: str | None
+    found: Sequence[Answer], idle: Sequence[Hunk], named: bool, patches: Sequence[str], saved: str | None, form: str
 ) -> list[str]:
     """What is printed below the verdicts: schedules, what was not determined or not run, and the sum of it."""
-    lines = [text for each in found if each.lines for text in _schedule(each, patches, saved)]
+    lines = []
+    for each in found:
+        if each.story:
+            case = each.verdict.case
+            lines += ["", *promise(case), "", *drawn(each.story, form), "", *_how_to_replay(case, patches, saved)]
     lines.append("")
     verdicts = [each.verdict for each in found]
     for verdict in verdicts:
@@ -58,9 +67,9 @@ def end(
     return lines + [text for each in texts for text in wrap(each)]
 
 
-def _schedule(found: Answer, patches: Sequence[str], saved: str | None) -> list[str]:
-    case = found.verdict.case
-    return ["", *promise(case), "", *found.lines, "", *_how_to_replay(case, patches, saved)]
+def drawn(story: Story, form: str) -> list[str]:
+    """A schedule in one of the forms that people read."""
+    return mermaid(story) if form == MERMAID else table(story).lines()
 
 
 def promise(case: Case) -> list[str]:
@@ -92,10 +101,11 @@ def code(found: Sequence[Answer], idle: Sequence[Hunk], named: bool) -> int:
 
 def document(found: Sequence[Answer], idle: Sequence[Hunk]) -> dict[str, Any]:
     """All verdicts for JSON."""
-    return {"tests": [_document(each.verdict) for each in found], "not_exercised": [str(hunk) for hunk in idle]}
+    return {"tests": [_document(each) for each in found], "not_exercised": [str(hunk) for hunk in idle]}
 
 
-def _document(verdict: Verdict) -> dict[str, Any]:
+def _document(found: Answer) -> dict[str, Any]:
+    verdict = found.verdict
     result, case = verdict.result, verdict.case
     return {
         "name": case.test.name,
@@ -110,6 +120,7 @@ def _document(verdict: Verdict) -> dict[str, Any]:
         "transitions": result.transitions,
         "depth": result.depth,
         "seconds": round(result.seconds, 3),
+        "schedule": asdict(found.story) if found.story else None,
     }
 
 

@@ -19,6 +19,7 @@ COMPILED = [
     "src/shootdown/check/layout.py",
     "src/shootdown/check/locks.py",
     "src/shootdown/check/logs.py",
+    "src/shootdown/check/stakes.py",
     "src/shootdown/check/states.py",
     "src/shootdown/check/steps.py",
     "src/shootdown/machine/interface.py",

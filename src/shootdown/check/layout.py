@@ -90,6 +90,17 @@ F_WRITTEN: Final = 42
 F_PROTECTED: Final = 43
 GFNS: Final = 44
 """How many pages the guest has."""
+RAN: Final = 45
+"""What the step at hand put at stake (stakes.py), and the functions of a witness that it is in, by bit."""
+AT_STAKE: Final = 46
+"""What any step put at stake."""
+WAITED: Final = 47
+"""The kinds of steps that were held up, by bit."""
+GOAL: Final = 48
+"""Of a search for a witness, what must have run and been at stake at its end; else 0. Then it is part of a state."""
+F_RAN: Final = 49
+STAKES: Final = 6
+"""Bits of ``RAN`` that are of properties; those of functions follow."""
 
 
 class Tables:
@@ -116,6 +127,9 @@ class Tables:
     Of what hardware may hold: ``bit`` by place and SPTE (-1: none yet), ``lead`` by place and table (mask of entries
     there that lead to that table), ``into`` by table, ``maps`` by pfn, ``under`` by tag,
     ``writable`` by gfn (masks of entries).
+
+    Of what is at stake: ``alike`` by SPTE (mask of entries that are equal), ``page`` (frame) and ``writes`` (the right
+    to) of leaves, by value; ``ran`` by node, the functions of a witness that it is in.
 
     ``blockers``: of each program that waits in the state at hand, the mask of those that it waits for.
     """
@@ -160,6 +174,10 @@ class Tables:
         self.pml = empty
         self.pml_word = empty
         self.writable = empty
+        self.alike = empty
+        self.page = empty
+        self.writes = empty
+        self.ran = empty
         self.rows = empty
         self.parents = empty
         self.index = empty

@@ -32,6 +32,7 @@ from .layout import (
     get,
     put,
 )
+from .stakes import P3, stake
 from .steps import (
     END,
     GUEST,
@@ -141,6 +142,8 @@ def act(t: Tables, program: i64, choice: i64) -> i64:
         if word >= 0:
             put(row, word, t.pml[gfn * values + get(row, 0, word, fw, fs, fm)], fw, fs, fm)
     log = get(row, 0, p[F_WATCHED], fw, fs, fm) & bit_of(gfn)
+    if log != 0:
+        stake(t, P3)
     if kind == WRITES and get(row, 0, p[F_WRITTEN], fw, fs, fm) & log == log:
         return -2  # it could, and nothing would change
     put(row, p[F_WRITTEN], get(row, 0, p[F_WRITTEN], fw, fs, fm) | log, fw, fs, fm)

@@ -7,6 +7,7 @@ numbers that it must hold. When one outgrows its field, all states found so far 
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,26 @@ class TooLarge(Exception):  # noqa: N818 - becomes a verdict
     """A budget ran out; the text says which."""
 
 
+@dataclass(frozen=True)
+class Goal:
+    """What a search for a witness looks for: ``functions`` that must run, ``stakes`` (bits of stakes.py)."""
+
+    functions: tuple[str, ...] = ()
+    stakes: int = 0
+
+    @property
+    def mask(self) -> int:
+        """All of it."""
+        return ((1 << len(self.functions)) - 1 << layout.STAKES) | self.stakes
+
+    def of(self, functions: set[str]) -> int:
+        """What it is to be in these functions."""
+        return sum(1 << layout.STAKES + n for n, name in enumerate(self.functions) if name in functions)
+
+
+NO_GOAL = Goal()
+
+
 class Restart(Exception):  # noqa: N818 - never leaves the checker
     """What was explored so far left something out."""
 
@@ -42,10 +63,16 @@ class Model:
     """The tables for one setting. ``movers``: glue steps that commute; ``merge``, ``watch``: see ``Automata``."""
 
     def __init__(
-        self, setting: Setting, movers: bool = True, merge: bool = True, watch: frozenset[str] = frozenset()
+        self,
+        setting: Setting,
+        movers: bool = True,
+        merge: bool = True,
+        watch: frozenset[str] = frozenset(),
+        goal: Goal = NO_GOAL,
     ) -> None:
         self.setting = setting
         self.movers = movers
+        self.goal = goal
         self.automata = Automata(setting, merge, watch)
         self.entries = 1 << setting.bits
         self.prefixes = sum(self.entries**n for n in range(setting.levels))
@@ -151,6 +178,7 @@ class Model:
         self._lay_out()
         t = self.t
         t.p[layout.STATES] = t.p[layout.NEXT] = t.p[layout.TRANSITIONS] = 0
+        t.p[layout.GOAL] = self.goal.mask
         states.make_room(t, 1024)
         states.rebuild_index(t, 2048)
         self._first_state()
@@ -201,6 +229,7 @@ class Model:
             # held against this one.
             if access.hidden or step in steps.GLUED:
                 flags = 7
+            t.ran = append(t.ran, self.goal.of({function for _, function, _ in at.stack}))
             t.kind = append(t.kind, step)
             t.a, t.b, t.touch = append(t.a, a), append(t.b, b), append(t.touch, touch)
             t.local, t.flags, t.edge = append(t.local, self.local[n]), append(t.flags, flags), append(t.edge, -1)
@@ -306,6 +335,7 @@ class Model:
         add(layout.F_WATCHED, gfns if "log" in self.uses else 0)
         add(layout.F_WRITTEN, gfns if "log" in self.uses else 0)
         add(layout.F_PROTECTED, gfns if "protected" in self.uses else 0)
+        add(layout.F_RAN, self.goal.mask.bit_length())
         word, shift = [0] * len(widths), [0] * len(widths)
         filled: list[int] = []
         for f in sorted(range(len(widths)), key=lambda f: (-widths[f], f)):

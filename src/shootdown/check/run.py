@@ -22,7 +22,8 @@ from .schedule_file import document
 from .search import Progress
 from .source import PACKAGE, Source
 from .story import Story
-from .verdict import REFUTED, Budget, Verdict, check
+from .verdict import HOLDS, REFUTED, Budget, Verdict, check
+from .why import Why, why
 
 TICK_SECONDS = 0.2
 """Between two looks at the workers."""
@@ -37,6 +38,7 @@ class Job:
     patch     the text that was applied to them, if one was
     watch     files whose executed lines are noted
     draw      if a case is refuted that was expected to be one of these, its schedule is found as well
+    why       if a case holds, what covered it is found as well
     """
 
     budget: Budget
@@ -44,15 +46,17 @@ class Job:
     patch: str = ""
     watch: frozenset[str] = frozenset()
     draw: frozenset[str] = frozenset()
+    why: bool = False
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A verdict, and of some that are refuted the schedule: as a story, and as what a file of it holds."""
+    """A verdict; of some that are refuted the schedule, as a story and as what a file of it holds; or why it holds."""
 
     verdict: Verdict
     story: Story | None = None
     document: dict[str, Any] = field(default_factory=dict)
+    why: Why | None = None
 
 
 def answers(cases: Sequence[Case], job: Job, jobs: int, board: Board, tick: Callable[[], None]) -> Generator[Answer]:
@@ -68,6 +72,8 @@ def drawn(answer: Answer, job: Job, source: Source) -> Answer:
 
 def _answer(case: Case, job: Job, source: Source, progress: Progress) -> Answer:
     found = Answer(check(case, source, job.budget, progress, job.watch))
+    if job.why and found.verdict.word == HOLDS:
+        return replace(found, why=why(case, source, found.verdict.exercised, job.budget))
     return drawn(found, job, source) if found.verdict.word == REFUTED and case.expected in job.draw else found
 
 

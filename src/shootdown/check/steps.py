@@ -94,6 +94,8 @@ LOST_WRITE: Final = 9
 WRITABLE_IN_REACH: Final = 10
 OVERWRITTEN: Final = 11
 """An entry that hardware or a lock-free fault may change at any time was overwritten without looking."""
+WITNESS: Final = 12
+"""Nothing is broken: here ends a run that shows all that was looked for."""
 
 # Flags of a vCPU.
 IRQ_OFF: Final = 1

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from . import steps
 from .build import build
 from .cases import Case
+from .exercised import Exercised, exercised
 from .model import Model
 from .search import Progress, Result, search
 from .source import Source
@@ -32,6 +33,7 @@ class Verdict:
     functions  of the MMU, those that ran
     histories  those of them whose frames could not be compared
     lines      (file, line) that ran, in the files that were watched
+    exercised  what the search exercised
     """
 
     case: Case
@@ -41,6 +43,7 @@ class Verdict:
     functions: frozenset[str]
     histories: frozenset[str]
     lines: frozenset[tuple[str, int]]
+    exercised: Exercised = field(default_factory=Exercised)
 
 
 def check(
@@ -55,6 +58,7 @@ def check(
     result = search(model, budget.states, budget.seconds, progress)
     automata = model.automata
     functions = frozenset(function for node in automata.nodes for _, function, _ in node.stack)
+    seen = exercised(model)
     word, reason = HOLDS, ""
     if result.broken:
         word = REFUTED
@@ -68,4 +72,8 @@ def check(
             word, reason = NOT_EXERCISED, f"{', '.join(missing)} never ran"
         elif endless:
             word, reason = NOT_EXERCISED, f"{', '.join(endless)} never comes to an end"
-    return Verdict(case, word, reason, result, functions, frozenset(automata.histories), frozenset(automata.lines))
+        elif safe := [name for name in case.test.guards if name not in seen.at_stake]:
+            word, reason = NOT_EXERCISED, f"{', '.join(safe)} was never at stake"
+    return Verdict(
+        case, word, reason, result, functions, frozenset(automata.histories), frozenset(automata.lines), seen
+    )

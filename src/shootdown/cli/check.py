@@ -66,6 +66,7 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
     type=click.Choice([verdicts.TABLE, verdicts.MERMAID, verdicts.JSON]),
     help="Of schedules: a table (default), a Mermaid sequence diagram; json: as --json.",
 )
+@click.option("--why", is_flag=True, help="Of a NAME that holds: a run of all that it is about, and what covered it.")
 @click.option("--junit", "junit_file", metavar="FILE", help="Write the verdicts to FILE as JUnit XML, for CI.")
 @click.option("--step", is_flag=True, help="With --schedule: a step at a time, by Enter; q ends.")
 @click.option(
@@ -88,7 +89,7 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
 def command(
     names: tuple[str, ...], policies: tuple[str, ...], behaviour: str | None, patch_files: tuple[str, ...], tiny: bool,
     jobs: int | None, save_file: str | None, schedule_file: str | None, form: str | None, junit_file: str | None,
-    step: bool, max_states: int, max_seconds: float, list_: bool, as_json: bool,
+    why: bool, step: bool, max_states: int, max_seconds: float, list_: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Is every promise kept, whatever the order of steps?
 
@@ -105,7 +106,7 @@ def command(
     """
     form = _form(form, as_json)
     if schedule_file:
-        if names or policies or behaviour or patch_files or tiny or jobs or save_file or junit_file or list_:
+        if names or policies or behaviour or patch_files or tiny or jobs or save_file or junit_file or why or list_:
             raise InputError(
                 "--schedule goes with --json, --format or --step only: the file holds its test, policy and patch"
             )
@@ -113,6 +114,8 @@ def command(
     if step:
         raise InputError("--step goes with --schedule only")
     _refuse_mixed(policies, behaviour)
+    if why and not names:
+        raise InputError("--why is about a test by name")
     tests = _tests(names, behaviour)
     if list_:
         verdicts.print_tests(tests, form == verdicts.JSON)
@@ -126,7 +129,7 @@ def command(
     with patched([(_name(path), _read(path)) for path in patch_files]) as sources:
         job = Job(
             Budget(max_states, max_seconds), sources.folder, sources.text, sources.files,
-            frozenset({HOLDS, REFUTED} if names else {HOLDS} if patch_files or junit_file else ()),
+            frozenset({HOLDS, REFUTED} if names else {HOLDS} if patch_files or junit_file else ()), why,
         )  # fmt: skip
         found = _run(asked, job, min(jobs or len(os.sched_getaffinity(0)), len(asked)), form)
         idle = sources.idle([answer.verdict for answer in found])

@@ -15,6 +15,7 @@ from ..check.patch import Hunk
 from ..check.run import Answer
 from ..check.story import Story
 from ..check.verdict import HOLDS, REFUTED, Verdict
+from ..check.why import Why
 from ..figures import count, number
 from .report import dump, wrap
 
@@ -51,6 +52,8 @@ def end(
         if each.story:
             case = each.verdict.case
             lines += ["", *promise(case), "", *drawn(each.story, form), "", *_how_to_replay(case, patches, saved)]
+        if each.why:
+            lines += explained(each.verdict, each.why, form)
     lines.append("")
     verdicts = [each.verdict for each in found]
     for verdict in verdicts:
@@ -65,6 +68,26 @@ def end(
     elif not texts:
         texts = [f"{count(len(verdicts), 'verdict')}, all as expected."]
     return lines + [text for each in texts for text in wrap(each)]
+
+
+def explained(verdict: Verdict, why: Why, form: str) -> list[str]:
+    """Why a case holds: a run in which all that it is about happens, what covered it, what the whole search did."""
+    lines = ["", *promise(verdict.case), ""]
+    if why.witness:
+        lines += [*drawn(why.witness, form), ""]
+    else:
+        lines += [*wrap(f"No run to show: {why.reason}."), ""]
+    for cover in why.covers:
+        lines += wrap(f"{cover.what}; {cover.since}")
+        lines += [text for name, how in cover.vcpus for text in wrap(f"{name} {how}", "        ", "    ")]
+    lines += ["", "In all runs:"]
+    for title, found in (
+        ("flushes asked for by", verdict.exercised.flushes), ("gave way", verdict.exercised.yields),
+        ("tables freed by", verdict.exercised.frees), ("waited for", verdict.exercised.waits),
+        ("at stake", verdict.exercised.at_stake),
+    ):  # fmt: skip
+        lines += wrap(f"{title}: {', '.join(found) or 'none'}", "        ", "    ")
+    return lines
 
 
 def drawn(story: Story, form: str) -> list[str]:
@@ -121,6 +144,8 @@ def _document(found: Answer) -> dict[str, Any]:
         "depth": result.depth,
         "seconds": round(result.seconds, 3),
         "schedule": asdict(found.story) if found.story else None,
+        "exercised": asdict(verdict.exercised),
+        "why": asdict(found.why) if found.why else None,
     }
 
 

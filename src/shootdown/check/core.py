@@ -14,6 +14,7 @@ from .hardware import can_fault, closure, free_table, grace, leads_to_freed, lea
 from .layout import (
     AT_STAKE,
     CHOICES,
+    DEPTH,
     DONE,
     ENTRIES,
     F_FLAGS,
@@ -34,6 +35,7 @@ from .layout import (
     GFNS_MAX,
     GOAL,
     LAST,
+    LEVEL_END,
     MASK,
     MISSING_EDGE,
     MISSING_ENTRY,
@@ -44,6 +46,7 @@ from .layout import (
     ONLY_PROGRAM,
     PROGRAMS,
     RAN,
+    RING,
     ROOT_WORDS,
     STATES,
     STOP,
@@ -144,7 +147,10 @@ def explore(t: Tables) -> i64:
     right: i64 = 6 if movers != 0 else 4
     current = p[NEXT]
     while current < p[STATES] and current < p[LAST]:
-        base = current * width
+        if current == p[LEVEL_END]:
+            p[LEVEL_END] = p[STATES]
+            p[DEPTH] = p[DEPTH] + 1
+        base = (current & p[RING]) * width
         before = p[TRANSITIONS]
         waiting: i64 = 0
         ended: i64 = 0

@@ -99,6 +99,14 @@ WAITED: Final = 47
 GOAL: Final = 48
 """Of a search for a witness, what must have run and been at stake at its end; else 0. Then it is part of a state."""
 F_RAN: Final = 49
+COMPACT: Final = 50
+"""Of states that are expanded only hashes are kept (compact.py); else 0."""
+RING: Final = 51
+"""State n has row ``n & p[RING]``: all bits set, unless only rows that wait to be expanded are kept."""
+LEVEL_END: Final = 52
+"""The first state that is a step further away than the one at hand."""
+DEPTH: Final = 53
+"""How many steps the state at hand is away from the start."""
 STAKES: Final = 6
 """Bits of ``RAN`` that are of properties; those of functions follow."""
 
@@ -130,6 +138,8 @@ class Tables:
 
     Of what is at stake: ``alike`` by SPTE (mask of entries that are equal), ``page`` (frame) and ``writes`` (the right
     to) of leaves, by value; ``ran`` by node, the functions of a witness that it is in.
+
+    ``keys``: random numbers by which compact.py hashes.
 
     ``blockers``: of each program that waits in the state at hand, the mask of those that it waits for.
     """
@@ -182,6 +192,7 @@ class Tables:
         self.parents = empty
         self.index = empty
         self.row = empty
+        self.keys = empty
         self.blockers: vec[i64] = vec[i64]([0] * PROGRAMS_MAX)
         self.out: vec[i64] = vec[i64]([0] * 8)
 

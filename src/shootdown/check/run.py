@@ -59,9 +59,14 @@ class Answer:
     why: Why | None = None
 
 
-def answers(cases: Sequence[Case], job: Job, jobs: int, board: Board, tick: Callable[[], None]) -> Generator[Answer]:
-    """The answers to all cases in their order, by ``jobs`` processes; ``tick`` is called again and again meanwhile."""
-    return _by_workers(cases, job, jobs, board, tick) if jobs > 1 else _here(cases, job, board, tick)
+def answers(
+    cases: Sequence[Case], job: Job, jobs: int, board: Board, tick: Callable[[], None], note: Callable[[Answer], None]
+) -> Generator[Answer]:
+    """The answers to all cases in their order, by ``jobs`` processes; ``tick`` is called again and again meanwhile.
+
+    ``note`` is called with each as soon as it is found, which may be before its turn.
+    """
+    return _by_workers(cases, job, jobs, board, tick, note) if jobs > 1 else _here(cases, job, board, tick, note)
 
 
 def drawn(answer: Answer, job: Job, source: Source) -> Answer:
@@ -77,17 +82,21 @@ def _answer(case: Case, job: Job, source: Source, progress: Progress) -> Answer:
     return drawn(found, job, source) if found.verdict.word == REFUTED and case.expected in job.draw else found
 
 
-def _here(cases: Sequence[Case], job: Job, board: Board, tick: Callable[[], None]) -> Generator[Answer]:
-    note = board.row(0)
+def _here(
+    cases: Sequence[Case], job: Job, board: Board, tick: Callable[[], None], note: Callable[[Answer], None]
+) -> Generator[Answer]:
+    show = board.row(0)
 
     def report(states: int, waiting: int, seconds: float) -> None:
-        note(states, waiting, seconds)
+        show(states, waiting, seconds)
         tick()
 
     source = Source(job.folder)
     try:
         for case in cases:
-            yield _answer(case, job, source, report)
+            found = _answer(case, job, source, report)
+            note(found)
+            yield found
     finally:
         source.close()
 
@@ -96,7 +105,7 @@ def _here(cases: Sequence[Case], job: Job, board: Board, tick: Callable[[], None
 
 
 def _by_workers(
-    cases: Sequence[Case], job: Job, jobs: int, board: Board, tick: Callable[[], None]
+    cases: Sequence[Case], job: Job, jobs: int, board: Board, tick: Callable[[], None], note: Callable[[Answer], None]
 ) -> Generator[Answer]:
     """As ``_here``. Workers are spawned: a copy of this process would share its threads' locks and its patches."""
     context = multiprocessing.get_context("spawn")
@@ -113,8 +122,14 @@ def _by_workers(
             futures = [pool.submit(_work, case) for case in cases]
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        new = list(futures)
         for future in futures:
-            yield _result(future, tick)
+            while not future.done():
+                wait([future], TICK_SECONDS)
+                tick()
+                _note(new, note)
+            _note(new, note)
+            yield future.result()
     except BrokenProcessPool:
         raise InputError("a worker was killed, perhaps for lack of memory; try fewer --jobs") from None
     finally:
@@ -123,10 +138,12 @@ def _by_workers(
         pool.shutdown(cancel_futures=True)
 
 
-def _result(future: Future[Answer], tick: Callable[[], None]) -> Answer:
-    while not wait([future], TICK_SECONDS).done:
-        tick()
-    return future.result()
+def _note(new: list[Future[Answer]], note: Callable[[Answer], None]) -> None:
+    """Tell of those that are done by now, once each."""
+    for future in [each for each in new if each.done()]:
+        new.remove(future)
+        if future.exception() is None:
+            note(future.result())
 
 
 @dataclass

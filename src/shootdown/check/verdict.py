@@ -17,10 +17,11 @@ HOLDS, REFUTED, UNDETERMINED, NOT_EXERCISED = "holds", "refuted", "undetermined"
 
 @dataclass(frozen=True)
 class Budget:
-    """When to give up: states, and seconds of CPU time."""
+    """When to give up: states, and seconds of CPU time. ``compact``: keep hashes of states only."""
 
     states: int = 50_000_000
     seconds: float = 600.0
+    compact: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class Verdict:
     lines: frozenset[tuple[str, int]]
     exercised: Exercised = field(default_factory=Exercised)
 
+    @property
+    def bounded(self) -> bool:
+        """Might hash compaction have hidden a state that would change the verdict?"""
+        return self.result.omission > 0 and self.word != REFUTED
+
 
 def check(
     case: Case,
@@ -54,7 +60,9 @@ def check(
     watch: frozenset[str] = frozenset(),
 ) -> Verdict:
     """Explore a case; ``watch`` names files whose executed lines are noted."""
-    model = Model(build(case.test, case.geometry, case.policy, case.behaviour, source), watch=watch)
+    model = Model(
+        build(case.test, case.geometry, case.policy, case.behaviour, source), watch=watch, compact=budget.compact
+    )
     result = search(model, budget.states, budget.seconds, progress)
     automata = model.automata
     functions = frozenset(function for node in automata.nodes for _, function, _ in node.stack)

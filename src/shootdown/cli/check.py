@@ -17,6 +17,7 @@ from ..check.cases import Case, cases
 from ..check.litmus import Litmus, read_litmus, suite
 from ..check.patch import PATCH_MAX
 from ..check.patched import Patched, patched
+from ..check.resume import Done, resumed
 from ..check.run import Answer, Job, answers, drawn
 from ..check.schedule_file import save, try_to_save, write
 from ..check.source import Source
@@ -84,12 +85,15 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
     callback=_seconds,
     help="Budget of each search, of CPU time.",
 )
+@click.option("--compact", is_flag=True, help="Keep hashes of states only: less memory, and a bound on the verdict.")
+@click.option("--resume", "resume_file", metavar="FILE", help="Keep verdicts in FILE, and skip those that are there.")
 @click.option("--list", "list_", is_flag=True, help="Name the tests and their promises, and check nothing.")
 @click.option("--json", "as_json", is_flag=True, help="JSON (docs/json.md).")
 def command(
     names: tuple[str, ...], policies: tuple[str, ...], behaviour: str | None, patch_files: tuple[str, ...], tiny: bool,
     jobs: int | None, save_file: str | None, schedule_file: str | None, form: str | None, junit_file: str | None,
-    why: bool, step: bool, max_states: int, max_seconds: float, list_: bool, as_json: bool,
+    why: bool, step: bool, max_states: int, max_seconds: float, compact: bool, resume_file: str | None, list_: bool,
+    as_json: bool,
 ) -> int:  # fmt: skip
     """Is every promise kept, whatever the order of steps?
 
@@ -106,7 +110,8 @@ def command(
     """
     form = _form(form, as_json)
     if schedule_file:
-        if names or policies or behaviour or patch_files or tiny or jobs or save_file or junit_file or why or list_:
+        others = (names, policies, behaviour, patch_files, tiny, jobs, save_file, junit_file, resume_file)
+        if any(others) or why or list_ or compact:
             raise InputError(
                 "--schedule goes with --json, --format or --step only: the file holds its test, policy and patch"
             )
@@ -128,10 +133,11 @@ def command(
             try_to_save(Path(path))
     with patched([(_name(path), _read(path)) for path in patch_files]) as sources:
         job = Job(
-            Budget(max_states, max_seconds), sources.folder, sources.text, sources.files,
+            Budget(max_states, max_seconds, compact), sources.folder, sources.text, sources.files,
             frozenset({HOLDS, REFUTED} if names else {HOLDS} if patch_files or junit_file else ()), why,
         )  # fmt: skip
-        found = _run(asked, job, min(jobs or len(os.sched_getaffinity(0)), len(asked)), form)
+        with resumed(resume_file, job) as done:
+            found = _run(asked, job, jobs or len(os.sched_getaffinity(0)), form, done)
         idle = sources.idle([answer.verdict for answer in found])
         if save_file:
             _save(found, job, sources, Path(save_file))
@@ -191,12 +197,16 @@ def _read(path: str) -> str:
     return raw.decode("utf-8", "replace")
 
 
-def _run(asked: list[Case], job: Job, jobs: int, form: str) -> list[Answer]:
-    """All answers; each verdict is printed as it comes."""
-    figures, found = board.Board(jobs), list[Answer]()
+def _run(asked: list[Case], job: Job, jobs: int, form: str, done: Done) -> list[Answer]:
+    """All answers; each verdict is printed as it comes, and those of an earlier run in their places."""
+    known, found = done.known(asked), list[Answer]()
+    rest = [case for n, case in enumerate(asked) if n not in known]
+    jobs = max(1, min(jobs, len(rest)))
+    figures = board.Board(jobs)
     try:
-        with closing(answers(asked, job, jobs, figures, _ticker(asked, found, figures))) as coming:
-            for answer in coming:
+        with closing(answers(rest, job, jobs, figures, _ticker(asked, found, figures), done.add)) as coming:
+            for n in range(len(asked)):
+                answer = known[n] if n in known else next(coming)
                 clear()
                 if form != verdicts.JSON:
                     print(verdicts.line(answer.verdict, heading=not found), flush=True)
@@ -204,7 +214,8 @@ def _run(asked: list[Case], job: Job, jobs: int, form: str) -> list[Answer]:
     except KeyboardInterrupt:
         clear()
         covered = f"{len(found)} of {count(len(asked), 'verdict')}, {count(figures.states, 'state')} seen"
-        print(f"shootdown: interrupted: {covered}", file=sys.stderr)
+        kept = f"; kept in {done.file.name}" if done.file else ""
+        print(f"shootdown: interrupted: {covered}{kept}", file=sys.stderr)
         raise
     return found
 

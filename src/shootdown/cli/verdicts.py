@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from decimal import ROUND_CEILING, Context
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,11 @@ def line(verdict: Verdict, heading: bool) -> str:
     return f"{HEADING}\n{text}" if heading else text
 
 
+def upwards(probability: float) -> str:
+    """Two digits, rounded up."""
+    return f"{Context(prec=2, rounding=ROUND_CEILING).create_decimal_from_float(probability):.1e}"
+
+
 def _short(value: int) -> str:
     """A count in at most seven characters, below a thousand million."""
     return number(value) if value < 10**6 else f"{value / 1e6:,.1f} M"
@@ -61,6 +67,9 @@ def end(
             lines += wrap(f"{verdict.case}: {verdict.word}: {verdict.reason}", "    ", "")
     lines += [f"not exercised: {hunk}" for hunk in idle]
     texts = [] if named or patches else answer(verdicts)
+    missed = sum(v.result.omission for v in verdicts if v.bounded)
+    if missed:
+        lines += wrap(f"holds within: hash compaction, omission <= {upwards(missed)} in all of these searches")
     unexpected = [v for v in verdicts if v.word != v.case.expected]
     if unexpected:
         names = ", ".join(f"{v.case} ({v.word})" for v in unexpected)
@@ -137,7 +146,7 @@ def _document(found: Answer) -> dict[str, Any]:
         "geometry": vars(case.geometry),
         "verdict": verdict.word,
         "reason": verdict.reason or None,
-        "bounds": None,
+        "bounds": {"omission": verdict.result.omission} if verdict.bounded else None,
         "expected": case.expected,
         "states": result.states,
         "transitions": result.transitions,

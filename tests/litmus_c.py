@@ -18,6 +18,8 @@ from shootdown.machine.words import RING_ENTRY
 FOLDER = "linux-source-6.1/tools/memory-model/litmus-tests"
 VARIABLES, REGISTERS = 100, 200
 """First owner of the words that are variables, and of those that keep the registers of each task at its end."""
+FENCE = 300
+"""Owner of the word whose atomic accesses stand for full barriers."""
 BITS = 8
 """Of a register in its task's word; a pointer is the owner of the word that it points to."""
 LOCKS = (("write_lock", "write_unlock"), ("pages_lock", "pages_unlock"), ("slots_lock", "slots_unlock"))
@@ -265,7 +267,8 @@ def _source(op: Op, sleeps: bool, indent: str) -> list[str]:
         case "sync":
             return [f"{indent}m.synchronize_srcu()"]
         case "fence":
-            return []
+            # The machine has no barrier of its own; every atomic access is one.
+            return [f"{indent}m.fetch_add({RING_ENTRY}, {FENCE}, 0)"]
         case "if":
             lines = [f"{indent}if {op.value}:", f"{indent}    pass"]
             lines += [line for each in op.body for line in _source(each, sleeps, indent + "    ")]

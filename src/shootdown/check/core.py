@@ -16,6 +16,7 @@ from .layout import (
     CHOICES,
     DEPTH,
     DONE,
+    ENDLESS,
     ENTRIES,
     F_FLAGS,
     F_FREE,
@@ -424,14 +425,12 @@ def explore(t: Tables) -> i64:
                 choice += 1
             c += 1
         wrong: i64 = 0
-        stuck: i64 = 0
-        if waiting != 0:
-            stuck = stuck_of(t, waiting, ended)
+        stuck: i64 = stuck_of(t, waiting, ended) if waiting != 0 else 0
         if only >= 0:
             pass
         elif stuck != 0:
             wrong = DEADLOCK
-        elif ended | (bit_of(vcpus) - 1) == queued - 1:
+        elif ended | p[ENDLESS] == queued - 1:
             if goal != 0 and get(rows, base, f_ran, fw, fs, fm) == goal and not grace(t, base):
                 wrong = WITNESS
             elif vcpus > 0 and leaks(t, base):

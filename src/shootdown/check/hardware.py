@@ -174,8 +174,20 @@ def mark_stale(t: Tables, promise: i64) -> bool:
     return True
 
 
+def buffered(t: Tables, base: i64) -> bool:
+    """Does a store wait for its way to memory in the state at ``base``?"""
+    n: i64 = 0
+    while n < len(t.buffers):
+        if get(t.rows, base, t.buffers[n], t.fw, t.fs, t.fm) != 0:
+            return True
+        n += 1
+    return False
+
+
 def grace(t: Tables, base: i64) -> bool:
-    """Does a table wait for its grace period in the state at ``base``?"""
+    """Does a table wait for its grace period, or a store for its way to memory, in the state at ``base``?"""
+    if buffered(t, base):
+        return True
     table: i64 = 0
     while table < t.p[TABLES]:
         if get(t.rows, base, t.p[F_PENDING] + table, t.fw, t.fs, t.fm) != 0:

@@ -107,6 +107,8 @@ LEVEL_END: Final = 52
 """The first state that is a step further away than the one at hand."""
 DEPTH: Final = 53
 """How many steps the state at hand is away from the start."""
+ENDLESS: Final = 54
+"""The programs, by bit, that need not end for all to be at rest: vCPUs and store buffers."""
 STAKES: Final = 6
 """Bits of ``RAN`` that are of properties; those of functions follow."""
 
@@ -138,6 +140,8 @@ class Tables:
 
     Of what is at stake: ``alike`` by SPTE (mask of entries that are equal), ``page`` (frame) and ``writes`` (the right
     to) of leaves, by value; ``ran`` by node, the functions of a witness that it is in.
+
+    ``buffers``: the words that are store buffers; of the last programs, one each.
 
     ``keys``: random numbers by which compact.py hashes.
 
@@ -193,6 +197,7 @@ class Tables:
         self.index = empty
         self.row = empty
         self.keys = empty
+        self.buffers = empty
         self.blockers: vec[i64] = vec[i64]([0] * PROGRAMS_MAX)
         self.out: vec[i64] = vec[i64]([0] * 8)
 

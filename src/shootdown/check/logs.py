@@ -6,6 +6,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from .hardware import buffered
 from .layout import (
     ENTRIES,
     F_NODE,
@@ -171,7 +172,7 @@ def lost_write(t: Tables, base: i64) -> bool:
     fw, fs, fm, rows = t.fw, t.fs, t.fm, t.rows
     values = p[VALUES]
     written = get(rows, base, p[F_WRITTEN], fw, fs, fm)
-    if written == 0:
+    if written == 0 or buffered(t, base):
         return False
     v: i64 = 0
     while v < p[VCPUS]:

@@ -17,7 +17,7 @@ from librt.vecs import append
 from ..machine import words
 from ..mmu.access import NO_FAULT, fault_of
 from . import layout, states, steps
-from .access import Access
+from .access import BUFFERS, Access
 from .automaton import Automata
 from .guest import DIRTIES, TOUCHES
 from .setting import Setting
@@ -223,6 +223,8 @@ class Model:
             if access.word is not None:
                 if step == steps.UPDATE and not isinstance(access.word, int):
                     self._reads(self._kind(access.word))
+                if access.verb == "push" and not isinstance(access.operands[0], int):
+                    self._reads(self._kind(access.operands[0]))
                 if step == steps.STORE and not isinstance(access.word, int):
                     if self._kind(access.word) not in self.read_kinds:
                         step = steps.SKIP
@@ -257,7 +259,7 @@ class Model:
         if isinstance(word, int):
             return word // self.entries
         if isinstance(word, tuple) and word[0] == "list":
-            return int(access.operands[0])
+            return int(access.operands[0]) if word[1] < BUFFERS else -1
         return self.owner(word)
 
     def _reads(self, kind: int) -> None:

@@ -53,8 +53,9 @@ class Done:
     def _key(self, case: Case) -> str:
         """What a verdict is about: the test's text, not its name; what is asked of it besides, too."""
         text = Path(case.test.path).read_text(encoding="utf-8")
-        parts = [text, case.policy, case.behaviour, vars(case.geometry), self.job.why, sorted(self.job.draw),
-                 self.job.budget.compact, bool(self.job.watch)]  # fmt: skip
+        job = self.job
+        parts = [text, case.policy, case.behaviour, vars(case.geometry), case.buffers, job.why, sorted(job.draw),
+                 job.budget.compact, bool(job.watch)]  # fmt: skip
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..mmu.behaviour import BEHAVIOURS
 from ..mmu.policies.registry import POLICIES
 from .build import build
-from .cases import Case
+from .cases import BUFFERS_MAX, Case
 from .layout import CHOICES
 from .litmus import Geometry, read_litmus
 from .model import Model, Restart
@@ -39,6 +39,7 @@ def document(schedule: Schedule, patch: str) -> dict[str, Any]:
         "behaviour": case.behaviour,
         "geometry": vars(case.geometry),
         "movers": model.movers,
+        "buffers": case.buffers,
         "patch": patch,
         "steps": [
             {
@@ -113,8 +114,11 @@ def follow(data: dict[str, Any], name: str, source: Source) -> Schedule:
         taken = [(str(each["task"]), int(each["choice"]), list(each["accesses"])) for each in data["steps"]]
     except (TypeError, KeyError, ValueError):
         raise InputError(f"{name}: damaged: its geometry or steps are not as --save writes them") from None
-    case = Case(test, data["policy"], data["behaviour"], geometry)
-    model = Model(build(test, geometry, case.policy, case.behaviour, source), movers=data["movers"])
+    if not 0 <= data.get("buffers", 0) <= BUFFERS_MAX:
+        raise InputError(f"{name}: damaged: no such store buffers")
+    case = Case(test, data["policy"], data["behaviour"], geometry, data.get("buffers", 0))
+    setting = build(test, geometry, case.policy, case.behaviour, source, case.buffers)
+    model = Model(setting, movers=data["movers"])
     while True:
         try:
             return _follow(model, case, taken, name)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..machine import words
 from ..mmu.spte import LARGE, spte_pfn
 from . import layout
+from .access import is_buffer
 from .guest import DIRTIES, LACKING, MAY_WRITE, TOUCHES, WRITES, need_of
 
 if TYPE_CHECKING:
@@ -44,12 +45,15 @@ def tabulate(model: Model) -> None:
         for level in range(1, setting.levels + 1):
             paths[gfn, level] = gfn >> (setting.bits * (level - 1)) & (model.entries - 1)
     t.path = packed(paths.ravel())
+    buffers = [n for name, n in model.word_numbers.items() if isinstance(name, tuple) and is_buffer(name)]
+    t.buffers = packed(np.array(buffers, np.int64))
     for name, value in (
         (layout.WORDS, len(model.words)), (layout.TABLES, setting.tables), (layout.ENTRIES, model.entries),
         (layout.VCPUS, setting.vcpus), (layout.PROGRAMS, len(setting.programs)), (layout.LEVELS, setting.levels),
         (layout.PREFIXES, model.prefixes), (layout.SPTES, len(model.sptes)), (layout.ROOT_WORDS, model.spte_words),
         (layout.WORD_FIRST, model.spte_words), (layout.TABLE_WORDS, len(owners)), (layout.MOVERS, int(model.movers)),
         (layout.GFNS, model.entries**setting.levels),
+        (layout.ENDLESS, sum(1 << n for n, each in enumerate(setting.programs) if each.vcpu >= 0 or each.buffer)),
     ):  # fmt: skip
         p[name] = value
 

@@ -60,9 +60,8 @@ def check(
     watch: frozenset[str] = frozenset(),
 ) -> Verdict:
     """Explore a case; ``watch`` names files whose executed lines are noted."""
-    model = Model(
-        build(case.test, case.geometry, case.policy, case.behaviour, source), watch=watch, compact=budget.compact
-    )
+    setting = build(case.test, case.geometry, case.policy, case.behaviour, source, case.buffers)
+    model = Model(setting, watch=watch, compact=budget.compact)
     result = search(model, budget.states, budget.seconds, progress)
     automata = model.automata
     functions = frozenset(function for node in automata.nodes for _, function, _ in node.stack)

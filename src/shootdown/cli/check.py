@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from ..check import board
-from ..check.cases import Case, cases
+from ..check.cases import BUFFERS_MAX, Case, cases
 from ..check.litmus import Litmus, read_litmus, suite
 from ..check.patch import PATCH_MAX
 from ..check.patched import Patched, patched
@@ -86,6 +86,14 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
     help="Budget of each search, of CPU time.",
 )
 @click.option("--compact", is_flag=True, help="Keep hashes of states only: less memory, and a bound on the verdict.")
+@click.option(
+    "--store-buffers",
+    "buffers",
+    default=0,
+    type=click.IntRange(0, BUFFERS_MAX),
+    metavar="N",
+    help="x86-TSO, with N stores in each CPU's buffer.  [default: 0, sequential consistency]",
+)
 @click.option("--resume", "resume_file", metavar="FILE", help="Keep verdicts in FILE, and skip those that are there.")
 @click.option("--list", "list_", is_flag=True, help="Name the tests and their promises, and check nothing.")
 @click.option("--json", "as_json", is_flag=True, help="JSON (docs/json.md).")
@@ -93,7 +101,7 @@ def command(
     names: tuple[str, ...], policies: tuple[str, ...], behaviour: str | None, patch_files: tuple[str, ...], tiny: bool,
     jobs: int | None, save_file: str | None, schedule_file: str | None, form: str | None, junit_file: str | None,
     why: bool, step: bool, max_states: int, max_seconds: float, compact: bool, resume_file: str | None, list_: bool,
-    as_json: bool,
+    buffers: int, as_json: bool,
 ) -> int:  # fmt: skip
     """Is every promise kept, whatever the order of steps?
 
@@ -111,7 +119,7 @@ def command(
     form = _form(form, as_json)
     if schedule_file:
         others = (names, policies, behaviour, patch_files, tiny, jobs, save_file, junit_file, resume_file)
-        if any(others) or why or list_ or compact:
+        if any(others) or why or list_ or compact or buffers:
             raise InputError(
                 "--schedule goes with --json, --format or --step only: the file holds its test, policy and patch"
             )
@@ -125,7 +133,7 @@ def command(
     if list_:
         verdicts.print_tests(tests, form == verdicts.JSON)
         return FINE
-    asked = cases(tests, policies, behaviour, tiny)
+    asked = cases(tests, policies, behaviour, tiny, buffers)
     if not asked:
         raise InputError("no test is for these policies and this behaviour")
     for path in (save_file, junit_file):

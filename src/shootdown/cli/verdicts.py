@@ -113,6 +113,7 @@ def _how_to_replay(case: Case, patches: Sequence[str], saved: str | None) -> lis
     if saved:
         return [f"Replay: shootdown check --schedule {saved}"]
     extra = " --tiny" if case.geometry != case.test.full else ""
+    extra += f" --store-buffers {case.buffers}" if case.buffers else ""
     extra += "".join(f" --patch {patch}" for patch in patches)
     name = case.test.name if Path(case.test.path).parent == SUITE else case.test.path
     return wrap(
@@ -144,6 +145,7 @@ def _document(found: Answer) -> dict[str, Any]:
         "policy": case.policy,
         "behaviour": case.behaviour,
         "geometry": vars(case.geometry),
+        "store_buffers": case.buffers,
         "verdict": verdict.word,
         "reason": verdict.reason or None,
         "bounds": {"omission": verdict.result.omission} if verdict.bounded else None,

@@ -55,7 +55,7 @@ class Done:
         text = Path(case.test.path).read_text(encoding="utf-8")
         job = self.job
         parts = [text, case.policy, case.behaviour, vars(case.geometry), case.buffers, job.why, sorted(job.draw),
-                 job.budget.compact, bool(job.watch)]  # fmt: skip
+                 job.budget.compact, job.budget.livelocks, bool(job.watch)]  # fmt: skip
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from . import steps
 from .build import build
 from .cases import Case
+from .livelock import livelock
 from .model import Model
 from .search import path, search
 from .source import Source
@@ -44,6 +46,9 @@ def schedule_of(case: Case, source: Source) -> Schedule:
         result = search(model, states_max)
         if result.broken:
             break
+        found = None if result.stopped else livelock(model)
+        if found:
+            return Schedule(case, model, path(model, found.state), steps.LIVELOCK, found.state, found.tasks)
     return Schedule(case, model, path(model, result.state), result.broken, result.state, result.program)
 
 

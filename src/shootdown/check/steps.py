@@ -96,6 +96,8 @@ OVERWRITTEN: Final = 11
 """An entry that hardware or a lock-free fault may change at any time was overwritten without looking."""
 WITNESS: Final = 12
 """Nothing is broken: here ends a run that shows all that was looked for."""
+LIVELOCK: Final = 13
+"""A fair scheduler may go round for ever, and a task of the host never ends (livelock.py)."""
 
 # Flags of a vCPU.
 IRQ_OFF: Final = 1

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import steps
 from .build import build
 from .cases import Case
 from .exercised import Exercised, exercised
+from .livelock import livelock
 from .model import Model
 from .search import Progress, Result, search
 from .source import Source
@@ -17,11 +18,15 @@ HOLDS, REFUTED, UNDETERMINED, NOT_EXERCISED = "holds", "refuted", "undetermined"
 
 @dataclass(frozen=True)
 class Budget:
-    """When to give up: states, and seconds of CPU time. ``compact``: keep hashes of states only."""
+    """When to give up: states, and seconds of CPU time. ``compact``: keep hashes of states only.
+
+    ``livelocks``: look for them, too, in what holds otherwise.
+    """
 
     states: int = 50_000_000
     seconds: float = 600.0
     compact: bool = False
+    livelocks: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,10 @@ def check(
     setting = build(case.test, case.geometry, case.policy, case.behaviour, source, case.buffers)
     model = Model(setting, watch=watch, compact=budget.compact)
     result = search(model, budget.states, budget.seconds, progress)
+    if budget.livelocks and not result.broken and not result.stopped:
+        found = livelock(model)
+        if found:
+            result = replace(result, broken=steps.LIVELOCK, state=found.state, program=found.tasks)
     automata = model.automata
     functions = frozenset(function for node in automata.nodes for _, function, _ in node.stack)
     seen = exercised(model)

@@ -263,6 +263,9 @@ def broken(model: Model, kind: int, state: int, program: int) -> list[str]:
             stuck = [n for n in range(len(names)) if program >> n & 1]
             many = " and ".join([", ".join(names[n] for n in stuck[:-1]), names[stuck[-1]]][len(stuck) == 1 :])
             return [f"{many} can never go on: a deadlock.", *(_waits(model, state, n) for n in stuck)]
+        case steps.LIVELOCK:
+            rounds = " and ".join(name for n, name in enumerate(names) if program >> n & 1)
+            return [f"From here {rounds} may go round for ever and never end, though all tasks take their turns."]
         case steps.LEAK:
             return ["Everything is at rest, and a page table is neither free nor linked: it leaked."]
         case steps.LOST_WRITE:

@@ -85,6 +85,7 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
     callback=_seconds,
     help="Budget of each search, of CPU time.",
 )
+@click.option("--livelocks", is_flag=True, help="Look for tasks that a fair scheduler may never let end, too.")
 @click.option("--compact", is_flag=True, help="Keep hashes of states only: less memory, and a bound on the verdict.")
 @click.option(
     "--store-buffers",
@@ -101,7 +102,7 @@ def command(
     names: tuple[str, ...], policies: tuple[str, ...], behaviour: str | None, patch_files: tuple[str, ...], tiny: bool,
     jobs: int | None, save_file: str | None, schedule_file: str | None, form: str | None, junit_file: str | None,
     why: bool, step: bool, max_states: int, max_seconds: float, compact: bool, resume_file: str | None, list_: bool,
-    buffers: int, as_json: bool,
+    buffers: int, livelocks: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Is every promise kept, whatever the order of steps?
 
@@ -119,7 +120,7 @@ def command(
     form = _form(form, as_json)
     if schedule_file:
         others = (names, policies, behaviour, patch_files, tiny, jobs, save_file, junit_file, resume_file)
-        if any(others) or why or list_ or compact or buffers:
+        if any(others) or why or list_ or compact or buffers or livelocks:
             raise InputError(
                 "--schedule goes with --json, --format or --step only: the file holds its test, policy and patch"
             )
@@ -127,6 +128,8 @@ def command(
     if step:
         raise InputError("--step goes with --schedule only")
     _refuse_mixed(policies, behaviour)
+    if livelocks and compact:
+        raise InputError("--livelocks needs all states, and --compact forgets them")
     if why and not names:
         raise InputError("--why is about a test by name")
     tests = _tests(names, behaviour)
@@ -141,7 +144,7 @@ def command(
             try_to_save(Path(path))
     with patched([(_name(path), _read(path)) for path in patch_files]) as sources:
         job = Job(
-            Budget(max_states, max_seconds, compact), sources.folder, sources.text, sources.files,
+            Budget(max_states, max_seconds, compact, livelocks), sources.folder, sources.text, sources.files,
             frozenset({HOLDS, REFUTED} if names else {HOLDS} if patch_files or junit_file else ()), why,
         )  # fmt: skip
         with resumed(resume_file, job) as done:

@@ -244,7 +244,7 @@ def test_a_schedule_file_needs_no_other_words(tmp_path: Path) -> None:
     """--schedule with a test, a policy or a patch is refused: the file holds its own."""
     code, error = run("unmap-tables", "--schedule", str(tmp_path / "s.json"))
     assert code == 1
-    assert "--json or --step only" in error
+    assert "--json, --format or --step only" in error
 
 
 def test_a_patch_may_come_in_a_mail(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from shootdown.check.cases import Case, behaviour_of, pairs
+from shootdown.check.drawing import table
 from shootdown.check.litmus import Litmus, suite
-from shootdown.check.schedule import schedule_of, table
+from shootdown.check.schedule import schedule_of, told
 from shootdown.check.source import PACKAGE, PARTS, Source
 from shootdown.check.verdict import Budget, Verdict, check
 
@@ -65,7 +66,7 @@ def test_planted_bugs_are_refuted(mutation: Mutation, tmp_path: Path) -> None:
         verdict = run(mutation, source)
         assert (verdict.word, verdict.result.broken) == ("refuted" if mutation.breaks else "holds", mutation.breaks)
         if mutation.breaks:
-            lines = table(schedule_of(verdict.case, source)).lines()
+            lines = table(told(schedule_of(verdict.case, source))).lines()
             assert any(line.startswith("BROKEN: ") for line in lines)
             assert max(len(line) for line in lines) <= 72
             assert all(line.isascii() for line in lines)

@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..machine import words
 from ..mmu.access import FETCH, WRITE
 from ..mmu.spte import spte_pfn
+from .buffers import BufferedMachine, with_buffers
 from .guest import Hardware
 from .litmus import Geometry, Litmus
 from .machine import CheckedMachine
@@ -77,10 +78,16 @@ class Start:
         self.words[table << 1 | gfn >> (goal - 1) & 1] = leaf
 
 
-def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source: Source) -> Setting:
-    """The setting of a test under a policy and a behaviour, on the MMU's sources of ``source``."""
+def build(
+    test: Litmus, geometry: Geometry, policy: str, behaviour: str, source: Source, buffers: int = 0
+) -> Setting:  # fmt: skip
+    """The setting of a test under a policy and a behaviour, on the MMU's sources of ``source``.
+
+    ``buffers``: entries of the store buffer of each CPU, 0 for sequential consistency.
+    """
     module = source.module
-    machine = CheckedMachine(1, module("machine.interface").Bug, _settled(test))
+    bug, settled = module("machine.interface").Bug, _settled(test)
+    machine = BufferedMachine(1, bug, settled, buffers) if buffers else CheckedMachine(1, bug, settled)
     flags = module("mmu.behaviour").BEHAVIOURS[behaviour]
     chosen = module("mmu.policies.registry").POLICIES[policy]
     spte = module("mmu.spte")
@@ -145,6 +152,9 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
         operands = _operands(test, entry, first, last, len(promises))
         promises.append((first, last))
         programs.append(Program(entry["name"], HOST[entry["run"]][0], (lib, kvm, *operands)))
+
+    if isinstance(machine, BufferedMachine):
+        programs = with_buffers(machine, programs)
 
     def is_table(raw: int) -> bool:
         return bool(spte.is_present(raw)) and not raw & spte.LARGE and spte.spte_pfn(raw) < HOST_PFN_FIRST

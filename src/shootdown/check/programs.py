@@ -192,6 +192,14 @@ def prefetch(lib: Any, kvm: Any, number: int, gfn: int) -> None:
     lib.fault.prefetch(kvm, number, gfn)
 
 
+def store_buffer(machine: Any, number: int) -> None:
+    """The buffer of a program's CPU: its oldest store comes to memory."""
+    oldest = machine.oldest(number)
+    if oldest is not None:
+        machine.commit(oldest[0], oldest[1])
+        machine.drop(number)
+
+
 HOST: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "unmap": (unmap, ("start", "end", "refill", "may_block")),
     "zap_range": (zap_range, ("start", "end")),

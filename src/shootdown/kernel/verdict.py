@@ -64,7 +64,7 @@ def judge(case: Case, library: Library, options: Options, budget: Budget) -> Jud
         int(word == REFUTED), 0, outcome.cpu, outcome.states, outcome.transitions, outcome.depth, outcome.seconds,
         outcome.stopped,
     )  # fmt: skip
-    verdict = Verdict(case, word, reason, result, frozenset(), frozenset(), frozenset(), outcome.bounds)
+    verdict = Verdict(case, word, reason, result, frozenset(), frozenset(), frozenset(), bounds=outcome.bounds)
     return Judged(verdict, about, outcome)
 
 

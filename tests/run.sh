@@ -50,7 +50,7 @@ step "types"
 "$bin/mypy"
 
 step "tests that are not slow, on the plain sources in src"
-SHOOTDOWN_EXPECT=plain PYTHONPATH="$PWD/src" "$bin/python" -m pytest -m "not slow"
+SHOOTDOWN_EXPECT=plain PYTHONPATH="$PWD/src" "$bin/python" -m pytest -n auto --dist worksteal -m "not slow"
 
 step "all tests, on the compiled package"
-SHOOTDOWN_EXPECT=compiled "$bin/python" -m pytest
+SHOOTDOWN_EXPECT=compiled "$bin/python" -m pytest -n auto --dist worksteal

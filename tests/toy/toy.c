@@ -7,9 +7,8 @@
 
 #define RWX 7ull
 #define WRITABLE 2ull
-#define DIRTY (1ull << 9)
 #define ADDRESS ((1ull << 52) - 4096)
-#define MAYBE 5ull		/* written, and dirty only once hardware says so */
+#define MAYBE (5ull | 1ull << 11)	/* not writable, but a fault may make it so without the lock */
 
 struct sp {
 	struct rcu_head rcu;
@@ -22,7 +21,7 @@ static spinlock_t a_lock, b_lock;
 static u64 *root;
 static unsigned long seq, in_progress;
 static u64 bitmap, logging;
-static u64 word;
+static u64 word, plain;
 static struct sp *kept;
 
 u64 sd_empty_spte(void)
@@ -192,7 +191,7 @@ static void unmap(const u64 *arg)
 	write_unlock(&mmu_lock);
 }
 
-enum { UNFLUSHED = 1, AT_ONCE, FLUSH_AFTER_RCU, TWICE, TOUCHES_LATER, STRUCT_LATER };
+enum { UNFLUSHED = 1, AT_ONCE, FLUSH_AFTER_RCU, TWICE, TOUCHES_LATER, STRUCT_LATER, READS_STRUCT };
 
 /* Take a whole table away: index in the root, what is wrong. */
 static void zap_table(const u64 *arg)
@@ -225,12 +224,14 @@ static void zap_table(const u64 *arg)
 		rcu_read_lock();
 		free_table(sp);
 	}
-	if (arg[1] == TOUCHES_LATER || arg[1] == STRUCT_LATER) {
+	if (arg[1] >= TOUCHES_LATER) {
 		rcu_read_unlock();
 		if (arg[1] == TOUCHES_LATER)
 			READ_ONCE(va(old)[0]);
-		else
+		else if (arg[1] == STRUCT_LATER)
 			sp->first = 1;
+		else
+			WRITE_ONCE(word, sp->first & 1);
 		read_unlock(&mmu_lock);
 		return;
 	}
@@ -295,7 +296,7 @@ static void wrong(const u64 *arg)
 	WRITE_ONCE(word, 2);
 }
 
-enum { LOG_FIRST = 0, PROTECT_NOT, FLUSH_NOT };
+enum { PROTECT_NOT = 1, FLUSH_NOT };
 
 /* Logging of all pages begins: write-protect, flush, promise. */
 static void log_on(const u64 *arg)
@@ -305,13 +306,25 @@ static void log_on(const u64 *arg)
 	for (u64 gfn = 0; gfn < 2; gfn++) {
 		u64 old = READ_ONCE(root[gfn >> 1]);
 
-		if (old & RWX && arg[0] != PROTECT_NOT)
-			sd_fetch_and(&va(old)[gfn & 1], ~WRITABLE);
+		if (old & RWX && arg[0] != PROTECT_NOT && READ_ONCE(va(old)[gfn & 1]) & RWX)
+			xchg(&va(old)[gfn & 1], (sd_real_pfn(gfn) << 12) | MAYBE);
 	}
 	if (arg[0] != FLUSH_NOT)
 		kvm_flush_remote_tlbs(NULL);
 	sd_watch(3);
 	write_unlock(&mmu_lock);
+}
+
+/* Plain writes to one word, with a lock or without. */
+static void plainly(const u64 *arg)
+{
+	if (arg[0])
+		spin_lock(&a_lock);
+	else
+		READ_ONCE(root[0]);
+	plain ^= 1;
+	if (arg[0])
+		spin_unlock(&a_lock);
 }
 
 /* A store that another CPU may not see yet, and a look at what that one stored: index of the own entry. */
@@ -352,6 +365,6 @@ static void counts(const u64 *arg)
 const struct sd_op sd_ops[] = {
 	{ "vcpu", vcpu }, { "map", map }, { "unmap", unmap }, { "zap_table", zap_table }, { "locks", locks },
 	{ "wrong", wrong }, { "log_on", log_on }, { "store_load", store_load }, { "yields", yields },
-	{ "fails", fails }, { "counts", counts },
+	{ "fails", fails }, { "counts", counts }, { "plainly", plainly },
 };
 const unsigned sd_op_count = sizeof(sd_ops) / sizeof(*sd_ops);

@@ -72,7 +72,8 @@ def _check(scenario: Scenario) -> None:
         raise InputError("the first tasks must be those of the vCPUs, one for each, in order")
 
 
-def _request(library: Path, scenario: Scenario, budget: Budget, schedule: Schedule | None) -> dict[str, Any]:
+def request_of(library: Path, scenario: Scenario, budget: Budget, schedule: Schedule | None) -> dict[str, Any]:
+    """What a child is asked."""
     _check(scenario)
     options, hardware = scenario.options, scenario.hardware
     switches = {name: int(getattr(options, name)) for name in ("movers", "reuse", "late", "ranged", "tso", "races")}
@@ -195,7 +196,19 @@ def _outcome(library: Path, scenario: Scenario, answer: dict[str, Any]) -> Outco
     events, step = [], 1
     for n, (cpu, kind, table, index, last, name, before, after, pc) in enumerate(answer["events"]):
         events.append(
-            Event(step, cpu, kind, table, index, name, before, after, pc, place(pc), tuple(cached.get(n, ())))
+            Event(
+                step,
+                cpu,
+                kind,
+                table,
+                index,
+                name,
+                before,
+                after,
+                pc - answer["base"] if pc else 0,
+                place(pc),
+                tuple(cached.get(n, ())),
+            )
         )
         step += last
     verdict, states = BROKEN[answer["verdict"]], max(1, answer["states"])
@@ -239,13 +252,13 @@ def _died(scenario: Scenario, why: str) -> Outcome:
 
 def explore(library: Path, scenario: Scenario, budget: Budget | None = None) -> Outcome:
     """Follow every order of steps, the shortest first, until something breaks or all is seen."""
-    answer = _run(_request(library, scenario, budget or Budget(), None))
+    answer = _run(request_of(library, scenario, budget or Budget(), None))
     return _died(scenario, answer["died"]) if "died" in answer else _outcome(library, scenario, answer)
 
 
 def replay(library: Path, scenario: Scenario, schedule: Schedule) -> Outcome:
     """Follow one schedule, and tell each access of it."""
-    answer = _run(_request(library, scenario, Budget(), schedule))
+    answer = _run(request_of(library, scenario, Budget(), schedule))
     return _died(scenario, answer["died"]) if "died" in answer else _outcome(library, scenario, answer)
 
 

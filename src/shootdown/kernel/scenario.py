@@ -152,6 +152,7 @@ class Event:
     table, index   of an entry; -1 for what is none
     name     of a lock or another word, as far as it has one
     before, after  the word's values
+    pc       where the access returns to, from the library's base; 0: nowhere
     frames   where in the source
     cached   of vCPUs whose set is another one after this step
     """

@@ -203,6 +203,7 @@ void broken(int verdict, int vcpu, u64 address, u64 pc, const char *format, ...)
 /* memory.c */
 void reset_memory(void);
 u64 *table(unsigned number);
+void check_poison(void);
 bool touch(const volatile void *address, u64 pc);
 /* access.c */
 u64 load_at(const volatile void *p, unsigned size, u64 pc);

@@ -172,3 +172,15 @@ void sd_free(unsigned kind, void *address)
 		memset(address, POISON, SD_HEADER_BYTES);
 	}
 }
+
+/* A write to the struct of a freed table shows: the poison is not what it was. */
+void check_poison(void)
+{
+	for (unsigned n = 0; n < E.s.tables; n++) {
+		const u64 *at = (const u64 *)(HEADERS_AT + n * SD_HEADER_BYTES);
+
+		for (unsigned i = 0; REST->header[n] == FREED && i < SD_HEADER_BYTES / 8; i++)
+			if (at[i] != 0x6b6b6b6b6b6b6b6bull)
+				broken(SD_USE_AFTER_FREE, -1, (u64)&at[i], 0, "code writes the struct of a freed table");
+	}
+}

@@ -242,8 +242,9 @@ static void search(void)
 		begin();
 		if (!begin_states() || !race_reset())
 			broken(SD_STOPPED, -1, 0, 0, "memory is used up");
-		if (!E.broken)
-			settle(-1);
+		if (E.broken)
+			break;
+		settle(-1);
 		add_state(0, 0, &is_new);
 		more = !E.broken && !E.restart;
 		x.action = ~0u;
@@ -326,6 +327,7 @@ static void replay(const unsigned *choices, unsigned count)
 			able = choice == CHOICE_DRAIN ? G->cpu[cpu].stored : can_take(cpu, choice);
 		if (!able || !take(cpu, choice))
 			broken(SD_BROKEN, -1, 0, 0, "step %u of the schedule cannot be taken", n + 1);
+		check_poison();
 		E.result->depth = n + 1;
 	}
 	E.recording = false;

@@ -393,18 +393,6 @@ static u32 rest_bytes(void)
 	return offsetof(struct rest, host) + (gfns > SD_GFNS_MAX ? SD_GFNS_MAX : gfns) * sizeof(struct host);
 }
 
-/* A write to the struct of a freed table shows: the poison is not what it was. */
-static void check_poison(void)
-{
-	for (unsigned n = 0; n < E.s.tables; n++) {
-		const u64 *at = (const u64 *)(HEADERS_AT + n * SD_HEADER_BYTES);
-
-		for (unsigned i = 0; REST->header[n] == FREED && i < SD_HEADER_BYTES / 8; i++)
-			if (at[i] != 0x6b6b6b6b6b6b6b6bull)
-				broken(SD_USE_AFTER_FREE, -1, (u64)&at[i], 0, "code writes the struct of a freed table");
-	}
-}
-
 static void save(u32 *now)
 {
 	struct region regions[RANGES_MAX];

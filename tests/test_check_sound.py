@@ -70,6 +70,8 @@ LARGE = {
     "smm-notifier": "over 140,000 states without movers: two vCPUs with a root each",
     "split-clear-notifier": "over 500,000 states without movers: two tasks, one of which drops its lock, and a vCPU",
     "split-notifier": "over 600,000 states without movers: two tasks, one of which drops its lock, and a vCPU",
+    "zap-range-roots-notifier": "over 50,000 states without movers: two tasks, two roots",
+    "nx-recovery-logged": "over 60,000 states without movers: two tasks and a vCPU that writes",
     "write-protect-get": "over 90,000 states without movers: two tasks and a vCPU that writes",
     "write-protect-roots": "over 140,000 states without movers: two vCPUs with a root each",
     "slot-create-notifier": "over 60,000 states without movers: two tasks, one with SRCU",

@@ -355,5 +355,8 @@ PAIRS = (
 )  # fmt: skip
 """Flushes that were removed, and their twins that must stay; what is right although it looks wrong; flush sites."""
 
-SLOW = ("B01", "B06", "B39", "B57", "ranges of two notifiers", "a table made by a fault")
+SLOW = (
+    *("B01", "B06", "B14", "B39", "B57", "F19: the same", "ranges of two notifiers", "the range of several"),
+    *("a table made by a fault", "a walk that dropped"),
+)
 """What the sites of those begin with that take over a second, interpreted."""

@@ -113,7 +113,7 @@ def test_the_bound_is_printed_and_in_the_json() -> None:
 def test_a_budget_of_states_holds_for_compaction_too() -> None:
     """The search stops soon after its budget of states."""
     test, source = next(test for test in suite() if test.name == "zap-all-fast"), Source()
-    verdict = check(Case(test, "rcu", "6.12", test.full), source, Budget(states=3000, compact=True))
+    verdict = check(Case(test, "rcu", "6.12", test.full), source, Budget(states=2000, compact=True))
     source.close()
     assert verdict.word == "undetermined"
-    assert verdict.reason == "more than 3,000 states"
+    assert verdict.reason == "more than 2,000 states"

@@ -70,6 +70,8 @@ LARGE = {
     "smm-notifier": "over 140,000 states without movers: two vCPUs with a root each",
     "split-clear-notifier": "over 500,000 states without movers: two tasks, one of which drops its lock, and a vCPU",
     "split-notifier": "over 600,000 states without movers: two tasks, one of which drops its lock, and a vCPU",
+    "zap-range-roots-notifier": "over 50,000 states without movers: two tasks, two roots",
+    "nx-recovery-logged": "over 60,000 states without movers: two tasks and a vCPU that writes",
     "write-protect-get": "over 90,000 states without movers: two tasks and a vCPU that writes",
     "write-protect-roots": "over 140,000 states without movers: two vCPUs with a root each",
     "slot-create-notifier": "over 60,000 states without movers: two tasks, one with SRCU",
@@ -77,7 +79,11 @@ LARGE = {
 }
 """Tests that only the fast explorer finishes; where they are refuted, the slow ones do too."""
 CACHES_LARGE = dict.fromkeys(
-    ("collapse-promote-rfc", "fast-fault-huge", "log-clear-huge", "log-on-huge", "log-on-lazy", "log-two"),
+    (
+        *("collapse-promote-rfc", "fast-fault-huge", "log-clear-huge", "log-on-huge", "log-on-lazy", "log-two"),
+        *("collapse-promote-error", "fast-zap-fault", "nx-recovery-reuse", "split-two-vcpus", "two-ranges"),
+        *("zap-range-notifier", "zap-range-roots-notifier"),
+    ),
     "over 60,000 states: two tasks, or translations of two sizes",
 )
 """Tests whose caches have too many subsets to be explored one by one at all."""
@@ -85,6 +91,10 @@ EXPLICIT_LARGE = {
     "collapse-promote": "over 60,000 states, since the vCPU may hold three tables' entries in any combination",
     "nx-recovery-yield": "50,000 states and more, for the same reason",
     "write-protect-notifier": "over 60,000 states: two tasks",
+    **dict.fromkeys(
+        ("fast-fault-fast-zap", "nx-recovery-collapse", "nx-recovery-fast-zap", "previous-roots-notifier"),
+        "over 60,000 states: roots or tables come and go",
+    ),
     **CACHES_LARGE,
 }
 """Tests whose caches have too many subsets to be explored one by one with late callbacks; at once is fine."""

@@ -24,7 +24,10 @@ from .suite_counts import recorded
 TESTS = {test.name: test for test in suite()}
 COUNTS = recorded()
 BUDGET = Budget(states=2_000_000, seconds=120)
-LARGE = ("two-roots-tables", "two-roots-leafs", "notifier-and-fast-zap", "collapse-and-fast-zap", "nested-collapses")
+LARGE = (
+    *("two-roots-tables", "two-roots-leafs", "notifier-and-fast-zap", "collapse-and-fast-zap", "nested-collapses"),
+    *("slot-move", "slot-move-notifier"),
+)
 """Tests whose tiny geometry takes over a second interpreted."""
 PLAIN_MAX = 4000
 """States of the most that a test may have to run interpreted as well."""

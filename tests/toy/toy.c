@@ -327,6 +327,25 @@ static void plainly(const u64 *arg)
 		spin_unlock(&a_lock);
 }
 
+/* Fill tables beyond the entries that take part, twice; each must keep what was written there, and begin empty. */
+static void fills(const u64 *arg)
+{
+	for (unsigned round = 0; round < 2; round++) {
+		u64 *spt = make_table(0);
+
+		WARN_ON(READ_ONCE(spt[300]));
+		for (unsigned n = 0; n < 512; n++)
+			spt[n] = 8 + 8 * arg[0];
+		xchg(&word, arg[0]);
+		WARN_ON(READ_ONCE(spt[300]) != 8 + 8 * arg[0]);
+		xchg(&spt[301], 16 * round);
+		xchg(&word, arg[0]);
+		WARN_ON(READ_ONCE(spt[301]) != 16 * round);
+		free_table(struct_of(spt));
+		xchg(&word, arg[0]);
+	}
+}
+
 /* A store that another CPU may not see yet, and a look at what that one stored: index of the own entry. */
 static void store_load(const u64 *arg)
 {
@@ -366,5 +385,6 @@ const struct sd_op sd_ops[] = {
 	{ "vcpu", vcpu }, { "map", map }, { "unmap", unmap }, { "zap_table", zap_table }, { "locks", locks },
 	{ "wrong", wrong }, { "log_on", log_on }, { "store_load", store_load }, { "yields", yields },
 	{ "fails", fails }, { "counts", counts }, { "plainly", plainly },
+	{ "fills", fills },
 };
 const unsigned sd_op_count = sizeof(sd_ops) / sizeof(*sd_ops);

@@ -175,10 +175,13 @@ struct engine {
 	u64 empty;			/* what a fresh table is filled with */
 	/* access.c */
 	struct words *words;
-	/* snapshot.c: the scenario's ranges without what is ignored */
+	/* regions.c: the scenario's ranges without what is ignored */
 	unsigned ranges;
 	struct sd_range range[RANGES_MAX];
-	/* snapshot.c, record.c, search.c, races.c */
+	/* blobs.c, regions.c, snapshot.c, states.c, record.c, search.c, races.c */
+	struct blobs *blobs;
+	struct regions *regions;
+	struct snapshot *snapshot;
 	struct states *states;
 	struct recorder *recorder;
 	struct races *races;
@@ -241,7 +244,7 @@ int cpu_of(unsigned vcpu);
 /* promises.c */
 bool leaks(void);
 u64 lost_writes(void);
-/* snapshot.c */
+/* states.c, regions.c */
 bool begin_states(void);
 void forget_step(void);
 u32 add_state(u32 parent, u32 action, bool *is_new);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Locks: readers and one writer, whose waiting keeps new readers out; spinning and sleeping ones; who waits for whom. */
+/* Locks: readers and a writer, whose waiting keeps new readers out; spinning and sleeping ones; who waits for whom. */
 #include "engine.h"
 
 static void taken(u64 mine, const void *lock, u64 pc)

@@ -45,6 +45,8 @@ bool touch(const volatile void *address, u64 pc)
 		broken(SD_USE_AFTER_FREE, -1, (u64)address, pc, "code uses table %d, which is free", number);
 		return false;
 	}
+	if (G->untouched[number])	/* what was written without a hook before is looked at once more */
+		E.tails |= BIT(number);
 	G->untouched[number] = 0;
 	return true;
 }

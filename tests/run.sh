@@ -37,9 +37,10 @@ command -v trace-cmd >/dev/null 2>&1 || echo "trace-cmd is missing: the tests th
 if command -v apt-get >/dev/null 2>&1; then
     step "Debian's kernel sources"
     for version in 6.1 6.12; do
-        "$bin/shootdown" kernel build --debian "$version" </dev/null ||
-            echo "no linux-source-$version: the tests of its C will be skipped"
+        { "$bin/shootdown" kernel build --debian "$version" </dev/null ||
+            echo "no linux-source-$version: the tests of its C will be skipped"; } &
     done
+    wait
 fi
 
 step "style"

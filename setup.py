@@ -14,11 +14,14 @@ from setuptools.command.build_ext import build_ext
 
 COMPILED = [
     "src/shootdown/build_info.py",
+    "src/shootdown/check/compact.py",
     "src/shootdown/check/core.py",
     "src/shootdown/check/hardware.py",
     "src/shootdown/check/layout.py",
     "src/shootdown/check/locks.py",
     "src/shootdown/check/logs.py",
+    "src/shootdown/check/mapped.py",
+    "src/shootdown/check/stakes.py",
     "src/shootdown/check/states.py",
     "src/shootdown/check/steps.py",
     "src/shootdown/kernel/state.py",

@@ -87,6 +87,8 @@ OPERATIONS = (
     Operation("age, 6.1", shared("age", "6.1"), 11.6, 2),
     Operation("split 2M, 6.12", shared("split 2M", "6.12"), 2.8, 4),
     Operation("split 2M, 6.1", shared("split 2M", "6.1"), 2.4, 4),
+    Operation("split 1G, 6.12", shared("split 1G", "6.12")),
+    Operation("split 1G, 6.1", shared("split 1G", "6.1")),
     Operation("zap root, 6.12", shared("zap root", "6.12"), 14.7, 4),
     Operation("zap root, 6.1", shared("zap root", "6.1"), 6.7, 4),
     Operation("range zap with tables, eager", partial(range_zap, "5.17", "eager")),

@@ -37,6 +37,7 @@ FLUSH_61 = """        if not set_spte_atomic(kvm, batch, it, kvm.frozen):
             return False
         flush_remote_tlbs_range(kvm, it.gfn, kvm.pages(it.level))
 """
+PROMOTED = "        if batch.flush:\n            flush_remote_tlbs_range(kvm"
 REPLACED = "        if replaced:\n            flush_remote_tlbs_range(kvm, batch.first, batch.pages)\n"
 FROZEN_IN_FAULT = ("mmu/fault.py", "        if it.old_spte == kvm.frozen:\n            return False\n", "")
 FROZEN_IN_SETTER = (
@@ -50,8 +51,9 @@ REQUEST_AND_MODE = """        m.fetch_or(VCPU_REQUESTS, vcpu, request)
 MODE_AND_REQUEST = """        mode = m.exchange(VCPU_MODE, vcpu, IN_GUEST_MODE, EXITING_GUEST_MODE)
         m.fetch_or(VCPU_REQUESTS, vcpu, request)
 """
-FREED, REVOKED, STALE, ASSERTION, LEAK, DEADLOCK = (
+FREED, REVOKED, STALE, ASSERTION, LEAK, DEADLOCK, MAPPED = (
     steps.FREED_IN_REACH, steps.REVOKED_IN_REACH, steps.STALE, steps.ASSERTION, steps.LEAK, steps.DEADLOCK,
+    steps.STILL_MAPPED,
 )  # fmt: skip
 
 MUTATIONS = (
@@ -114,7 +116,7 @@ MUTATIONS = (
     ),
     Mutation(
         "F17: flush of huge pages rebuilt in place",
-        (("mmu/policies/rcu.py", 'Source: 13e2e4f62a4b."""\n        flush_owed(kvm, batch)\n', 'None."""\n'),),
+        (("mmu/policies/rcu.py", PROMOTED, "        if False:\n" + PROMOTED.split("\n")[1]),),
         "collapse-promote", FREED, policy="promote", behaviour="6.13",
     ),
     Mutation(
@@ -184,7 +186,7 @@ MUTATIONS = (
           "    while it.valid and it.gfn < end - 1:\n"
           "        if not (may_yield and cond_resched(kvm, it, batch, False)):\n"
           "            if it.old_spte & PRESENT != 0 and is_last"),),
-        "unmap-leafs", REVOKED,
+        "unmap-leafs", MAPPED,
     ),
     Mutation(
         "entries frozen by others are taken over when a table is removed",
@@ -374,13 +376,32 @@ OPERATIONS = (
     Mutation(
         "faults in a slot that is being deleted retry",
         (("mmu/memory_region.py", "SLOT_FLAGS, slot, flags | SLOT_INVALID)", "SLOT_FLAGS, slot, flags)"),),
-        "slot-delete-alone", REVOKED,
+        "slot-delete-alone", MAPPED,
     ),
     Mutation(
         "who changes slots waits for those who read them",
         (("mmu/memory_region.py", "    m.store(INVALIDATIONS, 0, 0)\n    m.synchronize_srcu()\n",
           "    m.store(INVALIDATIONS, 0, 0)\n"),),
-        "slot-delete-alone", REVOKED,
+        "slot-delete-alone", MAPPED,
+    ),
+    Mutation(
+        "slots change while no notifier runs",
+        (("mmu/memory_region.py", "        running = kvm.m.exchange(INVALIDATIONS, 0, 0, PUBLISHING)\n",
+          "        running = 0\n"),
+         ("mmu/memory_region.py", "    m.store(INVALIDATIONS, 0, 0)\n    m.synchronize_srcu()\n",
+          "    m.synchronize_srcu()\n")),
+        "slot-create-notifier", MAPPED,
+    ),
+    Mutation(
+        "faults in a slot that is being moved retry",
+        (("mmu/memory_region.py", "SLOT_FLAGS, slot, flags | SLOT_INVALID)", "SLOT_FLAGS, slot, flags)"),),
+        "slot-move-notifier", MAPPED,
+    ),
+    Mutation(
+        "a slot that moved is valid when nobody can have seen where it was",
+        (("mmu/memory_region.py", "    kvm.m.store(SLOT_BASE, slot, base)\n    kvm.m.synchronize_srcu()\n",
+          "    kvm.m.store(SLOT_BASE, slot, base)\n"),),
+        "slot-move", MAPPED,
     ),
 )  # fmt: skip
 """The same for the operations on slots, logs, ages and rights."""

@@ -34,6 +34,15 @@ if ! command -v trace-cmd >/dev/null 2>&1 && [ "$(id -u)" = 0 ] && command -v ap
 fi
 command -v trace-cmd >/dev/null 2>&1 || echo "trace-cmd is missing: the tests that compare with it will be skipped"
 
+if command -v apt-get >/dev/null 2>&1; then
+    step "Debian's kernel sources"
+    for version in 6.1 6.12; do
+        { "$bin/shootdown" kernel build --debian "$version" </dev/null ||
+            echo "no linux-source-$version: the tests of its C will be skipped"; } &
+    done
+    wait
+fi
+
 step "style"
 "$bin/ruff" check .
 "$bin/ruff" format --check .
@@ -42,7 +51,7 @@ step "types"
 "$bin/mypy"
 
 step "tests that are not slow, on the plain sources in src"
-SHOOTDOWN_EXPECT=plain PYTHONPATH="$PWD/src" "$bin/python" -m pytest -m "not slow"
+SHOOTDOWN_EXPECT=plain PYTHONPATH="$PWD/src" "$bin/python" -m pytest -n auto --dist worksteal -m "not slow"
 
 step "all tests, on the compiled package"
-SHOOTDOWN_EXPECT=compiled "$bin/python" -m pytest
+SHOOTDOWN_EXPECT=compiled "$bin/python" -m pytest -n auto --dist worksteal

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from shootdown.check import layout, steps
+from shootdown.check.buffers import BufferedMachine, with_buffers
 from shootdown.check.machine import CheckedMachine
 from shootdown.check.model import Model
 from shootdown.check.reference import Reference
@@ -39,15 +40,17 @@ def is_table(raw: int) -> bool:
 
 def small(
     guest: Task | None, *tasks: Task, used: int = 1, words: dict[Any, Any] | None = None, tables: int = 4,
-    faults: tuple[tuple[int, int], ...] = ((0, 0),), **more: Any,
+    faults: tuple[tuple[int, int], ...] = ((0, 0),), buffers: int = 0, **more: Any,
 ) -> Setting:  # fmt: skip
     """A setting with two levels, perhaps a vCPU on root 0 that runs ``guest``, and tasks of the host.
 
-    ``more``: further fields of the setting.
+    ``buffers``: entries of each task's store buffer. ``more``: further fields of the setting.
     """
-    machine = CheckedMachine(1, Bug)
+    machine = BufferedMachine(1, Bug, depth=buffers) if buffers else CheckedMachine(1, Bug)
     programs = [Program("vCPU0", guest, (machine,), False, 0, faults)] if guest else []
     programs += [Program(f"task{n}", task, (machine,)) for n, task in enumerate(tasks)]
+    if isinstance(machine, BufferedMachine):
+        programs = with_buffers(machine, programs)
     start = {(VCPU_ROOT, 0): 0} if guest else {}
     return Setting(
         1, 2, tables, machine, {id(machine): "machine"}, programs, 0, is_table, {**start, **(words or {})},

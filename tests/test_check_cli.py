@@ -244,7 +244,7 @@ def test_a_schedule_file_needs_no_other_words(tmp_path: Path) -> None:
     """--schedule with a test, a policy or a patch is refused: the file holds its own."""
     code, error = run("unmap-tables", "--schedule", str(tmp_path / "s.json"))
     assert code == 1
-    assert "--json or --step only" in error
+    assert "--json, --format or --step only" in error
 
 
 def test_a_patch_may_come_in_a_mail(tmp_path: Path) -> None:
@@ -366,7 +366,7 @@ end = 1
         ('promise = "x"', "", "t.toml:1: 'promise' is missing"),
         ("map = [[0, 1]]", "map = [[1, 1], [0, 2]]", "t.toml:8: [0, 2] in 'map' overlaps [1, 1]"),
         ("map = [[0, 1]]", "map = [[0, 2], [1, 1]]", "t.toml:8: [1, 1] in 'map' overlaps [0, 2]"),
-        ("map = [[0, 1]]", "map = [[0, 1]]\nmap_as0 = [[0, 1]]", "t.toml:9: [0, 1] in 'map_as0' overlaps [0, 1]"),
+        ("map = [[0, 1]]", "map = [[0, 1]]\nmap_as1 = [[0, 1]]", "t.toml:9: [0, 1] in 'map_as1' overlaps [0, 1]"),
         ("map = [[0, 1]]", "host = [[0, 2], [1, 1]]", "t.toml:8: [1, 1] in 'host' overlaps [0, 2]"),
         ("map = [[0, 1]]", "map = [[1, 2]]", "t.toml:8: [1, 2] in 'map': the gfn must be a multiple"),
         (

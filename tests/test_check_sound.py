@@ -62,10 +62,28 @@ LARGE = {
     "ring-reset-notifier": "over 200,000 states without movers: two tasks and a vCPU that writes",
     "slot-delete-notifier": "over 300,000 states without movers: two tasks, one with SRCU, one with roots",
     "slot-move": "over 90,000 states without movers: a slot goes and comes",
+    "slot-move-notifier": "over 300,000 states without movers: the same, and another task",
+    "age-get": "over 100,000 states without movers: two tasks and a vCPU that writes",
+    "previous-roots": "over 240,000 states without movers: a vCPU that switches roots while they go",
+    "slot-alone-notifier": "over 100,000 states without movers: two tasks, one with SRCU",
+    "slot-delete-prefetch": "over 100,000 states without movers: SRCU, roots, and a vCPU that maps ahead",
+    "smm-notifier": "over 140,000 states without movers: two vCPUs with a root each",
+    "split-clear-notifier": "over 500,000 states without movers: two tasks, one of which drops its lock, and a vCPU",
+    "split-notifier": "over 600,000 states without movers: two tasks, one of which drops its lock, and a vCPU",
+    "zap-range-roots-notifier": "over 50,000 states without movers: two tasks, two roots",
+    "nx-recovery-logged": "over 60,000 states without movers: two tasks and a vCPU that writes",
+    "write-protect-get": "over 90,000 states without movers: two tasks and a vCPU that writes",
+    "write-protect-roots": "over 140,000 states without movers: two vCPUs with a root each",
+    "slot-create-notifier": "over 60,000 states without movers: two tasks, one with SRCU",
+    "change-pte-notifier": "over 35,000 states without movers: two tasks",
 }
 """Tests that only the fast explorer finishes; where they are refuted, the slow ones do too."""
 CACHES_LARGE = dict.fromkeys(
-    ("collapse-promote-rfc", "fast-fault-huge", "log-clear-huge", "log-on-huge", "log-on-lazy", "log-two"),
+    (
+        *("collapse-promote-rfc", "fast-fault-huge", "log-clear-huge", "log-on-huge", "log-on-lazy", "log-two"),
+        *("collapse-promote-error", "fast-zap-fault", "nx-recovery-reuse", "split-two-vcpus", "two-ranges"),
+        *("zap-range-notifier", "zap-range-roots-notifier"),
+    ),
     "over 60,000 states: two tasks, or translations of two sizes",
 )
 """Tests whose caches have too many subsets to be explored one by one at all."""
@@ -73,6 +91,10 @@ EXPLICIT_LARGE = {
     "collapse-promote": "over 60,000 states, since the vCPU may hold three tables' entries in any combination",
     "nx-recovery-yield": "50,000 states and more, for the same reason",
     "write-protect-notifier": "over 60,000 states: two tasks",
+    **dict.fromkeys(
+        ("fast-fault-fast-zap", "nx-recovery-collapse", "nx-recovery-fast-zap", "previous-roots-notifier"),
+        "over 60,000 states: roots or tables come and go",
+    ),
     **CACHES_LARGE,
 }
 """Tests whose caches have too many subsets to be explored one by one with late callbacks; at once is fine."""
@@ -95,6 +117,11 @@ HISTORIES_LARGE = {
             "slot-delete",
             "slot-delete-notifier",
             "slot-move",
+            "slot-create-notifier",
+            "slot-move-notifier",
+            "change-pte-notifier",
+            *("fast-zap-fault", "nx-recovery-fast-zap", "previous-roots", "slot-alone-notifier"),
+            *("slot-delete-prefetch", "split-clear-notifier", "split-notifier"),
         ),
         "over 180,000 states: tasks with loops and retries",
     ),
@@ -144,7 +171,7 @@ ALL = [case for case in cases(LARGE) if COUNTS["{} {} {}".format(*case.values)][
 SMALL = without(LARGE, cases(BUSY))
 SECONDS = (
     *BUSY, "collapse-and-notifier", "collapse-promote", "nx-recovery-yield", "unmap-yield-tables", "zap-all-fast",
-    "age", "change-pte", "log-clear", "log-on", "pml-on", "ring-reset", "slot-delete-alone",
+    "age", "change-pte", "clear-young", "log-clear", "log-on", "pml-on", "ring-reset", "slot-delete-alone",
 )  # fmt: skip
 DEEP = [c for c in without(LARGE, cases(SECONDS)) if c.values[:2] not in [(name, "list") for name in SECONDS]]
 """The same for explorations in which every fill and eviction is a step: SECONDS are slow then, so one policy does."""
@@ -400,7 +427,8 @@ def litmus_tests(draw: st.DrawFn) -> Litmus:
     geometry = Geometry(2, tables, 1)
     return Litmus(
         name="own", path="", promise="", guards=(), behaviours=(), exercises=(), policies=(), refuted=frozenset(),
-        full=geometry, tiny=geometry, mapped=mapped, mapped_as0=(), host_levels=huge, nx=draw(st.booleans()),
+        full=geometry, tiny=geometry, mapped=mapped, mapped_as1=(), mapped_nested=(), host_levels=huge,
+        nx=draw(st.booleans()),
         vcpus=({"gfns": gfns, "execute": draw(st.booleans()), "writes": draw(st.sampled_from([[], [0], [1]]))},),
         host=tuple(host), memory=draw(memories(slots)),
     )  # fmt: skip

@@ -11,18 +11,23 @@ from typing import Any
 import pytest
 
 from shootdown.check.cases import Case, behaviour_of, pairs
+from shootdown.check.drawing import table
 from shootdown.check.litmus import Litmus, suite
-from shootdown.check.schedule import schedule_of, table
+from shootdown.check.schedule import schedule_of, told
 from shootdown.check.source import PACKAGE, PARTS, Source
 from shootdown.check.verdict import Budget, Verdict, check
 
+from .known_bugs import BUGS, PAIRS, SLOW
 from .mutations import MUTATIONS, OPERATIONS, Mutation
 from .suite_counts import recorded
 
 TESTS = {test.name: test for test in suite()}
 COUNTS = recorded()
 BUDGET = Budget(states=2_000_000, seconds=120)
-LARGE = ("two-roots-tables", "two-roots-leafs", "notifier-and-fast-zap", "collapse-and-fast-zap", "nested-collapses")
+LARGE = (
+    *("two-roots-tables", "two-roots-leafs", "notifier-and-fast-zap", "collapse-and-fast-zap", "nested-collapses"),
+    *("slot-move", "slot-move-notifier"),
+)
 """Tests whose tiny geometry takes over a second interpreted."""
 PLAIN_MAX = 4000
 """States of the most that a test may have to run interpreted as well."""
@@ -46,7 +51,8 @@ def mutated(mutation: Mutation, folder: Path) -> Iterator[Source]:
 
 def planted(mutations: Sequence[Mutation]) -> list[Any]:
     """Mutations as parameters; slow where their test is."""
-    return [pytest.param(m, marks=[pytest.mark.slow] * (m.test in LARGE), id=m.site) for m in mutations]
+    slow = [m.test in LARGE or m.site.startswith(SLOW) for m in mutations]
+    return [pytest.param(m, marks=[pytest.mark.slow] * s, id=m.site) for m, s in zip(mutations, slow, strict=True)]
 
 
 def run(mutation: Mutation, source: Source) -> Verdict:
@@ -56,14 +62,14 @@ def run(mutation: Mutation, source: Source) -> Verdict:
     return check(Case(test, mutation.policy, mutation.behaviour or test.behaviours[0], geometry), source, BUDGET)
 
 
-@pytest.mark.parametrize("mutation", planted((*MUTATIONS, *OPERATIONS)))
+@pytest.mark.parametrize("mutation", planted((*MUTATIONS, *OPERATIONS, *BUGS, *PAIRS)))
 def test_planted_bugs_are_refuted(mutation: Mutation, tmp_path: Path) -> None:
     """Without the flush, order or check that a site names, its test is refuted; harmless changes hold."""
     with mutated(mutation, tmp_path) as source:
         verdict = run(mutation, source)
         assert (verdict.word, verdict.result.broken) == ("refuted" if mutation.breaks else "holds", mutation.breaks)
         if mutation.breaks:
-            lines = table(schedule_of(verdict.case, source)).lines()
+            lines = table(told(schedule_of(verdict.case, source))).lines()
             assert any(line.startswith("BROKEN: ") for line in lines)
             assert max(len(line) for line in lines) <= 72
             assert all(line.isascii() for line in lines)
@@ -77,6 +83,15 @@ def test_the_same_test_holds_without_the_bug(mutation: Mutation) -> None:
         assert run(mutation, source).word == "holds"
     finally:
         source.close()
+
+
+@pytest.mark.parametrize("mutation", (*BUGS, *PAIRS), ids=lambda mutation: mutation.site)
+def test_a_known_bug_is_planted_where_the_test_holds(mutation: Mutation) -> None:
+    """Its test is one of those whose verdict is looked at below, and holds there."""
+    test, behaviour = TESTS[mutation.test], mutation.behaviour or TESTS[mutation.test].behaviours[0]
+    assert (mutation.policy, behaviour) in pairs(test)
+    assert test.expected(mutation.policy, behaviour) == "holds"
+    assert not mutation.full
 
 
 CASES = [

@@ -22,7 +22,7 @@ from shootdown.mmu.huge_pages import disable_dirty_logging, nx_recovery
 from shootdown.mmu.kvm import Kvm
 from shootdown.mmu.mark_dirty import mark_page_dirty
 from shootdown.mmu.memory_region import set_memory_region
-from shootdown.mmu.policies.policy import AS_VERSION
+from shootdown.mmu.policies.policy import AS_VERSION, PROMOTE, RECOVER
 from shootdown.mmu.policies.registry import POLICIES
 from shootdown.mmu.requests import flush_remote_tlbs
 from shootdown.mmu.split import try_split_huge_pages
@@ -268,6 +268,26 @@ def test_a_flush_is_owed_to_a_bit_and_not_to_an_entry() -> None:
     assert list(get_dirty_log(kvm, 0, False)) == [0] * 16
     clear_dirty_log(kvm, 0, 64, vec[i64]([-1, -1]))
     assert flushes(machine) == before + 1
+
+
+@pytest.mark.parametrize("policy", ["rcu", "promote-rfc", "leaf-zap"])
+@pytest.mark.parametrize("behaviour", ["6.1", "6.12", "6.13"])
+def test_a_collapse_makes_no_huge_page_in_a_logged_slot(behaviour: str, policy: str) -> None:
+    """Where it is still logged, forms that build huge pages refuse, and those that zap leave 4K pages to the faults."""
+    machine = NativeMachine(slots=1, host_level=2)
+    kvm = Kvm(machine, NPT, BEHAVIOURS[behaviour], POLICIES[policy], 4, 1, slots=1)
+    set_memory_region(kvm, 0, 0, 0, 1024, words.LOG_DIRTY_PAGES)
+    gfns = [3, 700]
+    machine.vcpus.set_faults(0, gfns)
+    serve_faults(kvm, 0, 0)
+    if kvm.collapse in (RECOVER, PROMOTE):
+        with pytest.raises(Bug, match="huge pages are rebuilt in a slot that is logged"):
+            disable_dirty_logging(kvm, 0, 0, 1024)
+    else:
+        disable_dirty_logging(kvm, 0, 0, 1024)
+        machine.vcpus.set_faults(0, gfns)
+        serve_faults(kvm, 0, 0)
+    assert sorted(mapped(machine, kvm)) == [(0, (1, gfn)) for gfn in gfns]
 
 
 def test_only_pages_of_logged_slots_are_marked() -> None:

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from shootdown.check.litmus import KEYS, read_litmus
-from tests import functions, shown
+from tests import bug_rows, bug_table, functions, known_bugs, shown
 from tests.structure import ROOT
 from tests.test_cli import run, schemas
 
@@ -42,6 +42,16 @@ def test_readme_shows_both_commands() -> None:
     readme = [(command, text) for path, command, text in shown.blocks() if path.name == "README.md"]
     assert [command.split()[1] for command, _ in readme] == ["compare", "check"]
     assert max(len(line) for _, text in readme for line in text.splitlines()) <= 80
+
+
+def test_known_bugs_are_told_of() -> None:
+    """docs/bugs.md is what the rows and the planted bugs make of it; every bug planted for a row is in it."""
+    page = bug_table.page()
+    assert bug_table.FILE.read_text() == page, "python -m tests.bug_table"
+    rows = (*bug_rows.BUGS, *bug_rows.FLUSHES, *bug_rows.RIGHT)
+    told = {site for _, _, _, what in rows if isinstance(what, tuple) for site in what}
+    sites = {mutation.site for site in told for mutation in bug_table.named(site)}
+    assert {mutation.site for mutation in known_bugs.BUGS} <= sites
 
 
 def rows() -> dict[str, tuple[str, list[str]]]:

@@ -148,22 +148,23 @@ class AgainstModel(RuleBasedStateMachine):
         table = self.pick(data, self.used)
         self.words[kind, table] = change(self.machine, kind, table, self.words[kind, table], value, verb)
 
-    @rule(data=st.data(), which=LISTS)
-    def move(self, data: st.DataObject, which: int) -> None:
-        """A table comes first of the roots and last elsewhere, or is taken off and leads on as before; each once."""
+    @rule(data=st.data(), which=LISTS, tail=st.booleans())
+    def move(self, data: st.DataObject, which: int, tail: bool) -> None:
+        """A table comes first or last in a list, or is taken off and still leads to what came after; each only once."""
         table = self.pick(data, self.used)
         tables = self.lists[which]
+        add = self.machine.list_add_tail if tail else self.machine.list_add
         if table in tables:
             with pytest.raises(Bug, match="but is on it"):
-                self.machine.list_add(which, table)
+                add(which, table)
             self.machine.list_del(which, table)
             self.led[which, table] = next(iter(tables[tables.index(table) + 1 :]), words.NO_TABLE)
             tables.remove(table)
         else:
             with pytest.raises(Bug, match="but is not on it"):
                 self.machine.list_del(which, table)
-            self.machine.list_add(which, table)
-            tables.insert(0 if which == words.ROOTS else len(tables), table)
+            add(which, table)
+            tables.insert(len(tables) if tail else 0, table)
             self.led.pop((which, table), None)
 
     @invariant()
@@ -524,7 +525,7 @@ def test_lists_stay_linked_whatever_the_order_of_removal(order: tuple[int, ...])
     left = [machine.alloc_table(0) for _ in order]
     tables = list(left)
     for table in tables:
-        machine.list_add(words.NX_TABLES, table)
+        machine.list_add_tail(words.NX_TABLES, table)
     for index in order:
         table = tables[index]
         after = next(iter(left[left.index(table) + 1 :]), words.NO_TABLE)

@@ -29,6 +29,7 @@ from shootdown.trace.recording import (
     recipe,
     script,
 )
+from shootdown.trace.replay.record import NEEDED
 from tests.structure import ROOT
 
 TRACES = Path(os.environ.get("SHOOTDOWN_TRACES") or ROOT.parent / "shared" / "traces")
@@ -43,8 +44,9 @@ def arguments(text: str) -> dict[str, str]:
 
 
 def fields(definition: Definition) -> set[str]:
-    """What the analysis reads of a kprobe."""
-    return set(KINDS["kprobes:" + definition.name][1])
+    """What the analysis reads of a kprobe, and what the replay cannot do without."""
+    name = "kprobes:" + definition.name
+    return {*KINDS[name][1], *NEEDED.get(name, ())}
 
 
 def recordings() -> list[tuple[str, dict[str, Any]]]:

@@ -1,18 +1,41 @@
-"""Real Linux trees for tests: folders named ``linux-source-6.1`` and so on, below the one SHOOTDOWN_LINUX names."""
+"""Real Linux trees for tests: ``linux-source-6.1`` and so on in the folder that SHOOTDOWN_LINUX names, or Debian's."""
 
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from shootdown.kernel.build import EXPLORE, Library, build
+from shootdown.kernel.debian import VERSIONS as DEBIAN
+from shootdown.kernel.debian import debian_tree, is_cached
+from shootdown.kernel.tree import Tree, find_tree
+
 FOLDER = os.environ.get("SHOOTDOWN_LINUX", "")
 
 
+VERSIONS = ("6.1", "6.12")
+
+
 def tree(version: str) -> str:
-    """The folder of a kernel's source; without one, the test is skipped."""
+    """The folder of a kernel's source, there or as ``--debian`` has cached it; without one, the test is skipped."""
     for name in (f"linux-source-{version}", f"linux-{version}"):
         if FOLDER and (Path(FOLDER) / name).is_dir():
             return str(Path(FOLDER) / name)
-    pytest.skip(f"no linux-source-{version} in SHOOTDOWN_LINUX={FOLDER or '(unset)'}: install Debian's package of it")
+    if version in DEBIAN and is_cached(version):
+        return str(debian_tree(version).folder)
+    where = f"in SHOOTDOWN_LINUX={FOLDER}" if FOLDER else "at hand"
+    pytest.skip(f"no linux-source-{version} {where}: run shootdown kernel build --debian {version}, or set that")
+
+
+def linux(version: str) -> Tree:
+    """The same as a tree."""
+    return find_tree(tree(version))
+
+
+@cache
+def explored(version: str) -> Library:
+    """The library that explores a tree as it is."""
+    return build(linux(version), EXPLORE)

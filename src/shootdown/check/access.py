@@ -8,6 +8,14 @@ from typing import Any
 
 from ..machine import words
 
+BUFFERS = 1000
+"""Store buffers are lists from this number on, by program (buffers.py)."""
+
+
+def is_buffer(name: tuple[Any, ...]) -> bool:
+    """Is a word that is no SPTE a store buffer?"""
+    return bool(name[0] == "list" and name[1] >= BUFFERS)
+
 
 @dataclass(frozen=True)
 class Access:
@@ -34,6 +42,8 @@ class Access:
             return raw != 0
         if self.verb == "next":
             return _after(raw, self.operands[0])
+        if self.verb in ("push", "forward", "empty", "head"):
+            return self._from_buffer(raw)
         return raw
 
     def written(self, raw: Any) -> Any:
@@ -54,13 +64,29 @@ class Access:
                 return raw + operands[0]
             case "inc":
                 return raw + 1 if raw else raw
+            case "prepend":
+                return (operands[0], *raw)
             case "append":
                 return (*raw, operands[0])
             case "prepend":
                 return (operands[0], *raw)
             case "remove":
                 return tuple(table for table in raw if table != operands[0])
+            case "push" if len(raw) < operands[2]:
+                return (*raw, (operands[0], operands[1]))
+            case "pop":
+                return raw[1:]
         return raw
+
+    def _from_buffer(self, raw: Any) -> Any:
+        match self.verb:
+            case "push":
+                return len(raw) < self.operands[2]
+            case "forward":
+                return next((value for word, value in reversed(raw) if word == self.operands[0]), None)
+            case "empty":
+                return not raw
+        return raw[0] if raw else None
 
 
 def _after(tables: tuple[int, ...], table: int) -> int:
@@ -73,7 +99,8 @@ class Held:
     """What a program holds.
 
     mmu_lock ("", "read", "waiting", "write"), the pages lock, slots_lock, RCU and SRCU (depths), tables of its own.
-    ``irq_off``: it runs with interrupts off, so that who interrupts it waits.
+    ``irq_off``: it runs with interrupts off, so that who interrupts it waits. ``stored``: words of which a store may be
+    in its buffer still.
     """
 
     mmu: str = ""
@@ -83,10 +110,12 @@ class Held:
     srcu: int = 0
     private: set[int] = field(default_factory=set)
     irq_off: bool = False
+    stored: set[Any] = field(default_factory=set)
 
     def key(self) -> Hashable:
         """As a value."""
-        return (self.mmu, self.pages, self.slots, self.rcu, self.srcu, frozenset(self.private), self.irq_off)
+        return (self.mmu, self.pages, self.slots, self.rcu, self.srcu, frozenset(self.private), self.irq_off,
+                frozenset(self.stored))  # fmt: skip
 
     def any(self) -> bool:
         """Does it hold anything at all, own tables aside?"""

@@ -81,6 +81,7 @@ class Automata:
         while True:
             self.runs += 1
             machine.start(record, expected)
+            machine.program = number
             self.lines_left = LINES_MAX
             if self.watch:
                 sys.settrace(self._trace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,11 +10,12 @@ from ..errors import InputError
 from ..machine import words
 from ..mmu.access import FETCH, WRITE
 from ..mmu.spte import spte_pfn
+from .buffers import BufferedMachine, with_buffers
 from .guest import Hardware
 from .litmus import Geometry, Litmus
 from .machine import CheckedMachine
 from .memory import Slot
-from .programs import HOST, parked, vcpu
+from .programs import HOST, ahead, parked, switching, vcpu
 from .setting import Program, Setting
 from .source import Source
 
@@ -23,7 +25,7 @@ HOST_PFN_FIRST = 64
 """Frames of the host begin here; those below are page tables."""
 
 MODULES = ("vcpu", "fault", "notifier", "zap", "huge_pages", "roots", "memory_region", "dirty_log", "dirty_ring",
-           "write_protect", "requests")  # fmt: skip
+           "vcpu_roots", "write_track")  # fmt: skip
 
 
 class Start:
@@ -47,12 +49,13 @@ class Start:
         root = self.new_table()
         self.words[(words.SP_ROLE, root)] = role | self.levels << words.ROLE_LEVEL_SHIFT
         self.words[(words.ROOT_COUNT, root)] = 1 + users
-        self.words[("list", words.ROOTS)] = (*self.words.get(("list", words.ROOTS), ()), root)
+        self.words[("list", words.ROOTS)] = (root, *self.words.get(("list", words.ROOTS), ()))
         return root
 
     def map(self, root: int, gfn: int, goal: int, host_level: int) -> None:
         """Map ``gfn`` at a level, through tables that are made where they are missing."""
         table = root
+        role = self.words[(words.SP_ROLE, root)]
         for level in range(self.levels, goal, -1):
             sptep = table << 1 | gfn >> (level - 1) & 1
             entry = self.words.get(sptep)
@@ -70,13 +73,21 @@ class Start:
                 table = below
             else:
                 table = spte_pfn(entry)
-        self.words[table << 1 | gfn >> (goal - 1) & 1] = self.make.make_leaf(self.kvm, HOST_PFN_FIRST + gfn, goal)
+        pfn = HOST_PFN_FIRST + gfn
+        leaf = self.make.make_spte(self.kvm, role, pfn, goal, self.kvm.empty, True, False, False)
+        self.words[table << 1 | gfn >> (goal - 1) & 1] = leaf
 
 
-def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source: Source) -> Setting:
-    """The setting of a test under a policy and a behaviour, on the MMU's sources of ``source``."""
+def build(
+    test: Litmus, geometry: Geometry, policy: str, behaviour: str, source: Source, buffers: int = 0
+) -> Setting:  # fmt: skip
+    """The setting of a test under a policy and a behaviour, on the MMU's sources of ``source``.
+
+    ``buffers``: entries of the store buffer of each CPU, 0 for sequential consistency.
+    """
     module = source.module
-    machine = CheckedMachine(1, module("machine.interface").Bug, _settled(test))
+    bug, settled = module("machine.interface").Bug, _settled(test)
+    machine = BufferedMachine(1, bug, settled, buffers) if buffers else CheckedMachine(1, bug, settled)
     flags = module("mmu.behaviour").BEHAVIOURS[behaviour]
     chosen = module("mmu.policies.registry").POLICIES[policy]
     spte = module("mmu.spte")
@@ -103,13 +114,14 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
         start.words[(words.HOST_LEVEL, gfn)] = levels[gfn]
         start.words[(words.HOST_WRITABLE, gfn)] = int(gfn not in memory.read_only)
     roots: dict[int, int] = {}
-    users = [entry.get("as_id", 0) for entry in vcpus]
+    users = [_role(entry) for entry in vcpus]
     # Who maps a page ahead stands for one more vCPU on the same root, whose guest is left out.
     users += [users[entry.get("vcpu", 0)] for entry in test.host if entry["run"] in ("prefault", "prefetch")]
-    for as_id in sorted(set(users)):
-        roots[as_id] = start.add_root(as_id, users.count(as_id))
-    for as_id, root in roots.items():
-        for gfn, level in (*test.mapped, *(test.mapped_as0 if as_id == 0 else ())):
+    for role in sorted(set(users)):
+        roots[role] = start.add_root(role, users.count(role))
+    for role, root in roots.items():
+        own = test.mapped_as1 if role & words.ROLE_SMM else test.mapped_nested if role & words.ROLE_GUEST_MODE else ()
+        for gfn, level in (*test.mapped, *own):
             start.map(root, gfn, level, levels[gfn])
     _leaves(test, start, spte)
     if test.nx:
@@ -120,13 +132,20 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
 
     programs = []
     for n, entry in enumerate(vcpus):
-        as_id = entry.get("as_id", 0)
-        start.words[(words.VCPU_ROOT, n)] = roots[as_id]
+        role = _role(entry)
+        start.words[(words.VCPU_ROOT, n)] = roots[role]
         code = FETCH if entry.get("execute") else 0
         faults = tuple((gfn, code) for gfn in entry.get("gfns", ()))
         faults += tuple((gfn, WRITE) for gfn in entry.get("writes", ()))
-        run = parked if entry.get("parked") else vcpu
-        programs.append(Program(f"vCPU{n}", run, (lib, kvm, n, as_id), run is vcpu, n, faults))
+        run: Callable[..., None] = vcpu
+        operands: tuple[Any, ...] = (lib, kvm, n, role)
+        if entry.get("parked"):
+            run = parked
+        elif entry.get("switches"):
+            run = switching
+        elif "ahead" in entry:
+            run, operands = ahead, (*operands, entry["ahead"])
+        programs.append(Program(f"vCPU{n}", run, operands, run is not parked, n, faults))
     promises: list[tuple[int, int]] = []
     for entry in test.host:
         first, last = entry.get("start", 0), entry.get("end", span)
@@ -134,18 +153,28 @@ def build(test: Litmus, geometry: Geometry, policy: str, behaviour: str, source:
         promises.append((first, last))
         programs.append(Program(entry["name"], HOST[entry["run"]][0], (lib, kvm, *operands)))
 
+    if isinstance(machine, BufferedMachine):
+        programs = with_buffers(machine, programs)
+
     def is_table(raw: int) -> bool:
         return bool(spte.is_present(raw)) and not raw & spte.LARGE and spte.spte_pfn(raw) < HOST_PFN_FIRST
 
     fmt = kvm.fmt
+    # Of a nested guest the CPU would log addresses that are none of the slots'.
+    logs_gfns = memory.pml and not any(entry.get("nested") for entry in vcpus)
     accessed, dirty = (fmt.accessed, fmt.dirty) if fmt.ad else (0, 0)
-    hardware = Hardware(fmt.ept, accessed, dirty, fmt.mmu_writable, memory.hardware_ad, memory.pml)
+    hardware = Hardware(fmt.ept, accessed, dirty, fmt.mmu_writable, memory.hardware_ad, logs_gfns)
     logs, rings = _slots(test, start)
     return Setting(
         1, geometry.levels, geometry.tables, machine, handles, programs, flags.empty, is_table, start.words,
         frozenset(range(start.used)), promises, hardware, bool(memory.slots), memory.watched(),
         {} if memory.ring else logs, rings if memory.ring else {}, memory.ring,
     )  # fmt: skip
+
+
+def _role(vcpu: dict[str, Any]) -> int:
+    """The role of the root that a vCPU begins on."""
+    return int(vcpu.get("as_id", 0)) | (words.ROLE_GUEST_MODE if vcpu.get("nested") else 0)
 
 
 def _settled(test: Litmus) -> frozenset[int]:
@@ -219,7 +248,9 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
             return entry.get("vcpu", 0), tuple(slot.base for slot in slots)
         case "change_pte":
             return gfn, HOST_PFN_FIRST + gfn, entry.get("refill", 8)
-        case "write_protect" | "host_writable" | "test_young":
+        case "write_protect":
+            return number, gfn
+        case "host_writable" | "test_young":
             return (gfn,)
         case "delete_slot":
             return number, tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())

@@ -10,15 +10,19 @@ from ..mmu.policies.policy import AS_VERSION, RECOVER, ZAP_TABLES
 from ..mmu.policies.registry import POLICIES
 from .litmus import Geometry, Litmus
 
+BUFFERS_MAX = 4
+"""Entries of a store buffer; two tell all apart that matters here, and each multiplies the states."""
+
 
 @dataclass(frozen=True)
 class Case:
-    """One search."""
+    """One search; ``buffers``: entries of each CPU's store buffer, 0 for sequential consistency."""
 
     test: Litmus
     policy: str
     behaviour: str
     geometry: Geometry
+    buffers: int = 0
 
     @property
     def expected(self) -> str:
@@ -29,14 +33,16 @@ class Case:
         return f"{self.test.name} under {self.policy}"
 
 
-def cases(tests: Sequence[Litmus], policies: Sequence[str], behaviour: str | None, tiny: bool) -> list[Case]:
+def cases(
+    tests: Sequence[Litmus], policies: Sequence[str], behaviour: str | None, tiny: bool, buffers: int = 0
+) -> list[Case]:
     """All that the tests are for, of the policies (none: those that each test names) and the behaviour, if one is."""
     found = []
     for test in tests:
         for policy in policies or test.policies:
             chosen = behaviour_of(test, policy, behaviour)
             if chosen is not None:
-                found.append(Case(test, policy, chosen, test.tiny if tiny else test.full))
+                found.append(Case(test, policy, chosen, test.tiny if tiny else test.full, buffers))
     return found
 
 

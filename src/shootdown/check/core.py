@@ -10,10 +10,13 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from .hardware import can_fault, closure, free_table, leads_to_freed, leaks, mark_stale, run_callbacks
+from .hardware import can_fault, closure, free_table, grace, leads_to_freed, leaks, mark_stale, run_callbacks
 from .layout import (
+    AT_STAKE,
     CHOICES,
+    DEPTH,
     DONE,
+    ENDLESS,
     ENTRIES,
     F_FLAGS,
     F_FREE,
@@ -21,6 +24,7 @@ from .layout import (
     F_PAGES,
     F_PENDING,
     F_PROTECTED,
+    F_RAN,
     F_RCU,
     F_READERS,
     F_REVOKED,
@@ -30,7 +34,9 @@ from .layout import (
     F_WRITTEN,
     FULL,
     GFNS_MAX,
+    GOAL,
     LAST,
+    LEVEL_END,
     MASK,
     MISSING_EDGE,
     MISSING_ENTRY,
@@ -40,6 +46,8 @@ from .layout import (
     ONLY_CHOICE,
     ONLY_PROGRAM,
     PROGRAMS,
+    RAN,
+    RING,
     ROOT_WORDS,
     STATES,
     STOP,
@@ -48,15 +56,13 @@ from .layout import (
     TRANSITIONS,
     VALUES,
     VCPUS,
-    VIOLATION,
-    WIDTH,
-    Tables,
-    bit_of,
-    get,
-    put,
 )
+
+from .layout import VIOLATION, WAITED, WIDTH, Tables, bit_of, get, put  # isort: skip
 from .locks import blockers_of, stuck_of
 from .logs import act, lost_write, take, writes_protected
+from .mapped import still_mapped
+from .stakes import P6, changed
 from .states import add_state, insert
 from .steps import (
     ALLOC,
@@ -95,10 +101,12 @@ from .steps import (
     SRCU_LOCK,
     SRCU_SYNC,
     STALE,
+    STILL_MAPPED,
     STORE,
     UPDATE,
     USE_AFTER_FREE,
     WAIT_IPI,
+    WITNESS,
     WRITABLE_IN_REACH,
     WRITE_LOCK,
     WRITE_UNLOCK,
@@ -127,6 +135,7 @@ def explore(t: Tables) -> i64:
     f_readers, f_writer, f_waiting, f_pages = p[F_READERS], p[F_WRITER], p[F_WAITING], p[F_PAGES]
     f_rcu, f_free, f_revoked, f_pending = p[F_RCU], p[F_FREE], p[F_REVOKED], p[F_PENDING]
     f_flags, f_tlb, f_node, root_words = p[F_FLAGS], p[F_TLB], p[F_NODE], p[ROOT_WORDS]
+    goal, f_ran = p[GOAL], p[F_RAN]
     protects, logs = fm[p[F_PROTECTED]] != 0, fm[p[F_WRITTEN]] != 0
     only, only_choice = p[ONLY_PROGRAM], p[ONLY_CHOICE]
     blockers = t.blockers
@@ -136,7 +145,10 @@ def explore(t: Tables) -> i64:
     right: i64 = 6 if movers != 0 else 4
     current = p[NEXT]
     while current < p[STATES] and current < p[LAST]:
-        base = current * width
+        if current == p[LEVEL_END]:
+            p[LEVEL_END] = p[STATES]
+            p[DEPTH] = p[DEPTH] + 1
+        base = (current & p[RING]) * width
         before = p[TRANSITIONS]
         waiting: i64 = 0
         ended: i64 = 0
@@ -168,6 +180,7 @@ def explore(t: Tables) -> i64:
                 takes = False
                 bad: i64 = 0
                 written: i64 = -1
+                p[RAN] = 0
                 # Can the step end a grace period, or concern a vCPU that took no part in it?
                 marks = False
                 while True:
@@ -175,17 +188,22 @@ def explore(t: Tables) -> i64:
                     r: i64 = 0
                     enabled = True
                     write: i64 = -1
+                    if goal != 0:
+                        p[RAN] = p[RAN] | t.ran[node]
                     x = touch[node]
                     if x >= 0 and get(row, 0, f_free, fw, fs, fm) & bit_of(x) != 0:
                         bad = USE_AFTER_FREE
                     if kind == RCU_UNLOCK or kind == CALL_RCU or kind == FREE or kind == REVOKE or kind == FORGET:
                         marks = True
+                        if kind == CALL_RCU or kind == FREE:
+                            p[RAN] = p[RAN] | P6
                     if kind == UPDATE:
                         r = get(row, 0, a, fw, fs, fm)
                     elif kind == STORE:
                         # Hidden writes go to tables that no vCPU reaches.
                         if a < spte_words and flags[node] & 4 == 0:
                             written = a // entries
+                            changed(t, a, get(row, 0, a, fw, fs, fm), nb[node])
                             if t.volatile[a * values + get(row, 0, a, fw, fs, fm)] != 0:
                                 bad = OVERWRITTEN
                         put(row, a, nb[node], fw, fs, fm)
@@ -234,6 +252,7 @@ def explore(t: Tables) -> i64:
                         run_callbacks(t, queued)
                     elif kind == ALLOC:
                         x = get(row, 0, f_free, fw, fs, fm)
+                        p[RAN] = p[RAN] | P6
                         r = -1
                         k = 0
                         while k < tables:
@@ -289,6 +308,8 @@ def explore(t: Tables) -> i64:
                         r = choice
                     elif kind == REVOKE:
                         put(row, f_revoked, get(row, 0, f_revoked, fw, fs, fm) | bit_of(a), fw, fs, fm)
+                        if still_mapped(t, a):
+                            bad = STILL_MAPPED
                     elif kind >= SLOTS_LOCK:
                         enabled = take(t, c, kind, a)
                         marks = marks or kind == PROTECT
@@ -300,6 +321,7 @@ def explore(t: Tables) -> i64:
                     if not enabled:
                         if kind != GUEST:
                             waiting |= me
+                            p[WAITED] = p[WAITED] | bit_of(kind)
                             blockers[c] = blockers_of(t, c, kind, a)
                         break
                     e = edge[node]
@@ -314,9 +336,10 @@ def explore(t: Tables) -> i64:
                         return MISSING_EDGE
                     write = puts[e]
                     if write >= 0:
-                        put(row, a, write, fw, fs, fm)
                         if a < spte_words and flags[node] & 4 == 0:
                             written = a // entries
+                            changed(t, a, r, write)
+                        put(row, a, write, fw, fs, fm)
                     # Right movers, one other step, left movers: together one step of the schedule.
                     if flags[node] & right == 0:
                         past = True
@@ -342,6 +365,9 @@ def explore(t: Tables) -> i64:
                     choice += 1
                     continue
                 put(row, f_node + c, local[node], fw, fs, fm)
+                p[AT_STAKE] = p[AT_STAKE] | p[RAN]
+                if goal != 0:
+                    put(row, f_ran, get(row, 0, f_ran, fw, fs, fm) | (p[RAN] & goal), fw, fs, fm)
                 # Hardware fills what it may hold.
                 v: i64 = 0
                 while v < vcpus:
@@ -398,15 +424,15 @@ def explore(t: Tables) -> i64:
                 choice += 1
             c += 1
         wrong: i64 = 0
-        stuck: i64 = 0
-        if waiting != 0:
-            stuck = stuck_of(t, waiting, ended)
+        stuck: i64 = stuck_of(t, waiting, ended) if waiting != 0 else 0
         if only >= 0:
             pass
         elif stuck != 0:
             wrong = DEADLOCK
-        elif ended | (bit_of(vcpus) - 1) == queued - 1:
-            if vcpus > 0 and leaks(t, base):
+        elif ended | p[ENDLESS] == queued - 1:
+            if goal != 0 and get(rows, base, f_ran, fw, fs, fm) == goal and not grace(t, base):
+                wrong = WITNESS
+            elif vcpus > 0 and leaks(t, base):
                 wrong = LEAK
             elif logs and lost_write(t, base):
                 wrong = LOST_WRITE

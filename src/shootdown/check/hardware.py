@@ -27,6 +27,7 @@ from .layout import (
     get,
     put,
 )
+from .stakes import P1, P2, stake
 from .steps import HOLDS_FREED, HOLDS_STALE
 
 
@@ -114,6 +115,7 @@ def free_table(t: Tables, table: i64) -> None:
         if root == table or get(row, 0, p[F_TLB] + vcpu, fw, fs, fm) & t.into[table] != 0:
             f = p[F_FLAGS] + vcpu
             put(row, f, get(row, 0, f, fw, fs, fm) | HOLDS_FREED, fw, fs, fm)
+            stake(t, P2)
         vcpu += 1
 
 
@@ -167,8 +169,31 @@ def mark_stale(t: Tables, promise: i64) -> bool:
                 if held & ~given != 0:
                     f = p[F_FLAGS] + v
                     put(row, f, get(row, 0, f, fw, fs, fm) | HOLDS_STALE, fw, fs, fm)
+                    stake(t, P1)
         v += 1
     return True
+
+
+def buffered(t: Tables, base: i64) -> bool:
+    """Does a store wait for its way to memory in the state at ``base``?"""
+    n: i64 = 0
+    while n < len(t.buffers):
+        if get(t.rows, base, t.buffers[n], t.fw, t.fs, t.fm) != 0:
+            return True
+        n += 1
+    return False
+
+
+def grace(t: Tables, base: i64) -> bool:
+    """Does a table wait for its grace period, or a store for its way to memory, in the state at ``base``?"""
+    if buffered(t, base):
+        return True
+    table: i64 = 0
+    while table < t.p[TABLES]:
+        if get(t.rows, base, t.p[F_PENDING] + table, t.fw, t.fs, t.fm) != 0:
+            return True
+        table += 1
+    return False
 
 
 def leaks(t: Tables, base: i64) -> bool:
@@ -186,11 +211,8 @@ def leaks(t: Tables, base: i64) -> bool:
         if get(rows, base, p[F_NODE] + v, fw, fs, fm) != 0:
             return False
         v += 1
-    table: i64 = 0
-    while table < tables:
-        if get(rows, base, p[F_PENDING] + table, fw, fs, fm) != 0:
-            return False
-        table += 1
+    if grace(t, base):
+        return False
     linked = t.child[p[ROOTS_WORD] * values + get(rows, base, p[ROOTS_WORD], fw, fs, fm)]
     before: i64 = 0
     while linked != before:

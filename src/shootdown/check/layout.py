@@ -90,6 +90,27 @@ F_WRITTEN: Final = 42
 F_PROTECTED: Final = 43
 GFNS: Final = 44
 """How many pages the guest has."""
+RAN: Final = 45
+"""What the step at hand put at stake (stakes.py), and the functions of a witness that it is in, by bit."""
+AT_STAKE: Final = 46
+"""What any step put at stake."""
+WAITED: Final = 47
+"""The kinds of steps that were held up, by bit."""
+GOAL: Final = 48
+"""Of a search for a witness, what must have run and been at stake at its end; else 0. Then it is part of a state."""
+F_RAN: Final = 49
+COMPACT: Final = 50
+"""Of states that are expanded only hashes are kept (compact.py); else 0."""
+RING: Final = 51
+"""State n has row ``n & p[RING]``: all bits set, unless only rows that wait to be expanded are kept."""
+LEVEL_END: Final = 52
+"""The first state that is a step further away than the one at hand."""
+DEPTH: Final = 53
+"""How many steps the state at hand is away from the start."""
+ENDLESS: Final = 54
+"""The programs, by bit, that need not end for all to be at rest: vCPUs and store buffers."""
+STAKES: Final = 6
+"""Bits of ``RAN`` that are of properties; those of functions follow."""
 
 
 class Tables:
@@ -110,12 +131,20 @@ class Tables:
     Of what a guest can do, by program and choice: ``act`` (guest.py), ``gfns``, ``spot`` (table) and ``able``, the mask
     of held entries of which one must be there. ``gfns`` and ``spot`` of choice 0: how many choices are faults, and how
     many there are. ``soiled`` by value: identifier of the SPTE with D set (-1: not by a CPU), ``touched`` with A;
-    ``volatile``: a leaf that may change at any time; ``logged``: mask of the gfns that a word with this value says were
-    written. ``pml`` by gfn and value: identifier of the value that logs the gfn in the word ``pml_word`` of it.
+    ``volatile``: a leaf that may change at any time; ``pfn``: the first page of a leaf, -1 of all else; ``logged``:
+    mask of the gfns that a word with this value says were written. ``pml`` by gfn and value: identifier of the value
+    that logs the gfn in the word ``pml_word`` of it.
 
     Of what hardware may hold: ``bit`` by place and SPTE (-1: none yet), ``lead`` by place and table (mask of entries
-    there that lead to that table), ``into`` by table, ``maps`` by pfn, ``under`` by tag,
-    ``writable`` by gfn (masks of entries).
+    there that lead to that table), ``into`` by table, ``maps`` by number of the pfn that is taken back (``gone``),
+    ``under`` by tag, ``writable`` by gfn (masks of entries).
+
+    Of what is at stake: ``alike`` by SPTE (mask of entries that are equal), ``page`` (frame) and ``writes`` (the right
+    to) of leaves, by value; ``ran`` by node, the functions of a witness that it is in.
+
+    ``buffers``: the words that are store buffers; of the last programs, one each.
+
+    ``keys``: random numbers by which compact.py hashes.
 
     ``blockers``: of each program that waits in the state at hand, the mask of those that it waits for.
     """
@@ -146,6 +175,7 @@ class Tables:
         self.lead = empty
         self.into = empty
         self.maps = empty
+        self.gone = empty
         self.under = empty
         self.gfns = empty
         self.path = empty
@@ -156,14 +186,21 @@ class Tables:
         self.soiled = empty
         self.touched = empty
         self.volatile = empty
+        self.pfn = empty
         self.logged = empty
         self.pml = empty
         self.pml_word = empty
         self.writable = empty
+        self.alike = empty
+        self.page = empty
+        self.writes = empty
+        self.ran = empty
         self.rows = empty
         self.parents = empty
         self.index = empty
         self.row = empty
+        self.keys = empty
+        self.buffers = empty
         self.blockers: vec[i64] = vec[i64]([0] * PROGRAMS_MAX)
         self.out: vec[i64] = vec[i64]([0] * 8)
 

@@ -7,6 +7,7 @@ exercises = ["zap_leafs"]        # functions that must run, or the test says not
 policies = ["eager", "rcu"]      # policies that it can tell apart or must pass; all, if missing
 refuted = ["rcu-literal"]        # those that must be refuted; all others must hold
 defects = ["6.1"]                # behaviours that have the defect: all policies must be refuted
+tree_defects = ["6.1"]           # the same of trees that behave so, where our MMU has not got it
 
 [geometry]                       # of the full test; [tiny] changes some of it
 levels = 2                       # of page tables with 2 entries each
@@ -15,6 +16,7 @@ vcpus = 2                        # how many of [[vcpu]] take part
 
 [start]
 map = [[0, 1]]                   # gfn and level of what is mapped at first, in every root
+map_nested = [[2, 1]]            # the same in the root of nested guests only; map_as1: of address space 1
 host = [[0, 2]]                  # gfn and level of what the host maps larger than 4K
 nx = false                       # the NX mitigation is on: tables count as split by it
 
@@ -22,6 +24,9 @@ nx = false                       # the NX mitigation is on: tables count as spli
 gfns = [0, 1]                    # that its guest touches
 as_id = 0                        # 1: it runs in system management mode, on a root of its own
 execute = false                  # its faults are instruction fetches
+nested = false                   # it runs a nested guest, on a root of that kind
+switches = false                 # its guest enters and leaves a nested guest
+ahead = 0                        # gfn that its thread maps ahead of the guest's faults
 
 [[host]]
 name = "notifier"
@@ -55,13 +60,17 @@ LEVELS_MAX, TABLES_MAX, VCPUS_MAX, HOST_MAX = 3, 10, 3, 3
 KEYS: dict[str, dict[str, type]] = {
     "": {
         "promise": str, "guards": list, "behaviours": list, "exercises": list, "policies": list, "refuted": list,
-        "defects": list, "geometry": dict, "tiny": dict, "start": dict, "slot": list, "vcpu": list, "host": list,
+        "defects": list, "tree_defects": list, "geometry": dict, "tiny": dict, "start": dict, "slot": list,
+        "vcpu": list, "host": list,
     },
     "geometry": {"levels": int, "tables": int, "vcpus": int},
     "tiny": {"tables": int, "vcpus": int},
-    "start": {"map": list, "map_as0": list, "host": list, "nx": bool, **START},
+    "start": {"map": list, "map_as1": list, "map_nested": list, "host": list, "nx": bool, **START},
     "slot": SLOT,
-    "vcpu": {"gfns": list, "writes": list, "as_id": int, "execute": bool, "parked": bool},
+    "vcpu": {
+        "gfns": list, "writes": list, "as_id": int, "execute": bool, "parked": bool,
+        "nested": bool, "switches": bool, "ahead": int,
+    },
     "host": {
         "name": str, "run": str, "start": int, "end": int, "refill": int, "may_block": bool, "tables": int,
         "vcpu": int, "gfn": int, "execute": bool, "slot": int, "base": int, "pages": int,
@@ -94,12 +103,14 @@ class Litmus:
     full: Geometry
     tiny: Geometry
     mapped: tuple[tuple[int, int], ...]
-    mapped_as0: tuple[tuple[int, int], ...]
+    mapped_as1: tuple[tuple[int, int], ...]
+    mapped_nested: tuple[tuple[int, int], ...]
     host_levels: tuple[tuple[int, int], ...]
     nx: bool
     vcpus: tuple[dict[str, Any], ...] = field(hash=False)
     host: tuple[dict[str, Any], ...] = field(hash=False)
     defects: frozenset[str] = frozenset()
+    tree_defects: frozenset[str] = frozenset()
     memory: Memory = field(default_factory=Memory)
 
     def expected(self, policy: str, behaviour: str) -> str:
@@ -184,7 +195,9 @@ def read_litmus(path: Path) -> Litmus:
     span = 2**full.levels
     memory = read_memory(file, data, span)
     mapped = _pairs(file, "map", start.get("map", []), span, full.levels)
-    mapped_as0 = _pairs(file, "map_as0", start.get("map_as0", []), span, full.levels, mapped)
+    mapped_as1, mapped_nested = (
+        _pairs(file, key, start.get(key, []), span, full.levels, mapped) for key in ("map_as1", "map_nested")
+    )
     return Litmus(
         name=path.stem,
         path=str(path),
@@ -197,11 +210,13 @@ def read_litmus(path: Path) -> Litmus:
         full=full,
         tiny=tiny,
         mapped=mapped,
-        mapped_as0=mapped_as0,
+        mapped_as1=mapped_as1,
+        mapped_nested=mapped_nested,
         host_levels=_pairs(file, "host", start.get("host", []), span, full.levels),
         nx=start.get("nx", False),
         vcpus=_vcpus(file, data["vcpu"], full, span),
         defects=frozenset(_names(file, "defects", data.get("defects", []), behaviours)),
+        tree_defects=frozenset(_names(file, "tree_defects", data.get("tree_defects", []), behaviours)),
         memory=memory,
         host=_host(file, data["host"], min(full.vcpus, tiny.vcpus), span, memory),
     )
@@ -255,6 +270,10 @@ def _vcpus(file: _File, found: list[dict[str, Any]], full: Geometry, span: int) 
         gfns = [*entry.get("gfns", []), *entry.get("writes", [])]
         if not gfns or not all(type(gfn) is int and 0 <= gfn < span for gfn in gfns):
             raise file.wrong("vcpu", "gfns", f"'gfns' and 'writes' must be gfns below {span}", n)
+        if not 0 <= entry.get("ahead", 0) < span:
+            raise file.wrong("vcpu", "ahead", f"'ahead' must be a gfn below {span}", n)
+        if sum(key in entry for key in ("parked", "switches", "ahead")) > 1:
+            raise file.wrong("vcpu", "switches", "only one of 'parked', 'switches' and 'ahead'", n)
         if entry.get("as_id", 0) not in (0, 1):
             raise file.wrong("vcpu", "as_id", "'as_id' must be 0 or 1", n)
     if len(found) < full.vcpus:

@@ -6,6 +6,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from .hardware import buffered
 from .layout import (
     ENTRIES,
     F_NODE,
@@ -32,6 +33,7 @@ from .layout import (
     get,
     put,
 )
+from .stakes import P3, stake
 from .steps import (
     END,
     GUEST,
@@ -141,6 +143,8 @@ def act(t: Tables, program: i64, choice: i64) -> i64:
         if word >= 0:
             put(row, word, t.pml[gfn * values + get(row, 0, word, fw, fs, fm)], fw, fs, fm)
     log = get(row, 0, p[F_WATCHED], fw, fs, fm) & bit_of(gfn)
+    if log != 0:
+        stake(t, P3)
     if kind == WRITES and get(row, 0, p[F_WRITTEN], fw, fs, fm) & log == log:
         return -2  # it could, and nothing would change
     put(row, p[F_WRITTEN], get(row, 0, p[F_WRITTEN], fw, fs, fm) | log, fw, fs, fm)
@@ -168,7 +172,7 @@ def lost_write(t: Tables, base: i64) -> bool:
     fw, fs, fm, rows = t.fw, t.fs, t.fm, t.rows
     values = p[VALUES]
     written = get(rows, base, p[F_WRITTEN], fw, fs, fm)
-    if written == 0:
+    if written == 0 or buffered(t, base):
         return False
     v: i64 = 0
     while v < p[VCPUS]:

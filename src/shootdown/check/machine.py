@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -16,6 +17,9 @@ from ..machine import words
 from ..mmu.spte import is_present, spte_pfn
 from . import steps
 from .access import Access, Held
+
+OWN = (__file__, str(Path(__file__).with_name("buffers.py")))
+"""Files whose frames are the machine's, not a program's."""
 
 
 class Stop(BaseException):
@@ -44,6 +48,8 @@ class CheckedMachine:
         self.next: Access | None = None
         self.frame: FrameType | None = None
         self.dead = False
+        self.program = 0
+        """Number of the program that runs."""
 
     def start(self, record: list[Any], expected: Sequence[Access] | None = None) -> None:
         """Get ready to run a program with these results, which were given to the accesses ``expected``, if known."""
@@ -66,7 +72,7 @@ class CheckedMachine:
         self.dead = True
         self.next = access
         frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_code.co_filename == __file__:
+        while frame is not None and frame.f_code.co_filename in OWN:
             frame = frame.f_back
         self.frame = frame
         raise Stop
@@ -247,7 +253,11 @@ class CheckedMachine:
 
     def list_add(self, which: int, table: int) -> None:
         """See ``Machine``."""
-        self._list(which, "prepend" if which == words.ROOTS else "append", table)
+        self._list(which, "prepend", table)
+
+    def list_add_tail(self, which: int, table: int) -> None:
+        """See ``Machine``."""
+        self._list(which, "append", table)
 
     def list_del(self, which: int, table: int) -> None:
         """See ``Machine``."""

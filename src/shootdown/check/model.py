@@ -6,7 +6,9 @@ numbers that it must hold. When one outgrows its field, all states found so far 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from librt.vecs import append
 from ..machine import words
 from ..mmu.access import NO_FAULT, fault_of
 from . import layout, states, steps
-from .access import Access
+from .access import BUFFERS, Access
 from .automaton import Automata
 from .guest import DIRTIES, TOUCHES
 from .setting import Setting
@@ -28,10 +30,33 @@ USES = {
 }  # fmt: skip
 """Steps that need a field of their own in a state."""
 HELD_BITS = 61
+_DRAWN = random.Random(20261)
+KEYS = np.array([_DRAWN.getrandbits(62) for _ in range(2 + 4 * 64)], np.int64)
+"""Of hash compaction: more than the widest row takes. Drawn once, so that a search can be repeated."""
 
 
 class TooLarge(Exception):  # noqa: N818 - becomes a verdict
     """A budget ran out; the text says which."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a search for a witness looks for: ``functions`` that must run, ``stakes`` (bits of stakes.py)."""
+
+    functions: tuple[str, ...] = ()
+    stakes: int = 0
+
+    @property
+    def mask(self) -> int:
+        """All of it."""
+        return ((1 << len(self.functions)) - 1 << layout.STAKES) | self.stakes
+
+    def of(self, functions: set[str]) -> int:
+        """What it is to be in these functions."""
+        return sum(1 << layout.STAKES + n for n, name in enumerate(self.functions) if name in functions)
+
+
+NO_GOAL = Goal()
 
 
 class Restart(Exception):  # noqa: N818 - never leaves the checker
@@ -39,13 +64,24 @@ class Restart(Exception):  # noqa: N818 - never leaves the checker
 
 
 class Model:
-    """The tables for one setting. ``movers``: glue steps that commute; ``merge``, ``watch``: see ``Automata``."""
+    """The tables for one setting. ``movers``: glue steps that commute; ``merge``, ``watch``: see ``Automata``.
+
+    ``compact``: keep hashes of states only (compact.py), with no way back to the start.
+    """
 
     def __init__(
-        self, setting: Setting, movers: bool = True, merge: bool = True, watch: frozenset[str] = frozenset()
+        self,
+        setting: Setting,
+        movers: bool = True,
+        merge: bool = True,
+        watch: frozenset[str] = frozenset(),
+        goal: Goal = NO_GOAL,
+        compact: bool = False,
     ) -> None:
         self.setting = setting
         self.movers = movers
+        self.goal = goal
+        self.compact = compact
         self.automata = Automata(setting, merge, watch)
         self.entries = 1 << setting.bits
         self.prefixes = sum(self.entries**n for n in range(setting.levels))
@@ -66,6 +102,8 @@ class Model:
         """Entries that hardware was seen to hold, (place, SPTE), by bit."""
         self.local: list[int] = []
         self.by_program: list[list[int]] = [[] for _ in setting.programs]
+        self.met = [0] * len(setting.programs)
+        """By program, nodes that a search knew which had to begin again."""
         self.node_room: list[int] = []
         """By program, how many nodes its field of a state can tell apart."""
         self.irq_moves = movers
@@ -151,6 +189,8 @@ class Model:
         self._lay_out()
         t = self.t
         t.p[layout.STATES] = t.p[layout.NEXT] = t.p[layout.TRANSITIONS] = 0
+        t.p[layout.GOAL], t.p[layout.COMPACT], t.p[layout.LEVEL_END] = self.goal.mask, int(self.compact), 1
+        t.keys = packed(KEYS)
         states.make_room(t, 1024)
         states.rebuild_index(t, 2048)
         self._first_state()
@@ -183,6 +223,8 @@ class Model:
             if access.word is not None:
                 if step == steps.UPDATE and not isinstance(access.word, int):
                     self._reads(self._kind(access.word))
+                if access.verb == "push" and not isinstance(access.operands[0], int):
+                    self._reads(self._kind(access.operands[0]))
                 if step == steps.STORE and not isinstance(access.word, int):
                     if self._kind(access.word) not in self.read_kinds:
                         step = steps.SKIP
@@ -201,6 +243,7 @@ class Model:
             # held against this one.
             if access.hidden or step in steps.GLUED:
                 flags = 7
+            t.ran = append(t.ran, self.goal.of({function for _, function, _ in at.stack}))
             t.kind = append(t.kind, step)
             t.a, t.b, t.touch = append(t.a, a), append(t.b, b), append(t.touch, touch)
             t.local, t.flags, t.edge = append(t.local, self.local[n]), append(t.flags, flags), append(t.edge, -1)
@@ -216,7 +259,7 @@ class Model:
         if isinstance(word, int):
             return word // self.entries
         if isinstance(word, tuple) and word[0] == "list":
-            return int(access.operands[0])
+            return int(access.operands[0]) if word[1] < BUFFERS else -1
         return self.owner(word)
 
     def _reads(self, kind: int) -> None:
@@ -276,36 +319,50 @@ class Model:
 
     def node_bits(self, program: int) -> int:
         """Bits that tell the nodes of a program apart."""
-        return max(1, (len(self.by_program[program]) - 1).bit_length())
+        return max(1, (max(len(self.by_program[program]), self.met[program]) - 1).bit_length())
+
+    def _widths(self) -> tuple[list[int], dict[int, int]]:
+        """The bits that each field needs, and the numbers of the first fields of their kinds."""
+        setting = self.setting
+        programs, tables, vcpus = len(setting.programs), setting.tables, setting.vcpus
+        widths = [(len(values) - 1).bit_length() for values in self.values]
+        gfns = self.entries**setting.levels
+        srcu, log = programs if "srcu" in self.uses else 0, gfns if "log" in self.uses else 0
+        found: dict[int, int] = {}
+        for name, sizes in (
+            (layout.F_READERS, [programs]), (layout.F_WRITER, [programs]), (layout.F_WAITING, [programs]),
+            (layout.F_PAGES, [programs]), (layout.F_RCU, [programs]), (layout.F_FREE, [tables]),
+            (layout.F_REVOKED, [len(self.revoked)]), (layout.F_PENDING, [programs + 1] * tables),
+            (layout.F_FLAGS, [4] * vcpus), (layout.F_TLB, [len(self.held)] * vcpus),
+            (layout.F_NODE, [self.node_bits(program) for program in range(programs)]),
+            (layout.F_SLOTS, [programs if "slots" in self.uses else 0]), (layout.F_SRCU, [srcu]),
+            (layout.F_SYNC, [srcu] * programs), (layout.F_WATCHED, [log]), (layout.F_WRITTEN, [log]),
+            (layout.F_PROTECTED, [gfns if "protected" in self.uses else 0]),
+            (layout.F_RAN, [self.goal.mask.bit_length()]),
+        ):  # fmt: skip
+            found[name] = len(widths)
+            widths.extend(sizes)
+        return widths, found
+
+    def _slack(self, widths: list[int], first: dict[int, int]) -> list[int]:
+        """Some bits more, for what is found later: what was hashed cannot be brought into another form."""
+        more = list(widths)
+        for f, width in enumerate(widths):
+            if f < first[layout.F_READERS] or first[layout.F_NODE] <= f < first[layout.F_SLOTS]:
+                more[f] = width + 1
+            elif first[layout.F_TLB] <= f < first[layout.F_NODE]:
+                more[f] = min(width + 8, HELD_BITS)
+        return more
 
     def _lay_out(self) -> None:
         """Give every field its place in a row."""
-        setting, p = self.setting, self.t.p
-        programs, tables, vcpus = len(setting.programs), setting.tables, setting.vcpus
-        widths = [(len(values) - 1).bit_length() for values in self.values]
-
-        def add(name: int, *sizes: int) -> None:
-            p[name] = len(widths)
-            widths.extend(sizes)
-
-        add(layout.F_READERS, programs)
-        add(layout.F_WRITER, programs)
-        add(layout.F_WAITING, programs)
-        add(layout.F_PAGES, programs)
-        add(layout.F_RCU, programs)
-        add(layout.F_FREE, tables)
-        add(layout.F_REVOKED, len(self.revoked))
-        add(layout.F_PENDING, *[programs + 1] * tables)
-        add(layout.F_FLAGS, *[4] * vcpus)
-        add(layout.F_TLB, *[len(self.held)] * vcpus)
-        add(layout.F_NODE, *[self.node_bits(program) for program in range(programs)])
-        gfns = self.entries**setting.levels
-        add(layout.F_SLOTS, programs if "slots" in self.uses else 0)
-        add(layout.F_SRCU, programs if "srcu" in self.uses else 0)
-        add(layout.F_SYNC, *[programs if "srcu" in self.uses else 0] * programs)
-        add(layout.F_WATCHED, gfns if "log" in self.uses else 0)
-        add(layout.F_WRITTEN, gfns if "log" in self.uses else 0)
-        add(layout.F_PROTECTED, gfns if "protected" in self.uses else 0)
+        p = self.t.p
+        widths, first = self._widths()
+        for name, number in first.items():
+            p[name] = number
+        if self.compact:
+            widths = self._slack(widths, first)
+        self.allotted = widths
         word, shift = [0] * len(widths), [0] * len(widths)
         filled: list[int] = []
         for f in sorted(range(len(widths)), key=lambda f: (-widths[f], f)):
@@ -340,6 +397,13 @@ class Model:
     def grow(self, most: int) -> None:
         """Room for a quarter more states, not for more than ``most``: free room is part of what a state weighs."""
         t, p = self.t, self.t.p
+        if self.compact:
+            waiting = int(p[layout.STATES] - p[layout.NEXT])
+            if waiting >= p[layout.CAPACITY]:
+                states.make_room(t, 2 * int(p[layout.CAPACITY]))
+            if 4 * (int(p[layout.STATES]) + 1) > 3 * len(t.index):
+                states.rebuild_index(t, 2 * len(t.index))
+            return
         capacity = min(int(p[layout.CAPACITY]) * 5 // 4, most)
         states.make_room(t, capacity)
         if 3 * len(t.index) < 4 * capacity:
@@ -349,6 +413,13 @@ class Model:
         """Tabulate and lay out again, and bring all states into the new form."""
         t, p = self.t, self.t.p
         self.changed = False
+        if self.compact:
+            needed = self._widths()[0]
+            if len(needed) != len(self.allotted) or any(n > has for n, has in zip(needed, self.allotted, strict=True)):
+                self.met = [max(each, len(mine)) for each, mine in zip(self.met, self.by_program, strict=True)]
+                raise Restart
+            tabulate(self)
+            return
         count, old_width, old = int(p[layout.STATES]), self.width, self.fields
         first = int(p[layout.F_READERS])
         tabulate(self)

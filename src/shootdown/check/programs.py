@@ -16,6 +16,23 @@ def vcpu(lib: Any, kvm: Any, number: int, role: int) -> None:
     lib.vcpu.vcpu_run(kvm, number, role)
 
 
+def ahead(lib: Any, kvm: Any, number: int, role: int, gfn: int) -> None:
+    """One round of a vCPU's thread that maps a page before the guest asks for it, if it has a root."""
+    lib.vcpu.vcpu_run(kvm, number, role)
+    root = kvm.m.load(words.VCPU_ROOT, number)
+    if root != words.NO_TABLE:
+        lib.fault.prefetch(kvm, number, gfn)
+
+
+def switching(lib: Any, kvm: Any, number: int, role: int) -> None:
+    """One round of a vCPU's thread, whose guest may have entered or left a nested guest, with a root of its own."""
+    nested = kvm.m.need_resched()
+    if nested:
+        role |= words.ROLE_GUEST_MODE
+    lib.vcpu_roots.new_pgd(kvm, number, role)
+    lib.vcpu.vcpu_run(kvm, number, role)
+
+
 def parked(lib: Any, kvm: Any, number: int, role: int) -> None:
     """A vCPU whose thread has gone, or never runs."""
 
@@ -129,15 +146,12 @@ def change_pte(lib: Any, kvm: Any, gfn: int, pfn: int, refill: int) -> None:
     lib.notifier.invalidate_range_end(kvm, gfn, gfn + 1)
 
 
-def write_protect(lib: Any, kvm: Any, gfn: int) -> None:
+def write_protect(lib: Any, kvm: Any, slot: int, gfn: int) -> None:
     """A page turns out to hold page tables of a nested guest: nobody may write it unseen."""
-    kvm.m.write_lock()
-    kvm.m.store(words.WRITE_TRACKED, 1 << 48 | gfn, 1)
-    flush = lib.write_protect.write_protect_gfn(kvm, 0, gfn, 1)
-    if flush:
-        lib.requests.flush_remote_tlbs_range(kvm, gfn, 1)
+    kvm.m.srcu_read_lock()
+    lib.write_track.write_track_add_gfn(kvm, slot, gfn)
     kvm.m.protect(1 << gfn)
-    kvm.m.write_unlock()
+    kvm.m.srcu_read_unlock()
 
 
 def host_writable(lib: Any, kvm: Any, gfn: int) -> None:
@@ -178,6 +192,14 @@ def prefetch(lib: Any, kvm: Any, number: int, gfn: int) -> None:
     lib.fault.prefetch(kvm, number, gfn)
 
 
+def store_buffer(machine: Any, number: int) -> None:
+    """The buffer of a program's CPU: its oldest store comes to memory."""
+    oldest = machine.oldest(number)
+    if oldest is not None:
+        machine.commit(oldest[0], oldest[1])
+        machine.drop(number)
+
+
 HOST: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "unmap": (unmap, ("start", "end", "refill", "may_block")),
     "zap_range": (zap_range, ("start", "end")),
@@ -195,7 +217,7 @@ HOST: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "clear_young": (clear_young, ("start", "end")),
     "test_young": (test_young, ("gfn",)),
     "change_pte": (change_pte, ("gfn", "refill")),
-    "write_protect": (write_protect, ("gfn",)),
+    "write_protect": (write_protect, ("slot", "gfn")),
     "host_writable": (host_writable, ("gfn",)),
     "release": (release, ()),
     "delete_slot": (delete_slot, ("slot",)),

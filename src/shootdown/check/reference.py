@@ -18,7 +18,7 @@ from . import steps
 from .access import Access
 from .machine import Stop
 from .reference_guest import go, ways
-from .reference_rest import at_rest, stuck
+from .reference_rest import at_rest, still_mapped, stuck
 from .reference_state import EFFECTS, Entry, State, World
 from .setting import Program, Setting
 
@@ -303,6 +303,8 @@ class Reference:
                 result = choice
             case steps.REVOKE:
                 world.revoked.add(number)
+                if still_mapped(self, world, number):
+                    world.breaks(steps.STILL_MAPPED)
             case steps.FORGET:
                 self._forget(world, number)
             case steps.SLOTS_LOCK if not world.slots:

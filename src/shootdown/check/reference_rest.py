@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..machine import words
+from ..mmu.spte import PRESENT
 from . import steps
 from .reference_guest import logged
 from .reference_state import State, World
@@ -53,6 +54,23 @@ def stuck(reference: Reference, state: State) -> set[int]:
     while free := {n for n in found if not waits[n] & (found | over)}:
         found -= free
     return found
+
+
+def still_mapped(reference: Reference, world: World, pfn: int) -> bool:
+    """Does a leaf under a root on the list map a page?"""
+    every = range(reference.entries)
+    todo: list[tuple[int, tuple[int, ...]]] = [
+        (root, (index,)) for root in reference.value(world, ("list", words.ROOTS)) for index in every
+    ]
+    while todo:
+        table, path = todo.pop()
+        raw = reference.value(world, table << reference.setting.bits | path[-1])
+        below = reference.leads((0, path, raw))
+        if below >= 0:
+            todo += [(below, (*path, index)) for index in every]
+        elif raw & PRESENT and pfn in reference.pages((0, path, raw))[1]:
+            return True
+    return False
 
 
 def _leaks(reference: Reference, world: World) -> bool:

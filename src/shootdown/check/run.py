@@ -17,11 +17,13 @@ from typing import Any
 from ..errors import InputError
 from .board import Board
 from .cases import Case
-from .schedule import schedule_of, table
+from .schedule import schedule_of, told
 from .schedule_file import document
 from .search import Progress
 from .source import PACKAGE, Source
-from .verdict import REFUTED, Budget, Verdict, check
+from .story import Story
+from .verdict import HOLDS, REFUTED, Budget, Verdict, check
+from .why import Why, why
 
 TICK_SECONDS = 0.2
 """Between two looks at the workers."""
@@ -36,6 +38,7 @@ class Job:
     patch     the text that was applied to them, if one was
     watch     files whose executed lines are noted
     draw      if a case is refuted that was expected to be one of these, its schedule is found as well
+    why       if a case holds, what covered it is found as well
     """
 
     budget: Budget
@@ -43,44 +46,57 @@ class Job:
     patch: str = ""
     watch: frozenset[str] = frozenset()
     draw: frozenset[str] = frozenset()
+    why: bool = False
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A verdict, and of some that are refuted the schedule: in lines, and as what a file of it holds."""
+    """A verdict; of some that are refuted the schedule, as a story and as what a file of it holds; or why it holds."""
 
     verdict: Verdict
-    lines: list[str] = field(default_factory=list)
+    story: Story | None = None
     document: dict[str, Any] = field(default_factory=dict)
+    why: Why | None = None
 
 
-def answers(cases: Sequence[Case], job: Job, jobs: int, board: Board, tick: Callable[[], None]) -> Generator[Answer]:
-    """The answers to all cases in their order, by ``jobs`` processes; ``tick`` is called again and again meanwhile."""
-    return _by_workers(cases, job, jobs, board, tick) if jobs > 1 else _here(cases, job, board, tick)
+def answers(
+    cases: Sequence[Case], job: Job, jobs: int, board: Board, tick: Callable[[], None], note: Callable[[Answer], None]
+) -> Generator[Answer]:
+    """The answers to all cases in their order, by ``jobs`` processes; ``tick`` is called again and again meanwhile.
+
+    ``note`` is called with each as soon as it is found, which may be before its turn.
+    """
+    return _by_workers(cases, job, jobs, board, tick, note) if jobs > 1 else _here(cases, job, board, tick, note)
 
 
 def drawn(answer: Answer, job: Job, source: Source) -> Answer:
     """The answer with its schedule."""
     schedule = schedule_of(answer.verdict.case, source)
-    return replace(answer, lines=table(schedule).lines(), document=document(schedule, job.patch))
+    return replace(answer, story=told(schedule), document=document(schedule, job.patch))
 
 
 def _answer(case: Case, job: Job, source: Source, progress: Progress) -> Answer:
     found = Answer(check(case, source, job.budget, progress, job.watch))
+    if job.why and found.verdict.word == HOLDS:
+        return replace(found, why=why(case, source, found.verdict.exercised, job.budget))
     return drawn(found, job, source) if found.verdict.word == REFUTED and case.expected in job.draw else found
 
 
-def _here(cases: Sequence[Case], job: Job, board: Board, tick: Callable[[], None]) -> Generator[Answer]:
-    note = board.row(0)
+def _here(
+    cases: Sequence[Case], job: Job, board: Board, tick: Callable[[], None], note: Callable[[Answer], None]
+) -> Generator[Answer]:
+    show = board.row(0)
 
     def report(states: int, waiting: int, seconds: float) -> None:
-        note(states, waiting, seconds)
+        show(states, waiting, seconds)
         tick()
 
     source = Source(job.folder)
     try:
         for case in cases:
-            yield _answer(case, job, source, report)
+            found = _answer(case, job, source, report)
+            note(found)
+            yield found
     finally:
         source.close()
 
@@ -89,7 +105,7 @@ def _here(cases: Sequence[Case], job: Job, board: Board, tick: Callable[[], None
 
 
 def _by_workers(
-    cases: Sequence[Case], job: Job, jobs: int, board: Board, tick: Callable[[], None]
+    cases: Sequence[Case], job: Job, jobs: int, board: Board, tick: Callable[[], None], note: Callable[[Answer], None]
 ) -> Generator[Answer]:
     """As ``_here``. Workers are spawned: a copy of this process would share its threads' locks and its patches."""
     context = multiprocessing.get_context("spawn")
@@ -106,8 +122,14 @@ def _by_workers(
             futures = [pool.submit(_work, case) for case in cases]
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        new = list(futures)
         for future in futures:
-            yield _result(future, tick)
+            while not future.done():
+                wait([future], TICK_SECONDS)
+                tick()
+                _note(new, note)
+            _note(new, note)
+            yield future.result()
     except BrokenProcessPool:
         raise InputError("a worker was killed, perhaps for lack of memory; try fewer --jobs") from None
     finally:
@@ -116,10 +138,12 @@ def _by_workers(
         pool.shutdown(cancel_futures=True)
 
 
-def _result(future: Future[Answer], tick: Callable[[], None]) -> Answer:
-    while not wait([future], TICK_SECONDS).done:
-        tick()
-    return future.result()
+def _note(new: list[Future[Answer]], note: Callable[[Answer], None]) -> None:
+    """Tell of those that are done by now, once each."""
+    for future in [each for each in new if each.done()]:
+        new.remove(future)
+        if future.exception() is None:
+            note(future.result())
 
 
 @dataclass

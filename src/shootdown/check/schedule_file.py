@@ -11,15 +11,17 @@ from ..errors import InputError
 from ..mmu.behaviour import BEHAVIOURS
 from ..mmu.policies.registry import POLICIES
 from .build import build
-from .cases import Case
+from .cases import BUFFERS_MAX, Case
 from .layout import CHOICES
 from .litmus import Geometry, read_litmus
+from .livelock import livelock
 from .model import Model, Restart
 from .places import Places
 from .replay import events_of
-from .schedule import Schedule
-from .search import standing, step
+from .schedule import FINE_STATES, Schedule
+from .search import search, standing, step
 from .source import Source
+from .steps import LIVELOCK
 
 FORMAT = "shootdown schedule 1"
 OTHER = "the sources are not those of the schedule"
@@ -39,6 +41,8 @@ def document(schedule: Schedule, patch: str) -> dict[str, Any]:
         "behaviour": case.behaviour,
         "geometry": vars(case.geometry),
         "movers": model.movers,
+        "buffers": case.buffers,
+        "kinds": sorted(model.read_kinds),
         "patch": patch,
         "steps": [
             {
@@ -54,8 +58,13 @@ def document(schedule: Schedule, patch: str) -> dict[str, Any]:
 
 def save(data: dict[str, Any], path_: Path) -> None:
     """Write a schedule file. Raises InputError where that is impossible."""
+    write(path_, json.dumps(data, indent=1) + "\n")
+
+
+def write(path_: Path, text: str) -> None:
+    """Write a file. Raises InputError where that is impossible."""
     try:
-        path_.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        path_.write_text(text, encoding="utf-8")
     except OSError as error:
         raise _unwritable(path_, error) from None
 
@@ -105,19 +114,26 @@ def follow(data: dict[str, Any], name: str, source: Source) -> Schedule:
         geometry = Geometry(**data["geometry"])
         if not data["steps"]:
             raise ValueError
+        kinds = {int(kind) for kind in data.get("kinds", [])}
         taken = [(str(each["task"]), int(each["choice"]), list(each["accesses"])) for each in data["steps"]]
     except (TypeError, KeyError, ValueError):
         raise InputError(f"{name}: damaged: its geometry or steps are not as --save writes them") from None
-    case = Case(test, data["policy"], data["behaviour"], geometry)
-    model = Model(build(test, geometry, case.policy, case.behaviour, source), movers=data["movers"])
+    if not 0 <= data.get("buffers", 0) <= BUFFERS_MAX:
+        raise InputError(f"{name}: damaged: no such store buffers")
+    case = Case(test, data["policy"], data["behaviour"], geometry, data.get("buffers", 0))
+    setting = build(test, geometry, case.policy, case.behaviour, source, case.buffers)
+    model = Model(setting, movers=data["movers"])
+    # Which words matter was known when the steps were taken; a store to one that does not is no step of its own.
+    model.read_kinds.update(kinds)
+    model.begin()
     while True:
         try:
-            return _follow(model, case, taken, name)
+            return _follow(model, case, taken, data["broken"], name)
         except Restart:
             continue  # the model knows better now which words matter
 
 
-def _follow(model: Model, case: Case, taken: list[Taken], name: str) -> Schedule:
+def _follow(model: Model, case: Case, taken: list[Taken], kind: int, name: str) -> Schedule:
     names = [program.name for program in model.setting.programs]
     places = Places(model)
     state, broken, found, program = 0, 0, [], -1
@@ -138,4 +154,9 @@ def _follow(model: Model, case: Case, taken: list[Taken], name: str) -> Schedule
         state = after
     if not broken:
         broken, program = standing(model, state)
+    if not broken and kind == LIVELOCK:
+        # What is round the corner of its last state takes a search.
+        whole = Model(model.setting, movers=model.movers)
+        again = None if search(whole, FINE_STATES).stopped else livelock(whole)
+        broken, program = (LIVELOCK, again.tasks) if again else (0, -1)
     return Schedule(case, model, found, broken, state, program)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import core, layout
+from .compact import omission
 from .model import Model, Restart, TooLarge
 
 SLICE = 10_000
@@ -25,6 +26,7 @@ class Result:
     program      whose step broke it; of a deadlock, the mask of those in it
     states, transitions, depth, seconds
     stopped      why the search did not finish, "" if it did
+    omission     the probability, at most, that hash compaction missed a state
     """
 
     broken: int
@@ -35,6 +37,7 @@ class Result:
     depth: int
     seconds: float
     stopped: str = ""
+    omission: float = 0.0
 
 
 def supply(model: Model, missing: int) -> None:
@@ -70,10 +73,11 @@ def search(
             if taken > seconds_max:
                 stopped = f"{seconds_max:g} s are over"
                 break
-            if found == layout.FULL:
+            if found == layout.FULL or model.compact:
                 if p[layout.STATES] >= states_max:
                     stopped = f"more than {states_max:,} states"
                     break
+            if found == layout.FULL:
                 model.grow(states_max)
             elif found != layout.DONE:
                 supply(model, found)
@@ -85,10 +89,12 @@ def search(
             stopped = str(error)
             break
     p = model.t.p
-    last = state if broken else int(p[layout.STATES]) - 1
+    states = int(p[layout.STATES])
+    last = state if broken else states - 1
+    depth = int(p[layout.DEPTH]) + (last >= p[layout.LEVEL_END]) if model.compact else len(path(model, last))
     return Result(
-        broken, state, program, int(p[layout.STATES]), int(p[layout.TRANSITIONS]), len(path(model, last)),
-        time.process_time() - begun, stopped,
+        broken, state, program, states, int(p[layout.TRANSITIONS]), depth, time.process_time() - begun, stopped,
+        omission(states) if model.compact else 0.0,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ class Program:
     again   call it again when it returns, for ever
     vcpu    number of the vCPU whose thread it is, -1 for a task of the host
     faults  what its guest does: gfn and kind of access, as an error code without PERMISSION (mmu/access.py)
+    buffer  it is a store buffer (buffers.py), which never ends
     """
 
     name: str
@@ -29,6 +30,7 @@ class Program:
     again: bool = False
     vcpu: int = -1
     faults: tuple[tuple[int, int], ...] = ()
+    buffer: bool = False
 
 
 @dataclass

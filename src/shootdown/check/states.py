@@ -11,12 +11,29 @@ from collections.abc import Iterable
 from librt.vecs import append, vec
 from mypy_extensions import i64
 
-from .layout import ACTIONS, CAPACITY, INDEX_MASK, LOW, MASK, MULTIPLIER, STATES, TAG_MASK, TAG_SHIFT, WIDTH, Tables
+from .compact import copied, enter_again, insert_hash, keep, turn
+from .layout import (
+    ACTIONS,
+    CAPACITY,
+    COMPACT,
+    INDEX_MASK,
+    LOW,
+    MASK,
+    MULTIPLIER,
+    RING,
+    STATES,
+    TAG_MASK,
+    TAG_SHIFT,
+    WIDTH,
+    Tables,
+)
 
 
 def insert(t: Tables, parent: i64, action: i64) -> i64:
     """Number of the state ``row``, entered if it is new; -1 - number for one that was known, -MASK if full."""
     p = t.p
+    if p[COMPACT] != 0:
+        return insert_hash(t, parent)
     width, mask = p[WIDTH], p[INDEX_MASK]
     row, rows, index = t.row, t.rows, t.index
     h = hash_of(row, 0, width)
@@ -40,6 +57,8 @@ def insert(t: Tables, parent: i64, action: i64) -> i64:
 def add_state(t: Tables, parent: i64, action: i64) -> i64:
     """Number of a state made of ``row``, whether or not there was an equal one; -MASK if there is no room."""
     p = t.p
+    if p[COMPACT] != 0:
+        return keep(t, parent)
     width, n = p[WIDTH], p[STATES]
     if n >= p[CAPACITY]:
         return -MASK
@@ -58,32 +77,28 @@ def fill_rows(t: Tables, given: Iterable[int]) -> None:
     rows: vec[i64] = vec[i64](capacity=size)
     for each in given:
         rows = append(rows, i64(each))
-    t.rows = _copied(rows, size)
+    t.rows = copied(rows, size)
 
 
 def make_room(t: Tables, states: i64) -> None:
     """Room for so many states, of which those that there are remain."""
     p = t.p
-    t.rows = _copied(t.rows, states * p[WIDTH])
-    t.parents = _copied(t.parents, states)
+    if p[COMPACT] != 0:
+        turn(t, states)
+        return
+    t.rows = copied(t.rows, states * p[WIDTH])
+    t.parents = copied(t.parents, states)
     p[CAPACITY] = states
-
-
-def _copied(old: vec[i64], size: i64) -> vec[i64]:
-    """The same, with zeros behind it up to a size."""
-    new: vec[i64] = vec[i64](capacity=size)
-    n: i64 = 0
-    have: i64 = len(old)
-    while n < size:
-        new = append(new, old[n] if n < have else 0)
-        n += 1
-    return new
+    p[RING] = MASK
 
 
 def rebuild_index(t: Tables, size: i64) -> None:
     """Enter all states into an empty index of ``size`` entries, a power of two."""
     p = t.p
-    t.index = _copied(vec[i64](capacity=0), size)
+    if p[COMPACT] != 0:
+        enter_again(t, size)
+        return
+    t.index = copied(vec[i64](capacity=0), size)
     p[INDEX_MASK] = size - 1
     width, mask = p[WIDTH], p[INDEX_MASK]
     rows, index = t.rows, t.index

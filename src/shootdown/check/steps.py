@@ -94,6 +94,12 @@ LOST_WRITE: Final = 9
 WRITABLE_IN_REACH: Final = 10
 OVERWRITTEN: Final = 11
 """An entry that hardware or a lock-free fault may change at any time was overwritten without looking."""
+STILL_MAPPED: Final = 12
+"""A page that was taken back is still mapped, by a root that nobody may use: the host would hear of it later."""
+WITNESS: Final = 13
+"""Nothing is broken: here ends a run that shows all that was looked for."""
+LIVELOCK: Final = 14
+"""A fair scheduler may go round for ever, and a task of the host never ends (livelock.py)."""
 
 # Flags of a vCPU.
 IRQ_OFF: Final = 1

@@ -10,9 +10,10 @@ from mypy_extensions import i64
 from numpy.typing import NDArray
 
 from ..machine import words
-from ..mmu.spte import LARGE, spte_pfn
+from ..mmu.spte import LARGE, PRESENT, spte_pfn
 from . import layout
-from .guest import DIRTIES, LACKING, TOUCHES, WRITES, need_of
+from .access import is_buffer
+from .guest import DIRTIES, LACKING, MAY_WRITE, TOUCHES, WRITES, need_of
 
 if TYPE_CHECKING:
     from .model import Model
@@ -44,12 +45,15 @@ def tabulate(model: Model) -> None:
         for level in range(1, setting.levels + 1):
             paths[gfn, level] = gfn >> (setting.bits * (level - 1)) & (model.entries - 1)
     t.path = packed(paths.ravel())
+    buffers = [n for name, n in model.word_numbers.items() if isinstance(name, tuple) and is_buffer(name)]
+    t.buffers = packed(np.array(buffers, np.int64))
     for name, value in (
         (layout.WORDS, len(model.words)), (layout.TABLES, setting.tables), (layout.ENTRIES, model.entries),
         (layout.VCPUS, setting.vcpus), (layout.PROGRAMS, len(setting.programs)), (layout.LEVELS, setting.levels),
         (layout.PREFIXES, model.prefixes), (layout.SPTES, len(model.sptes)), (layout.ROOT_WORDS, model.spte_words),
         (layout.WORD_FIRST, model.spte_words), (layout.TABLE_WORDS, len(owners)), (layout.MOVERS, int(model.movers)),
         (layout.GFNS, model.entries**setting.levels),
+        (layout.ENDLESS, sum(1 << n for n, each in enumerate(setting.programs) if each.vcpu >= 0 or each.buffer)),
     ):  # fmt: skip
         p[name] = value
 
@@ -66,7 +70,10 @@ def _values(model: Model) -> None:
     soiled = np.full((count, values), -1, np.int64)
     touched = np.full((count, values), -1, np.int64)
     volatile = np.zeros((count, values), np.int64)
+    pfn = np.full((count, values), -1, np.int64)
     logged = np.zeros((count, values), np.int64)
+    page = np.full((count, values), -1, np.int64)
+    writes = np.zeros((count, values), np.int64)
     for word, raws in enumerate(model.values[: model.spte_words]):
         for n, raw in enumerate(raws):
             entry[word, n] = model.sptes.setdefault(raw, len(model.sptes))
@@ -76,10 +83,13 @@ def _values(model: Model) -> None:
                 what[word, n] = 1 if leaf else 2
                 if not leaf:
                     child[word, n] = spte_pfn(raw)
+                else:
+                    page[word, n], writes[word, n] = spte_pfn(raw), hardware.rights(raw) & MAY_WRITE
             elif hardware.is_reserved(raw):
                 what[word, n] = -1
             if not setting.is_table(raw):
                 volatile[word, n] = hardware.may_change(raw)
+                pfn[word, n] = spte_pfn(raw) if raw & PRESENT else -1
                 for table, kind in ((soiled, DIRTIES), (touched, TOUCHES)):
                     after = hardware.touched(raw, kind)
                     if after != raw and after in model.value_ids[word]:
@@ -101,7 +111,8 @@ def _values(model: Model) -> None:
     p[layout.ROOTS_WORD], p[layout.VALUES] = roots, values
     t.what, t.child, t.entry = packed(what.ravel()), packed(child.ravel()), packed(entry.ravel())
     t.soiled, t.touched = packed(soiled.ravel()), packed(touched.ravel())
-    t.volatile, t.logged = packed(volatile.ravel()), packed(logged.ravel())
+    t.volatile, t.logged, t.pfn = packed(volatile.ravel()), packed(logged.ravel()), packed(pfn.ravel())
+    t.page, t.writes = packed(page.ravel()), packed(writes.ravel())
 
 
 def _held(model: Model) -> dict[int, tuple[int, range, int]]:
@@ -113,12 +124,14 @@ def _held(model: Model) -> dict[int, tuple[int, range, int]]:
     lead = np.zeros((tables * prefixes, tables), np.int64)
     into, under = np.zeros(tables, np.int64), np.zeros(tables, np.int64)
     writable = np.zeros(entries**setting.levels, np.int64)
+    alike = np.zeros(len(model.sptes), np.int64)
     maps: dict[int, int] = {}
     ranges = [0] * max(1, len(setting.promises))
     found: dict[int, tuple[int, range, int]] = {}
     for n, (place, raw) in enumerate(model.held):
         bit[place, model.sptes[raw]] = n
         mask = 1 << n
+        alike[model.sptes[raw]] |= mask
         tag, first, pages = model.span(place)
         under[tag] |= mask
         if setting.is_table(raw):
@@ -138,8 +151,9 @@ def _held(model: Model) -> dict[int, tuple[int, range, int]]:
             if first < end and start < first + pages:
                 ranges[promise] |= mask
     t.bit, t.lead, t.into, t.under = packed(bit.ravel()), packed(lead.ravel()), packed(into), packed(under)
+    t.gone = packed(np.array(model.revoked, np.int64))
     t.maps = packed(np.array([maps.get(pfn, 0) for pfn in model.revoked], np.int64))
-    t.ranges, t.writable = packed(np.array(ranges, np.int64)), packed(writable)
+    t.ranges, t.writable, t.alike = packed(np.array(ranges, np.int64)), packed(writable), packed(alike)
     return found
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from . import steps
 from .build import build
 from .cases import Case
+from .exercised import Exercised, exercised
+from .livelock import livelock
 from .model import Model
 from .search import Progress, Result, search
 from .source import Source
@@ -16,10 +18,15 @@ HOLDS, REFUTED, UNDETERMINED, NOT_EXERCISED = "holds", "refuted", "undetermined"
 
 @dataclass(frozen=True)
 class Budget:
-    """When to give up: states, and seconds of CPU time."""
+    """When to give up: states, and seconds of CPU time. ``compact``: keep hashes of states only.
+
+    ``livelocks``: look for them, too, in what holds otherwise.
+    """
 
     states: int = 50_000_000
     seconds: float = 600.0
+    compact: bool = False
+    livelocks: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,8 @@ class Verdict:
     functions  of the MMU, those that ran
     histories  those of them whose frames could not be compared
     lines      (file, line) that ran, in the files that were watched
+    bounds     what it holds within; nothing if it is complete
+    exercised  what the search exercised
     """
 
     case: Case
@@ -41,6 +50,13 @@ class Verdict:
     functions: frozenset[str]
     histories: frozenset[str]
     lines: frozenset[tuple[str, int]]
+    exercised: Exercised = field(default_factory=Exercised)
+    bounds: tuple[str, ...] = ()
+
+    @property
+    def bounded(self) -> bool:
+        """Might hash compaction have hidden a state that would change the verdict?"""
+        return self.result.omission > 0 and self.word != REFUTED
 
 
 def check(
@@ -51,10 +67,16 @@ def check(
     watch: frozenset[str] = frozenset(),
 ) -> Verdict:
     """Explore a case; ``watch`` names files whose executed lines are noted."""
-    model = Model(build(case.test, case.geometry, case.policy, case.behaviour, source), watch=watch)
+    setting = build(case.test, case.geometry, case.policy, case.behaviour, source, case.buffers)
+    model = Model(setting, watch=watch, compact=budget.compact)
     result = search(model, budget.states, budget.seconds, progress)
+    if budget.livelocks and not result.broken and not result.stopped:
+        found = livelock(model)
+        if found:
+            result = replace(result, broken=steps.LIVELOCK, state=found.state, program=found.tasks)
     automata = model.automata
     functions = frozenset(function for node in automata.nodes for _, function, _ in node.stack)
+    seen = exercised(model)
     word, reason = HOLDS, ""
     if result.broken:
         word = REFUTED
@@ -68,4 +90,8 @@ def check(
             word, reason = NOT_EXERCISED, f"{', '.join(missing)} never ran"
         elif endless:
             word, reason = NOT_EXERCISED, f"{', '.join(endless)} never comes to an end"
-    return Verdict(case, word, reason, result, functions, frozenset(automata.histories), frozenset(automata.lines))
+        elif safe := [name for name in case.test.guards if name not in seen.at_stake]:
+            word, reason = NOT_EXERCISED, f"{', '.join(safe)} was never at stake"
+    return Verdict(
+        case, word, reason, result, functions, frozenset(automata.histories), frozenset(automata.lines), seen
+    )

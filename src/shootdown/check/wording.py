@@ -8,6 +8,7 @@ from ..machine import words
 from ..mmu.access import FETCH, WRITE
 from ..mmu.spte import EPT, NPT, describe, is_empty, is_frozen, is_present, spte_pfn, unsigned
 from . import layout, steps
+from .access import BUFFERS
 from .guest import ABSENT, DIRTIES, LACKING, MAY_WRITE, TOUCHES, WRITES, Act
 from .model import Model
 from .replay import Event
@@ -83,6 +84,8 @@ def value(name: Any, raw: Any, model: Model) -> str:
     if isinstance(name, int):
         return entry(model, raw)
     kind = name[0]
+    if kind == "list" and name[1] >= BUFFERS:
+        return f"{len(raw)} stores"
     if kind == "list":
         return ",".join(f"T{table}" for table in raw) or "empty"
     if kind == words.VCPU_MODE:
@@ -106,6 +109,8 @@ def word(name: Any, model: Model, places: dict[int, tuple[int, int]]) -> str:
             return f"T{table}[{index}]"
         gfn, level = place
         return f"gfn {gfn + index * model.entries ** (level - 1)} L{level}"
+    if name[0] == "list" and name[1] >= BUFFERS:
+        return f"store buffer of {model.setting.programs[name[1] - BUFFERS].name}"
     if name[0] == "list":
         return LISTS[name[1]]
     if name[0] == words.DIRTY:
@@ -133,13 +138,15 @@ def access(event: Event, model: Model, places: dict[int, tuple[int, int]]) -> st
                     return f"next of {name}: {_table(event.result)}"
                 case "put":
                     return f"write {name} = {new}"
+                case "push" | "forward" | "empty" | "head":
+                    return _buffered(event, model, places, name)
                 case "cmpxchg" | "exchange":
                     if event.before != at.operands[0]:
                         return f"cmpxchg {name} fails: {old}"
                     return f"cmpxchg {name}: {old} -> {new}"
                 case "inc":
                     return f"get {name}: {old} -> {new}"
-                case "append" | "prepend":
+                case "prepend" | "append":
                     return f"add T{at.operands[0]} to {name}"
                 case "remove":
                     return f"take T{at.operands[0]} off {name}"
@@ -178,6 +185,23 @@ def access(event: Event, model: Model, places: dict[int, tuple[int, int]]) -> st
         case steps.PROTECT:
             return f"PROMISE: nobody writes {_gfns(at.number)}"
     return steps.NAMES[at.step]
+
+
+def _buffered(event: Event, model: Model, places: dict[int, tuple[int, int]], buffer: str) -> str:
+    """What an access to a store buffer did."""
+    at = event.node.access
+    about = word(at.operands[0], model, places) if at.operands else ""
+    match at.verb:
+        case "push":
+            text = f"write {about} = {value(at.operands[0], at.operands[1], model)}"
+            return f"{text}, buffered" if event.result else f"{text} waits: buffer full"
+        case "forward":
+            if event.result is None:
+                return f"{about} is not buffered"
+            return f"read {about}: {value(at.operands[0], event.result, model)}, buffered"
+        case "empty":
+            return f"barrier: {buffer} {'empty' if event.result else 'not empty'}"
+    return f"oldest of {buffer}" if event.result else f"{buffer} empty"
 
 
 def guest(act: Act) -> str:
@@ -239,11 +263,16 @@ def broken(model: Model, kind: int, state: int, program: int) -> list[str]:
             stuck = [n for n in range(len(names)) if program >> n & 1]
             many = " and ".join([", ".join(names[n] for n in stuck[:-1]), names[stuck[-1]]][len(stuck) == 1 :])
             return [f"{many} can never go on: a deadlock.", *(_waits(model, state, n) for n in stuck)]
+        case steps.LIVELOCK:
+            rounds = " and ".join(name for n, name in enumerate(names) if program >> n & 1)
+            return [f"From here {rounds} may go round for ever and never end, though all tasks take their turns."]
         case steps.LEAK:
             return ["Everything is at rest, and a page table is neither free nor linked: it leaked."]
         case steps.LOST_WRITE:
             written = _gfns(model.field(state, int(model.t.p[layout.F_WRITTEN])))
             return [f"At rest: the guest wrote {written} since the user was last told, and no log says so."]
+        case steps.STILL_MAPPED:
+            return [f"{names[program]} gives a page back that a root still maps: the host would hear of it later."]
         case steps.OVERWRITTEN:
             return [
                 f"{names[program]} overwrites, without looking, a leaf in which a CPU may set D, or a fault W, now."

@@ -13,20 +13,27 @@ from pathlib import Path
 import click
 
 from ..check import board
-from ..check.cases import Case, cases
+from ..check.cases import BUFFERS_MAX, Case, cases
 from ..check.litmus import Litmus, read_litmus, suite
 from ..check.patch import PATCH_MAX
 from ..check.patched import Patched, patched
+from ..check.resume import Done, resumed
 from ..check.run import Answer, Job, answers, drawn
-from ..check.schedule_file import save, try_to_save
+from ..check.schedule_file import save, try_to_save, write
 from ..check.source import Source
 from ..check.verdict import HOLDS, REFUTED, Budget
 from ..errors import InputError
 from ..figures import count
+from ..kernel.debian import VERSIONS
+from ..kernel.scenario import Budget as TreeBudget
+from ..kernel.scenario import Options
+from ..kernel.tree import find_tree
 from ..mmu.behaviour import BEHAVIOURS
 from ..mmu.policies.registry import POLICIES
-from . import verdicts
+from . import check_tree, verdicts
 from .follow import follow_file
+from .junit import junit
+from .kernel import patches_of, tree_of
 from .progress import clear, line
 from .report import dump
 
@@ -48,8 +55,14 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
     "patch_files",
     multiple=True,
     metavar="FILE",
-    help="With this diff or mail (-: standard input) applied to the MMU (mmu/*.py); repeatable.",
+    help="With this diff or mail (-: standard input) applied to the MMU (mmu/*.py), or to the tree; repeatable.",
 )
+@click.option("--tree", "tree_name", metavar="TREE", help="On the C of this Linux tree (folder or tarball).")
+@click.option("--debian", type=click.Choice(VERSIONS), help="On the C of Debian's kernel, downloaded once.")
+@click.option("--against", metavar="TREE", help="With --tree: which verdicts differ from that tree's.")
+@click.option("--bisect", is_flag=True, help="With --tree: exit codes for git bisect run.")
+@click.option("--yields", default=2, show_default=True, type=click.IntRange(-1), help="With --tree: in each run.")
+@click.option("--ranged", is_flag=True, help="With --tree: a flush of a range flushes no more than that.")
 @click.option("--tiny", is_flag=True, help="The smallest geometry of each test.")
 @click.option(
     "--jobs",
@@ -59,6 +72,14 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
 )
 @click.option("--save", "save_file", metavar="FILE", help="Write the first schedule found to FILE.")
 @click.option("--schedule", "schedule_file", metavar="FILE", help="Follow a saved schedule again, step by step.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([verdicts.TABLE, verdicts.MERMAID, verdicts.JSON]),
+    help="Of schedules: a table (default), a Mermaid sequence diagram; json: as --json.",
+)
+@click.option("--why", is_flag=True, help="Of a NAME that holds: a run of all that it is about, and what covered it.")
+@click.option("--junit", "junit_file", metavar="FILE", help="Write the verdicts to FILE as JUnit XML, for CI.")
 @click.option("--step", is_flag=True, help="With --schedule: a step at a time, by Enter; q ends.")
 @click.option(
     "--max-states",
@@ -75,12 +96,25 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
     callback=_seconds,
     help="Budget of each search, of CPU time.",
 )
+@click.option("--livelocks", is_flag=True, help="Look for tasks that a fair scheduler may never let end, too.")
+@click.option("--compact", is_flag=True, help="Keep hashes of states only: less memory, and a bound on the verdict.")
+@click.option(
+    "--store-buffers",
+    "buffers",
+    default=0,
+    type=click.IntRange(0, BUFFERS_MAX),
+    metavar="N",
+    help="x86-TSO, with N stores in each CPU's buffer.  [default: 0, sequential consistency]",
+)
+@click.option("--resume", "resume_file", metavar="FILE", help="Keep verdicts in FILE, and skip those that are there.")
 @click.option("--list", "list_", is_flag=True, help="Name the tests and their promises, and check nothing.")
 @click.option("--json", "as_json", is_flag=True, help="JSON (docs/json.md).")
 def command(
-    names: tuple[str, ...], policies: tuple[str, ...], behaviour: str | None, patch_files: tuple[str, ...], tiny: bool,
-    jobs: int | None, save_file: str | None, schedule_file: str | None, step: bool, max_states: int,
-    max_seconds: float, list_: bool, as_json: bool,
+    names: tuple[str, ...], policies: tuple[str, ...], behaviour: str | None, patch_files: tuple[str, ...],
+    tree_name: str | None, debian: str | None, against: str | None, bisect: bool, yields: int, ranged: bool,
+    tiny: bool, jobs: int | None, save_file: str | None, schedule_file: str | None, form: str | None,
+    junit_file: str | None, why: bool, step: bool, max_states: int, max_seconds: float, compact: bool,
+    resume_file: str | None, list_: bool, buffers: int, livelocks: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Is every promise kept, whatever the order of steps?
 
@@ -92,39 +126,80 @@ def command(
     Example: shootdown check
              shootdown check unmap-tables --policy rcu-literal
              shootdown check --patch examples/seed/all.diff --policy eager
+             shootdown check --tree ~/linux --patch 0001-my.patch
     Exit codes: 0 all as expected (by name: nothing refuted), 1 bad input,
     2 refuted, 3 undetermined or not exercised, 130 interrupted.
     """
+    if tree_name or debian:
+        if any((policies, behaviour, list_, step, form, junit_file, why, compact, resume_file, livelocks)):
+            raise InputError(
+                "--tree goes with names, --patch, --tiny, --jobs, --save, --schedule, --max-..., --yields, --ranged, "
+                "--store-buffers, --against, --bisect and --json only"
+            )
+        tree = tree_of(tree_name, debian)
+        if schedule_file:
+            return check_tree.follow(tree, patches_of(patch_files), schedule_file, as_json)
+        wanted = check_tree.Asked(
+            _tests(names, None), bool(names), tiny, Options(yields=yields, ranged=ranged, tso=buffers > 0),
+            TreeBudget(max_states, seconds=max_seconds), jobs or len(os.sched_getaffinity(0)), as_json, save_file,
+        )  # fmt: skip
+        if bisect:
+            return check_tree.bisect(tree, patch_files, wanted)
+        patches = patches_of(patch_files)
+        if against:
+            return check_tree.against(tree, find_tree(against), patches, wanted)
+        return check_tree.check_tree(tree, patches, wanted)
+    if against or bisect or ranged:
+        raise InputError("--against, --bisect and --ranged go with --tree")
+    form = _form(form, as_json)
     if schedule_file:
-        if names or policies or behaviour or patch_files or tiny or jobs or save_file or list_:
-            raise InputError("--schedule goes with --json or --step only: the file holds its test, policy and patch")
-        return follow_file(schedule_file, as_json, step)
+        others = (names, policies, behaviour, patch_files, tiny, jobs, save_file, junit_file, resume_file)
+        if any(others) or why or list_ or compact or buffers or livelocks:
+            raise InputError(
+                "--schedule goes with --json, --format or --step only: the file holds its test, policy and patch"
+            )
+        return follow_file(schedule_file, form, step)
     if step:
         raise InputError("--step goes with --schedule only")
     _refuse_mixed(policies, behaviour)
+    if livelocks and compact:
+        raise InputError("--livelocks needs all states, and --compact forgets them")
+    if why and not names:
+        raise InputError("--why is about a test by name")
     tests = _tests(names, behaviour)
     if list_:
-        verdicts.print_tests(tests, as_json)
+        verdicts.print_tests(tests, form == verdicts.JSON)
         return FINE
-    asked = cases(tests, policies, behaviour, tiny)
+    asked = cases(tests, policies, behaviour, tiny, buffers)
     if not asked:
         raise InputError("no test is for these policies and this behaviour")
-    if save_file:
-        try_to_save(Path(save_file))
+    for path in (save_file, junit_file):
+        if path:
+            try_to_save(Path(path))
     with patched([(_name(path), _read(path)) for path in patch_files]) as sources:
         job = Job(
-            Budget(max_states, max_seconds), sources.folder, sources.text, sources.files,
-            frozenset({HOLDS, REFUTED} if names else {HOLDS} if patch_files else ()),
+            Budget(max_states, max_seconds, compact, livelocks), sources.folder, sources.text, sources.files,
+            frozenset({HOLDS, REFUTED} if names else {HOLDS} if patch_files or junit_file else ()), why,
         )  # fmt: skip
-        found = _run(asked, job, min(jobs or len(os.sched_getaffinity(0)), len(asked)), as_json)
+        with resumed(resume_file, job) as done:
+            found = _run(asked, job, jobs or len(os.sched_getaffinity(0)), form, done)
         idle = sources.idle([answer.verdict for answer in found])
         if save_file:
             _save(found, job, sources, Path(save_file))
-        if as_json:
+        if junit_file:
+            write(Path(junit_file), junit(found, idle))
+        if form == verdicts.JSON:
             print(dump("check", verdicts.document(found, idle)))
         else:
-            print("\n".join(verdicts.end(found, idle, bool(names), patch_files, save_file)))
-        return verdicts.code(found, idle, bool(names))
+            print("\n".join(verdicts.end(found, idle, bool(names), patch_files, save_file, form)))
+        return verdicts.code([answer.verdict for answer in found], bool(idle), bool(names))
+
+
+def _form(form: str | None, as_json: bool) -> str:
+    """The form of what is printed; --json is one, too."""
+    if as_json and form not in (None, verdicts.JSON):
+        raise InputError(f"--json and --format {form} exclude each other")
+    return verdicts.JSON if as_json else form or verdicts.TABLE
 
 
 def _refuse_mixed(policies: tuple[str, ...], behaviour: str | None) -> None:
@@ -167,20 +242,25 @@ def _read(path: str) -> str:
     return raw.decode("utf-8", "replace")
 
 
-def _run(asked: list[Case], job: Job, jobs: int, as_json: bool) -> list[Answer]:
-    """All answers; each verdict is printed as it comes."""
-    figures, found = board.Board(jobs), list[Answer]()
+def _run(asked: list[Case], job: Job, jobs: int, form: str, done: Done) -> list[Answer]:
+    """All answers; each verdict is printed as it comes, and those of an earlier run in their places."""
+    known, found = done.known(asked), list[Answer]()
+    rest = [case for n, case in enumerate(asked) if n not in known]
+    jobs = max(1, min(jobs, len(rest)))
+    figures = board.Board(jobs)
     try:
-        with closing(answers(asked, job, jobs, figures, _ticker(asked, found, figures))) as coming:
-            for answer in coming:
+        with closing(answers(rest, job, jobs, figures, _ticker(asked, found, figures), done.add)) as coming:
+            for n in range(len(asked)):
+                answer = known[n] if n in known else next(coming)
                 clear()
-                if not as_json:
+                if form != verdicts.JSON:
                     print(verdicts.line(answer.verdict, heading=not found), flush=True)
                 found.append(answer)
     except KeyboardInterrupt:
         clear()
         covered = f"{len(found)} of {count(len(asked), 'verdict')}, {count(figures.states, 'state')} seen"
-        print(f"shootdown: interrupted: {covered}", file=sys.stderr)
+        kept = f"; kept in {done.file.name}" if done.file else ""
+        print(f"shootdown: interrupted: {covered}{kept}", file=sys.stderr)
         raise
     return found
 

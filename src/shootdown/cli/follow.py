@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from ..check.columns import Table
+from ..check.drawing import table
 from ..check.patched import patched
-from ..check.schedule import Schedule, table
+from ..check.schedule import Schedule, told
 from ..check.schedule_file import follow, read
 from ..check.source import Source
 from ..errors import InputError
 from .report import dump
-from .verdicts import FINE, REFUTED_CODE, promise
+from .verdicts import FINE, JSON, MERMAID, REFUTED_CODE, TABLE, drawn, promise
 
 
-def follow_file(path: str, as_json: bool, step: bool) -> int:
+def follow_file(path: str, form: str, step: bool) -> int:
     """Follow the schedule in a file, print it, and say by the exit code whether something breaks at its end."""
-    if step and (as_json or not (sys.stdin.isatty() and sys.stdout.isatty())):
+    if step and form != TABLE:
+        raise InputError("--step is for tables: leave --json and --format out")
+    if step and (not (sys.stdin.isatty() and sys.stdout.isatty())):
         raise InputError("--step needs a terminal, and goes without --json")
     data = read(Path(path))
     with patched([(path, data["patch"])] if data["patch"] else []) as sources:
         source = Source(sources.folder)
         try:
             schedule = follow(data, path, source)
-            _show(schedule, as_json, step)
+            _show(schedule, form, step)
         finally:
             source.close()
     if not schedule.broken:
@@ -32,18 +36,22 @@ def follow_file(path: str, as_json: bool, step: bool) -> int:
     return REFUTED_CODE if schedule.broken else FINE
 
 
-def _show(schedule: Schedule, as_json: bool, step: bool) -> None:
-    case = schedule.case
-    if as_json:
+def _show(schedule: Schedule, form: str, step: bool) -> None:
+    case, shown = schedule.case, told(schedule)
+    if form == JSON:
         body = {"test": case.test.name, "policy": case.policy, "behaviour": case.behaviour,
-                "steps": len(schedule.path), "broken": bool(schedule.broken)}  # fmt: skip
+                "steps": len(schedule.path), "broken": bool(schedule.broken), "schedule": asdict(shown)}  # fmt: skip
         print(dump("check --schedule", body))
+        return
+    if form == MERMAID:
+        # Nothing but the diagram, so that a renderer can read it from a pipe.
+        print("\n".join(drawn(shown, form)))
         return
     print("\n".join([*promise(case), ""]))
     if step:
-        _step_through(table(schedule))
+        _step_through(table(shown))
     else:
-        print("\n".join(table(schedule).lines()))
+        print("\n".join(table(shown).lines()))
 
 
 def _step_through(shown: Table) -> None:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from decimal import ROUND_CEILING, Context
 from pathlib import Path
 from typing import Any
 
 from ..check.answer import answer
 from ..check.cases import Case
 from ..check.diff import Hunk
+from ..check.drawing import mermaid, table
 from ..check.litmus import SUITE, Litmus
 from ..check.run import Answer
+from ..check.story import Story
 from ..check.verdict import HOLDS, REFUTED, Verdict
+from ..check.why import Why
 from ..figures import count, number
 from .report import dump, wrap
 
+TABLE, MERMAID, JSON = "table", "mermaid", "json"
+"""Forms of a schedule."""
 FINE, REFUTED_CODE, UNDETERMINED_CODE = 0, 2, 3
 
 SHORT = {"undetermined": "unknown", "not exercised": "idle"}
@@ -32,16 +39,27 @@ def line(verdict: Verdict, heading: bool) -> str:
     return f"{HEADING}\n{text}" if heading else text
 
 
+def upwards(probability: float) -> str:
+    """Two digits, rounded up."""
+    return f"{Context(prec=2, rounding=ROUND_CEILING).create_decimal_from_float(probability):.1e}"
+
+
 def _short(value: int) -> str:
     """A count in at most seven characters, below a thousand million."""
     return number(value) if value < 10**6 else f"{value / 1e6:,.1f} M"
 
 
 def end(
-    found: Sequence[Answer], idle: Sequence[Hunk], named: bool, patches: Sequence[str], saved: str | None
+    found: Sequence[Answer], idle: Sequence[Hunk], named: bool, patches: Sequence[str], saved: str | None, form: str
 ) -> list[str]:
     """What is printed below the verdicts: schedules, what was not determined or not run, and the sum of it."""
-    lines = [text for each in found if each.lines for text in _schedule(each, patches, saved)]
+    lines = []
+    for each in found:
+        if each.story:
+            case = each.verdict.case
+            lines += ["", *promise(case), "", *drawn(each.story, form), "", *_how_to_replay(case, patches, saved)]
+        if each.why:
+            lines += explained(each.verdict, each.why, form)
     lines.append("")
     verdicts = [each.verdict for each in found]
     for verdict in verdicts:
@@ -49,6 +67,9 @@ def end(
             lines += wrap(f"{verdict.case}: {verdict.word}: {verdict.reason}", "    ", "")
     lines += [f"not exercised: {hunk}" for hunk in idle]
     texts = [] if named or patches else answer(verdicts)
+    missed = sum(v.result.omission for v in verdicts if v.bounded)
+    if missed:
+        lines += wrap(f"holds within: hash compaction, omission <= {upwards(missed)} in all of these searches")
     unexpected = [v for v in verdicts if v.word != v.case.expected]
     if unexpected:
         names = ", ".join(f"{v.case} ({v.word})" for v in unexpected)
@@ -58,9 +79,29 @@ def end(
     return lines + [text for each in texts for text in wrap(each)]
 
 
-def _schedule(found: Answer, patches: Sequence[str], saved: str | None) -> list[str]:
-    case = found.verdict.case
-    return ["", *promise(case), "", *found.lines, "", *_how_to_replay(case, patches, saved)]
+def explained(verdict: Verdict, why: Why, form: str) -> list[str]:
+    """Why a case holds: a run in which all that it is about happens, what covered it, what the whole search did."""
+    lines = ["", *promise(verdict.case), ""]
+    if why.witness:
+        lines += [*drawn(why.witness, form), ""]
+    else:
+        lines += [*wrap(f"No run to show: {why.reason}."), ""]
+    for cover in why.covers:
+        lines += wrap(f"{cover.what}; {cover.since}")
+        lines += [text for name, how in cover.vcpus for text in wrap(f"{name} {how}", "        ", "    ")]
+    lines += ["", "In all runs:"]
+    for title, found in (
+        ("flushes asked for by", verdict.exercised.flushes), ("gave way", verdict.exercised.yields),
+        ("tables freed by", verdict.exercised.frees), ("waited for", verdict.exercised.waits),
+        ("at stake", verdict.exercised.at_stake),
+    ):  # fmt: skip
+        lines += wrap(f"{title}: {', '.join(found) or 'none'}", "        ", "    ")
+    return lines
+
+
+def drawn(story: Story, form: str) -> list[str]:
+    """A schedule in one of the forms that people read."""
+    return mermaid(story) if form == MERMAID else table(story).lines()
 
 
 def promise(case: Case) -> list[str]:
@@ -72,6 +113,7 @@ def _how_to_replay(case: Case, patches: Sequence[str], saved: str | None) -> lis
     if saved:
         return [f"Replay: shootdown check --schedule {saved}"]
     extra = " --tiny" if case.geometry != case.test.full else ""
+    extra += f" --store-buffers {case.buffers}" if case.buffers else ""
     extra += "".join(f" --patch {patch}" for patch in patches)
     name = case.test.name if Path(case.test.path).parent == SUITE else case.test.path
     return wrap(
@@ -80,9 +122,9 @@ def _how_to_replay(case: Case, patches: Sequence[str], saved: str | None) -> lis
     )  # fmt: skip
 
 
-def code(found: Sequence[Answer], idle: Sequence[Hunk], named: bool) -> int:
-    """The exit code; by name, what is refuted counts even if it is expected."""
-    words = [(each.verdict.word, each.verdict.case.expected) for each in found]
+def code(found: Sequence[Verdict], idle: bool, named: bool) -> int:
+    """The exit code; by name, what is refuted counts even if it is expected. ``idle``: some of a patch never ran."""
+    words = [(verdict.word, verdict.case.expected) for verdict in found]
     if any(word == REFUTED and (named or expected != REFUTED) for word, expected in words):
         return REFUTED_CODE
     if not named and (HOLDS, REFUTED) in words:
@@ -92,25 +134,43 @@ def code(found: Sequence[Answer], idle: Sequence[Hunk], named: bool) -> int:
 
 def document(found: Sequence[Answer], idle: Sequence[Hunk]) -> dict[str, Any]:
     """All verdicts for JSON."""
-    return {"tests": [_document(each.verdict) for each in found], "not_exercised": [str(hunk) for hunk in idle]}
+    return {"tests": [_document(each) for each in found], "not_exercised": [str(hunk) for hunk in idle]}
 
 
-def _document(verdict: Verdict) -> dict[str, Any]:
+def _document(found: Answer) -> dict[str, Any]:
+    return {
+        **document_of(found.verdict),
+        "schedule": asdict(found.story) if found.story else None,
+        "why": asdict(found.why) if found.why else None,
+    }
+
+
+def document_of(verdict: Verdict) -> dict[str, Any]:
+    """One verdict for JSON, without how it came about."""
     result, case = verdict.result, verdict.case
     return {
         "name": case.test.name,
         "policy": case.policy,
         "behaviour": case.behaviour,
         "geometry": vars(case.geometry),
+        "store_buffers": case.buffers,
         "verdict": verdict.word,
         "reason": verdict.reason or None,
-        "bounds": None,
+        "bounds": _bounds(verdict),
         "expected": case.expected,
         "states": result.states,
         "transitions": result.transitions,
         "depth": result.depth,
         "seconds": round(result.seconds, 3),
+        "exercised": asdict(verdict.exercised),
     }
+
+
+def _bounds(verdict: Verdict) -> dict[str, Any] | None:
+    """What a verdict other than a refutation is no more than."""
+    if verdict.bounded:
+        return {"omission": verdict.result.omission}
+    return {"within": list(verdict.bounds)} if verdict.bounds and verdict.word != REFUTED else None
 
 
 def print_tests(tests: Sequence[Litmus], as_json: bool) -> None:

@@ -11,7 +11,7 @@ from ..trace.history import FREE_PROBE, History
 from ..trace.op import NAMES, Op
 from .model import CostModel, Interval
 from .rules import Kernel, Policy, Range, why_unsure
-from .run import settled
+from .run import Ran, cut_off, settled
 
 Interrupts = tuple[Range, Range]
 """(flushes that interrupt somebody, vCPUs interrupted)."""
@@ -84,23 +84,26 @@ def observed(history: History, model: CostModel, by_rules: PolicyCost) -> Policy
     return PolicyCost("observed", "as recorded", "", flushes, interrupting, vcpus, freed, pending, *spent)
 
 
-def priced(history: History, policy: Policy, model: CostModel, ran: list[int] | None = None) -> PolicyCost:
-    """What the recorded operations would have cost under the policy; ``ran``: flushes of each when it was run."""
+def priced(history: History, policy: Policy, model: CostModel, ran: Ran | None = None) -> PolicyCost:
+    """What the recorded operations would have cost under the policy: as it ``ran``, or by its rules."""
     yields = sees_yields(history)
     if ran is None:
         each = [(op, policy.flushes(op, yields)) for op in history.ops]
+        freed = total(policy.frees(op) for op in history.ops)
+        pending = _pending(history, policy)
     else:
-        each = [(op, settled(policy, op, n, yields)) for op, n in zip(history.ops, ran, strict=True)]
+        each = [(op, settled(policy, op, ran.flushes[place], yields)) for place, op in enumerate(history.ops)]
+        freed = total(cut_off(policy, op, ran.tables[place]) for place, op in enumerate(history.ops))
+        pending = _peak(history, [time for time, _ in ran.cut], [time for time, _ in ran.queued])
     flushes = total(f for _, f in each)
     unsure = "; ".join(sorted({why_unsure(policy, op.kind) for op, f in each if f[0] != f[1]}))
     known = _interrupts(history, each)
     interrupting, vcpus = known or (None, None)
-    freed = total(policy.frees(op) for op in history.ops)
     roots = int(history.state.roots_freed)
     spent = _spent(history, model, flushes, known, _changes(history.ops))
     return PolicyCost(
         policy.name, policy.title, unsure, flushes, interrupting, vcpus, (freed[0] + roots, freed[1] + roots),
-        _pending(history, policy), *spent, "rules" if ran is None else "run",
+        pending, *spent, "rules" if ran is None else "run",
     )  # fmt: skip
 
 
@@ -164,20 +167,25 @@ def _spent(
 
 
 def _pending(history: History, policy: Policy) -> Range | None:
+    """Most tables out of reach at once by the rules: which go, and when RCU gets them."""
+    tracker, cut, queued = history.tracker, [], []
+    for time, op in zip(tracker.cut_times, tracker.cut_ops, strict=True):
+        if policy.frees(op)[0] == op.tables:
+            cut.append(int(time))
+            queued.append(max(int(time), int(op.end)) if policy.defers else int(time))
+    return _peak(history, cut, queued)
+
+
+def _peak(history: History, cut: Sequence[int], queued: Sequence[int]) -> Range | None:
     """Most tables out of reach at once, if each waits a grace period as short, or as long, as any that was seen."""
-    tracker, latencies = history.tracker, [freed - cut for cut, freed in history.state.freed]
-    if not latencies or not tracker.cut_ops:
-        return (0, 0) if history.state.sees_frees and not tracker.cut_ops else None
-    kept = [
-        (t, op) for t, op in zip(tracker.cut_times, tracker.cut_ops, strict=True) if policy.frees(op)[0] == op.tables
-    ]
-    if not kept:
+    latencies = [freed - when for when, freed in history.state.freed]
+    if not latencies or not history.tracker.cut_ops:
+        return (0, 0) if history.state.sees_frees and not history.tracker.cut_ops else None
+    if not cut:
         return 0, 0
-    cut = np.array([t for t, _ in kept], np.int64)
-    queued = np.maximum(cut, np.array([int(op.end) for _, op in kept], np.int64)) if policy.defers else cut
     peaks = []
     for grace in (min(latencies), max(latencies)):
-        times = np.concatenate([cut, queued + grace])
-        steps = np.concatenate([np.ones_like(cut), -np.ones_like(cut)])
+        times = np.concatenate([np.array(cut, np.int64), np.array(queued, np.int64) + grace])
+        steps = np.repeat([1, -1], [len(cut), len(queued)])
         peaks.append(int(np.cumsum(steps[np.argsort(times, kind="stable")]).max()))
     return min(peaks), max(peaks)

@@ -1,4 +1,4 @@
-"""Flushes by running: the recorded operations driven through our MMU under each policy, its flush requests counted."""
+"""Flushes and removed tables by running: the recorded operations driven through our MMU under each policy."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ..trace.replay import operation
 from ..trace.replay.by_table import BY_TABLE
 from ..trace.replay.replay import run, script_of
 from ..trace.replay.task import Task
+from ..trace.replay.watch import HostLevel, collapse
 from .rules import Policy, Range
 
 RUN_AS: Final = {
@@ -25,9 +26,9 @@ RUN_AS: Final = {
     "leaf-zap": "rcu",
     "promote-rfc": "eager",
 }
-"""Policies that are another but for their form of collapse, and so need no run of their own."""
+"""Policies that are another but for their form of collapse: that alone is run for them besides."""
 OWN_COLLAPSE: Final = frozenset(("promote", "leaf-zap", "promote-rfc"))
-"""Policies that change other entries in a collapse than the recorded kernel: the record cannot be followed there."""
+"""Policies that change other entries in a collapse than the recorded kernel: run on a copy of the page tables."""
 OF_517: Final = frozenset(("eager", "list", "promote-rfc"))
 """Policies of kernels that zapped a dying root as a range, whose flush at the end the recorded kernels do without."""
 GIVING_WAY: Final = frozenset((kinds.NOTIFIER, kinds.ZAP_LEAFS, kinds.SLOT_DELETE, kinds.NX_RECOVERY))
@@ -54,23 +55,34 @@ KINDS_OF: Final = {
 
 
 @dataclass(slots=True)
-class Runs:
-    """Flushes of each operation of a history under each policy that was run.
+class Ran:
+    """What a policy came to when it was run; figures by place in ``History.ops``.
 
-    flushes  by policy, by place in ``History.ops``
-    why_not  why a policy was not run: by its name, or by "" for all
+    flushes  remote flushes
+    tables   tables cut off
+    cut      when each was, with that place; ``queued``: when each was handed to RCU
     """
 
-    flushes: dict[str, list[int]] = field(default_factory=dict)
+    flushes: Counter[int] = field(default_factory=Counter)
+    tables: Counter[int] = field(default_factory=Counter)
+    cut: list[tuple[int, int]] = field(default_factory=list)
+    queued: list[tuple[int, int]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Runs:
+    """All policies that were run, by name; why one was not: by its name, or by "" for all."""
+
+    ran: dict[str, Ran] = field(default_factory=dict)
     why_not: dict[str, str] = field(default_factory=dict)
 
-    def of(self, policy: Policy) -> list[int] | None:
-        """The flushes under a policy, None if it was not run."""
-        return self.flushes.get(RUN_AS.get(policy.name, policy.name))
+    def of(self, policy: Policy) -> Ran | None:
+        """What a policy came to, None if it was not run."""
+        return self.ran.get(policy.name)
 
     def reason(self, policy: Policy) -> str:
         """Why a policy was not run."""
-        return self.why_not.get("") or self.why_not.get(RUN_AS.get(policy.name, policy.name), "")
+        return self.why_not.get("") or self.why_not.get(policy.name, "")
 
 
 def run_policies(history: History, policies: Iterable[Policy], progress: Callable[[int], None] | None = None) -> Runs:
@@ -88,20 +100,81 @@ def run_policies(history: History, policies: Iterable[Policy], progress: Callabl
         return runs
     script = script_of(history.trace, history.fmt)
     places = _Places(history)
-    for name in dict.fromkeys(RUN_AS.get(policy.name, policy.name) for policy in policies):
-        counts: Counter[int] = Counter()
-
-        def flushed(task: Task, counts: Counter[int] = counts) -> None:
-            counts[places.find(task)] += 1
-
-        result = run(script, BY_TABLE.get(name) or POLICIES[name], flushed, progress)
+    alike: dict[str, list[str]] = {}
+    for policy in policies:
+        alike.setdefault(RUN_AS.get(policy.name, policy.name), []).append(policy.name)
+    for base, names in alike.items():
+        watch = _Watch(places, [name for name in names if name in OWN_COLLAPSE])
+        result = run(script, BY_TABLE.get(base) or POLICIES[base], watch, progress)
+        why = ""
         if result.unexplained:
-            runs.why_not[name] = "our MMU and the record part (shootdown replay)"
-        elif counts[-1]:
-            runs.why_not[name] = "a flush belongs to no operation that the recording shows"
-        else:
-            runs.flushes[name] = [counts[place] for place in range(len(history.ops))]
+            why = "our MMU and the record part (shootdown replay)"
+        elif watch.ran.flushes[-1]:
+            why = "a flush belongs to no operation that the recording shows"
+        for name in names:
+            if why:
+                runs.why_not[name] = why
+            else:
+                runs.ran[name] = watch.own[name].on(watch.ran, history) if name in watch.own else watch.ran
     return runs
+
+
+class _OwnCollapse:
+    """Flushes and tables of each collapse in a policy's own form."""
+
+    def __init__(self) -> None:
+        self.flushes: Counter[int] = Counter()
+        self.tables: Counter[int] = Counter()
+
+    def on(self, base: Ran, history: History) -> Ran:
+        """A run whose collapses are these; tables go when the record's do."""
+        new = Ran(Counter(base.flushes), Counter(base.tables))
+        for place, op in enumerate(history.ops):
+            if op.kind == kinds.COLLAPSE:
+                new.flushes[place], new.tables[place] = self.flushes[place], self.tables[place]
+        for times, kept in ((base.cut, new.cut), (base.queued, new.queued)):
+            left = Counter(new.tables)
+            for time, place in times:
+                left[place] -= 1
+                if left[place] >= 0:
+                    kept.append((time, place))
+        return new
+
+
+class _Watch:
+    """Counts what a run comes to, and each collapse in the forms of ``names`` besides."""
+
+    def __init__(self, places: _Places, names: Iterable[str]) -> None:
+        self.places = places
+        self.ran = Ran()
+        self.own = {name: _OwnCollapse() for name in names}
+
+    def flushed(self, task: Task) -> None:
+        """See ``Watcher``."""
+        self.ran.flushes[self.places.find(task)] += 1
+
+    def unlinked(self, task: Task) -> None:
+        """See ``Watcher``."""
+        place = self.places.find(task)
+        self.ran.tables[place] += 1
+        self.ran.cut.append((time_of(task), place))
+
+    def queued(self, task: Task) -> None:
+        """See ``Watcher``."""
+        self.ran.queued.append((time_of(task), self.places.find(task)))
+
+    def collapses(self, task: Task, slot: int, host_level: HostLevel) -> None:
+        """See ``Watcher``."""
+        place = self.places.find(task)
+        for name, own in self.own.items():
+            totals = collapse(task.vm, slot, POLICIES[name], host_level)
+            own.flushes[place] += totals.flushes
+            own.tables[place] += totals.tables
+
+
+def time_of(task: Task) -> int:
+    """When what an operation does now was recorded."""
+    return task.expected[task.k - 1].time if task.k else task.op.first.time
 
 
 class _Places:
@@ -120,7 +193,7 @@ class _Places:
 
     def find(self, task: Task) -> int:
         """The place of that operation; -1 if there is none."""
-        time = task.expected[task.k - 1].time if task.k else task.op.first.time
+        time = time_of(task)
         wanted = KINDS_OF.get(task.op.kind, ())
         spans = self.by_pid.get(task.op.pid, [])
         best: tuple[bool, int, int] | None = None
@@ -140,8 +213,6 @@ class _Places:
 
 def counted(policy: Policy, op: Op, yields: bool) -> str:
     """Why an operation's flushes are counted by the rules although the policy was run; "" if they are those run."""
-    if op.kind == kinds.COLLAPSE and policy.name in OWN_COLLAPSE:
-        return "it changes other entries there than were recorded"
     if policy.name in OF_517 and (op.kind == kinds.ZAP_ROOT or (op.kind == kinds.SLOT_DELETE and op.fast)):
         return "it zaps a dying root as a range, with a flush at its end; the recorded kernel owes none"
     if policy.name == "promote" and op.kind == kinds.MAP and op.huge:
@@ -159,7 +230,20 @@ def settled(policy: Policy, op: Op, ran: int, yields: bool) -> Range:
     """Flushes of an operation under a policy: those that it made when it was run, unless the rules know better."""
     if counted(policy, op, yields):
         return policy.flushes(op, yields)
+    if is_own_collapse(policy, op):
+        # The record shows neither where it would give way, nor the faults at what it leaves behind.
+        return ran, max(ran, policy.flushes(op, yields)[1])
     return ran, ran
+
+
+def is_own_collapse(policy: Policy, op: Op) -> bool:
+    """Does a policy change other entries in the operation than the recorded kernel?"""
+    return op.kind == kinds.COLLAPSE and policy.name in OWN_COLLAPSE
+
+
+def cut_off(policy: Policy, op: Op, ran: int) -> Range:
+    """Tables that an operation cuts off: those that it did when it was run; later faults may others."""
+    return ran, max(ran, policy.frees(op)[1]) if is_own_collapse(policy, op) else ran
 
 
 @dataclass(slots=True)
@@ -181,13 +265,14 @@ class Disagreement:
 
 def disagreements(history: History, policy: Policy, runs: Runs, yields: bool) -> list[Disagreement]:
     """Kinds of operations for which a run under a policy and its counting rules give different figures."""
-    flushes = runs.of(policy)
-    if flushes is None:
+    ran = runs.of(policy)
+    if ran is None:
         return []
     found: dict[tuple[int, str], Disagreement] = {}
-    for op, n in zip(history.ops, flushes, strict=True):
+    for place, op in enumerate(history.ops):
+        n = ran.flushes[place]
         low, high = policy.flushes(op, yields)
-        if low == high == n:
+        if low == n and high == (settled(policy, op, n, yields)[1] if is_own_collapse(policy, op) else n):
             continue
         why = counted(policy, op, yields)
         used = "rules" if why else "run"

@@ -23,6 +23,8 @@ OTHER: Final = re.compile(
     r"(?:Documentation|tools|samples|scripts|LICENSES)/|MAINTAINERS$|CREDITS$|.*\.(?:rst|txt|yaml)$"
 )
 """Files that are no part of a kernel."""
+_LEAVES: Final = re.compile(r"\}|^\s*(?:\w+|case\b.*):")
+"""A line by which a block ends, or to which something else jumps."""
 DEPTH: Final = 4
 """How many macros may stand between a name and the code that uses it."""
 
@@ -202,6 +204,12 @@ def _cut(use: _Use, hunk: Hunk, above: int | None, below: int | None) -> str:
     if function is None or (function.last == above):
         # Outside of functions: what was declared there is gone, and nothing misses it.
         return NOT_COMPILED if any(not name for name in shape.directives.values()) else NO_CODE
+    # What comes next in the same block runs when the place is passed, and not else.
+    number = below or 0
+    while below is not None and number <= function.last and not _LEAVES.search(whole.lines[number - 1]):
+        if (hunk.file, number) in use.code.compiled:
+            return use.recorded(hunk.file, [number])
+        number += 1
     around = []
     for start, step in ((above, -1), (below, 1)):
         number = start or 0

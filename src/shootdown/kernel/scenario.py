@@ -15,12 +15,14 @@ class Task:
 
     vcpu    the vCPU whose thread it is; -1 for a task of the host. Those of vCPUs must be the first
     again   it is run again for ever
+    name    as schedules call it
     """
 
     op: str
     args: tuple[int, ...] = ()
     vcpu: int = -1
     again: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True)

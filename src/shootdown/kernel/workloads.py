@@ -179,6 +179,11 @@ WORKLOADS: Final = (
         "split 2M", mapped(lambda vm, number: partial(slot_try_split_huge_pages, vm.kvm, 0, 0, number), HUGE),
         mapped_there(lambda vm, _: partial(vm.c.slot, 0, native.SPLIT), HUGE), host_level=2,
     ),
+    Workload(
+        "split 1G",
+        mapped(lambda vm, number: partial(slot_try_split_huge_pages, vm.kvm, 0, 0, number), HUGE**2),
+        mapped_there(lambda vm, _: partial(vm.c.slot, 0, native.SPLIT), HUGE**2), host_level=3,
+    ),
     Workload("zap root", mapped(lambda vm, number: vm.zap_root), mapped_there(lambda vm, _: vm.zap_root)),
     Workload("collapse", mapped(collapse), mapped_there(collapse_there)),
     Workload(

@@ -112,7 +112,11 @@ class Machine:
     # Lists of tables
 
     def list_add(self, which: i64, table: i64) -> None:
-        """Put a table on a list: in front of ROOTS, at the end of another."""
+        """Put a table at the front of a list (``list_add_rcu``)."""
+        raise NotImplementedError
+
+    def list_add_tail(self, which: i64, table: i64) -> None:
+        """Put a table at the end of a list."""
         raise NotImplementedError
 
     def list_del(self, which: i64, table: i64) -> None:

@@ -14,22 +14,12 @@ from librt.vecs import append, vec
 from mypy_extensions import i64
 
 from .interface import Bug, Machine
-from .store import BY_PAGES_LOCK, GUARDED, WRITTEN_BY_MMU_LOCK, Store, no_kind
+from .store import BY_PAGES_LOCK, WRITTEN_BY_MMU_LOCK, Store, no_kind
 from .tables import CHUNK_BITS, CHUNK_MASK, CHUNK_WORDS, TABLE_KINDS, Tables, new_chunk
 from .vcpus import Vcpus
-from .words import (
-    KIND_NAMES,
-    KINDS,
-    LIST_NAMES,
-    LISTS,
-    NO_TABLE,
-    OUTSIDE_GUEST_MODE,
-    ROLE_LEVEL_SHIFT,
-    SP_GFN,
-    SP_LEVEL,
-    SP_ROLE,
-    VCPU_MODE,
-)
+from .words import KIND_NAMES, KINDS, LIST_NAMES, LISTS, NO_TABLE, OUTSIDE_GUEST_MODE, VCPU_MODE
+
+from .words import ROLE_LEVEL_SHIFT, SP_GFN, SP_LEVEL, SP_ROLE  # isort: skip
 
 TABLES_MAX: Final[i64] = 0xFF_FFFF_FFFF
 """The highest page frame that fits into the 40 bits of an SPTE: the limit on tables, unless a lower one is given."""
@@ -84,6 +74,7 @@ class NativeMachine(Machine):
         self._chunk_end = self._sptep_end
 
         self._store: Final = Store(vcpus, slots, host_level)
+        self._guarded = self._store.guarded
 
         self._mmu_lock: i64 = 0
         self._pages_lock = False
@@ -229,7 +220,7 @@ class NativeMachine(Machine):
         """The value of a word, be it a statistic: 0 before it is stored, except for VCPU_ROOT (-1) and the host's."""
         if kind < 0 or kind >= KINDS:
             no_kind(kind)
-        if self._store.guards[kind] >= GUARDED:
+        if (self._guarded >> kind) & 1 != 0:
             self._check_read(kind)
         return self._get(kind, owner)
 
@@ -303,9 +294,14 @@ class NativeMachine(Machine):
     # Lists of tables
 
     def list_add(self, which: i64, table: i64) -> None:
-        """Put a table on a list: in front of ROOTS, at the end of another."""
+        """Put a table at the front of a list."""
         self._check_list(which)
         self.tables.list_add(which, table)
+
+    def list_add_tail(self, which: i64, table: i64) -> None:
+        """Put a table at the end of a list."""
+        self._check_list(which)
+        self.tables.list_add_tail(which, table)
 
     def list_del(self, which: i64, table: i64) -> None:
         """Take a table off a list; until it is freed it leads to what came after it."""

@@ -34,10 +34,9 @@ OWNERS: Final = 8
 FIRST_STATISTIC: Final = 32
 """PAGES: from here on all kinds are statistics. A literal, since compiled code computes no constant beforehand."""
 
-# How a kind of word is guarded: below GUARDED everybody may read it.
+# How a kind of word is guarded.
 UNGUARDED: Final = 0
 WRITTEN_BY_MMU_LOCK: Final = 1
-GUARDED: Final = 2
 BY_PAGES_LOCK: Final = 2
 
 GUARDS: Final = {
@@ -53,7 +52,10 @@ def no_kind(kind: i64) -> NoReturn:
 
 @final
 class Store:
-    """Words by kind and owner; ``guards``: how each kind is guarded.
+    """Words by kind and owner.
+
+    guards   how each kind is guarded
+    guarded  the bits, by kind, of those that may be read with a lock only
 
     Kinds with few owners lie in one vector; those of a gfn, of a slot's bitmap and of a ring are kept where stored.
     """
@@ -64,6 +66,8 @@ class Store:
         guards = vec[i64]()
         owners = vec[i64]()
         sparse: list[dict[int, int]] = []
+        guarded: i64 = 0
+        bit: i64 = 1
         for kind in range(KINDS):
             number: i64 = OWNERS
             if kind <= ROOT_SCHEDULED or HOST_PFN <= kind <= HOST_WRITABLE or DIRTY <= kind <= RING_ENTRY:
@@ -75,9 +79,14 @@ class Store:
             elif kind == VCPU_PREV_ROOT:
                 number = PREV_ROOTS * vcpus
             owners = append(owners, number)
-            guards = append(guards, GUARDS.get(PROTECTION[kind], UNGUARDED))
+            guard = GUARDS.get(PROTECTION[kind], UNGUARDED)
+            guards = append(guards, guard)
+            if guard == BY_PAGES_LOCK:
+                guarded |= bit
+            bit += bit
             sparse.append({})
         self.guards: Final = guards
+        self.guarded: Final = guarded
         self._owners: Final = owners
         self._sparse: Final = sparse
         self._kept: Final = vec[i64]([0] * KINDS)
@@ -94,7 +103,12 @@ class Store:
     def _get_sparse(self, kind: i64, owner: i64) -> i64:
         """The value of a word that is kept where it was stored."""
         if HOST_PFN <= kind <= HOST_WRITABLE:
-            usual: i64 = owner if kind == HOST_PFN else self._host_level if kind == HOST_LEVEL else 1
+            # An integer that is one of several by a conditional expression would be a Python object for a moment.
+            usual: i64 = 1
+            if kind == HOST_PFN:
+                usual = owner
+            elif kind == HOST_LEVEL:
+                usual = self._host_level
             # Looking into a dictionary takes a Python integer, which most VMs need not make.
             if self._kept[kind] == 0:
                 return usual

@@ -12,7 +12,7 @@ from librt.vecs import append, vec
 from mypy_extensions import i64
 
 from .interface import Bug
-from .words import LIST_NAMES, LISTS, NO_TABLE, ROOTS
+from .words import LIST_NAMES, LISTS, NO_TABLE
 
 CHUNK_BITS: Final = 14
 CHUNK_WORDS: Final = 0x4000
@@ -190,26 +190,30 @@ class Tables:
     # Lists
 
     def list_add(self, which: i64, table: i64) -> None:
-        """Put a table on a list: in front of ROOTS, at the end of another."""
+        """Put a table at the front of a list."""
         self._check_list(which)
+        self._link(which, table, NO_TABLE, self._list_first[which])
+
+    def list_add_tail(self, which: i64, table: i64) -> None:
+        """Put a table at the end of a list."""
+        self._check_list(which)
+        self._link(which, table, self._list_last[which], NO_TABLE)
+
+    def _link(self, which: i64, table: i64, before: i64, after: i64) -> None:
+        """Put a table between two that are neighbours; -1 stands for the end of the list."""
         self._check_used(table, "added to a list")
         if self._word(table, PREVIOUS + which) != OFF:
             raise Bug(f"table {table} is added to the list {LIST_NAMES[which]}, but is on it")
-        first = self._list_first[which]
-        if which == ROOTS and first != NO_TABLE:
-            self._set_word(table, PREVIOUS + which, NO_TABLE)
-            self._set_word(table, NEXT + which, first)
-            self._set_word(first, PREVIOUS + which, table)
-            self._list_first[which] = table
-            return
-        last = self._list_last[which]
-        self._set_word(table, PREVIOUS + which, last)
-        self._set_word(table, NEXT + which, NO_TABLE)
-        if last == NO_TABLE:
+        self._set_word(table, PREVIOUS + which, before)
+        self._set_word(table, NEXT + which, after)
+        if before == NO_TABLE:
             self._list_first[which] = table
         else:
-            self._set_word(last, NEXT + which, table)
-        self._list_last[which] = table
+            self._set_word(before, NEXT + which, table)
+        if after == NO_TABLE:
+            self._list_last[which] = table
+        else:
+            self._set_word(after, PREVIOUS + which, table)
 
     def list_del(self, which: i64, table: i64) -> None:
         """Take a table off a list; it keeps its link to what came after it."""

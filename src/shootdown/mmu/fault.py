@@ -242,7 +242,9 @@ def walk_down(kvm: Kvm, batch: Batch, it: TdpIter, fault: PageFault, level: i64)
     """
     nx = kvm.nx_huge_pages
     disallowed = nx and fault.code & FETCH != 0
-    goal: i64 = 1 if disallowed else level
+    goal = level
+    if disallowed:
+        goal = 1
     while it.valid and it.gfn <= fault.gfn:
         if nx and is_disallowed(kvm, it, goal):
             goal -= 1
@@ -292,12 +294,19 @@ def add_table(kvm: Kvm, batch: Batch, it: TdpIter, disallowed: bool, track: bool
 def track_table(kvm: Kvm, table: i64) -> None:
     """Put a table that only the NX mitigation made necessary on the list for NX recovery.
 
-    Locks: mmu_lock for read; takes the pages lock. TLB: none. Source: ``track_possible_nx_huge_page``.
+    Later kernels leave it alone if it was zapped since it was linked; before, it would be on the list though freed.
+
+    Locks: mmu_lock for read; takes the pages lock. TLB: none. Source: ``track_possible_nx_huge_page``; 21a36ac6b6c7.
     """
     m = kvm.m
     m.pages_lock()
+    if kvm.behaviour.marks_refused:
+        refused = m.load(SP_NX_REFUSED, table)
+        if refused == 0:
+            m.pages_unlock()
+            return
     m.store(SP_NX, table, 1)
-    m.list_add(NX_TABLES, table)
+    m.list_add_tail(NX_TABLES, table)
     m.count(NX_SPLITS, 0, 1)
     m.pages_unlock()
 

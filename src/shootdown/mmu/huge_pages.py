@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
+from ..machine.interface import Bug
 from ..machine.words import (
     HOST_LEVEL,
     HOST_PFN,
@@ -43,9 +44,17 @@ if TYPE_CHECKING:
 def disable_dirty_logging(kvm: Kvm, as_id: i64, start: i64, end: i64) -> None:
     """Make huge mappings possible again in a slot that is no longer logged.
 
+    Where huge pages are rebuilt in place, the slot must not be logged any more: they would be writable. A kernel that
+    zaps does so whatever the slot is, and its faults go on with 4K pages.
+
     Locks: slots_lock; takes mmu_lock for read. TLB: as the four forms below. Source: ``kvm_mmu_zap_collapsible_sptes``,
-    ``kvm_mmu_recover_huge_pages`` (6.13).
+    ``kvm_mmu_recover_huge_pages``, ``recover_huge_pages_range`` (6.13).
     """
+    if kvm.collapse == RECOVER or kvm.collapse == PROMOTE:
+        slot = find_slot(kvm, as_id, start)
+        flags = slot_flags(kvm, slot)
+        if flags & LOG_DIRTY_PAGES != 0:
+            raise Bug("huge pages are rebuilt in a slot that is logged")
     kvm.m.read_lock()
     root = next_root(kvm, NO_TABLE, as_id, True)
     while root != NO_TABLE:
@@ -53,70 +62,49 @@ def disable_dirty_logging(kvm: Kvm, as_id: i64, start: i64, end: i64) -> None:
             recover_huge_pages(kvm, root, start, end)
         elif kvm.collapse == PROMOTE:
             promote_huge_pages(kvm, root, start, end)
-        elif kvm.collapse == ZAP_LEAFS:
-            zap_collapsible_leafs(kvm, root, start, end)
         else:
-            zap_collapsible(kvm, root, start, end)
+            zap_collapsible(kvm, root, start, end, kvm.collapse == ZAP_LEAFS)
         root = next_root(kvm, root, as_id, True)
     kvm.m.read_unlock()
 
 
-def is_collapsible(kvm: Kvm, it: TdpIter, start: i64, end: i64) -> bool:
-    """Is the walk's entry a table inside the range that the host maps by a page as large, and nobody tracks below?"""
-    if not is_table(it.old_spte, it.level):
+def is_collapsible(kvm: Kvm, it: TdpIter, start: i64, end: i64, leafs: bool) -> bool:
+    """Is the walk's entry a table, or one of its ``leafs``, where host and write tracking allow a larger page?"""
+    wanted = it.level
+    if leafs:
+        if not is_leaf(it.old_spte, it.level):
+            return False
+        wanted += 1
+    elif not is_table(it.old_spte, it.level):
         return False
     if it.gfn < start or it.gfn + kvm.pages(it.level) > end:
         return False
     if kvm.slots != 0:
         as_id = root_as_id(kvm, it.root)
-        if kvm.m.load(WRITE_TRACKED, tracked_at(as_id, it.level, it.gfn)) != 0:
+        if kvm.m.load(WRITE_TRACKED, tracked_at(as_id, wanted, it.gfn)) != 0:
             return False
-    return kvm.m.load(HOST_LEVEL, it.gfn) >= it.level
+    host = kvm.m.load(HOST_LEVEL, it.gfn)
+    return host >= wanted
 
 
-def zap_collapsible(kvm: Kvm, root: i64, start: i64, end: i64) -> None:
+def zap_collapsible(kvm: Kvm, root: i64, start: i64, end: i64, leafs: bool) -> None:
     """Zap every table that a huge page could stand for; the next fault maps it.
+
+    ``leafs``: zap what it maps, and leave the table to that fault (until 5.18).
 
     Locks: mmu_lock for read; enters RCU. TLB: flushes each. Source: ``zap_collapsible_spte_range``.
     """
     batch = Batch()
     kvm.m.rcu_read_lock()
     top = root_level(kvm, root)
-    it = TdpIter(kvm, root, top, 2, start)
+    it = TdpIter(kvm, root, top, 1 if leafs else 2, start)
     while it.valid and it.gfn < end:
         if not cond_resched(kvm, it, batch, True):
-            while is_collapsible(kvm, it, start, end):
+            while is_collapsible(kvm, it, start, end, leafs):
                 if zap_spte_atomic(kvm, it):
                     break
         it.next()
     kvm.m.rcu_read_unlock()
-
-
-def zap_collapsible_leafs(kvm: Kvm, root: i64, start: i64, end: i64) -> None:
-    """Zap every leaf that a huge page could stand for; the next fault there puts one in the place of the table.
-
-    Locks: mmu_lock for read; enters RCU. TLB: flushes each. Source: ``zap_collapsible_spte_range`` (5.15 to 5.18).
-    """
-    batch = Batch()
-    kvm.m.rcu_read_lock()
-    top = root_level(kvm, root)
-    it = TdpIter(kvm, root, top, 1, start)
-    while it.valid and it.gfn < end:
-        if not cond_resched(kvm, it, batch, True):
-            while is_collapsible_leaf(kvm, it, start, end):
-                if zap_spte_atomic(kvm, it):
-                    break
-        it.next()
-    kvm.m.rcu_read_unlock()
-
-
-def is_collapsible_leaf(kvm: Kvm, it: TdpIter, start: i64, end: i64) -> bool:
-    """Is the walk's entry a leaf inside the range that the host maps by a larger page?"""
-    if not is_leaf(it.old_spte, it.level):
-        return False
-    if it.gfn < start or it.gfn + kvm.pages(it.level) > end:
-        return False
-    return kvm.m.load(HOST_LEVEL, it.gfn) > it.level
 
 
 def promote_huge_pages(kvm: Kvm, root: i64, start: i64, end: i64) -> None:
@@ -133,10 +121,10 @@ def promote_huge_pages(kvm: Kvm, root: i64, start: i64, end: i64) -> None:
     it = TdpIter(kvm, root, top, 1, start)
     while it.valid and it.gfn < end:
         if not cond_resched(kvm, it, batch, True):
-            if is_collapsible(kvm, it, start, end):
+            if is_collapsible(kvm, it, start, end, False):
                 try_promote(kvm, batch, it)
             else:
-                while is_collapsible_leaf(kvm, it, start, end):
+                while is_collapsible(kvm, it, start, end, True):
                     if zap_spte_atomic(kvm, it):
                         break
         it.next()
@@ -174,7 +162,7 @@ def recover_huge_pages(kvm: Kvm, root: i64, start: i64, end: i64) -> None:
     it = TdpIter(kvm, root, top, 2, start)
     while it.valid and it.gfn < end:
         if not cond_resched(kvm, it, batch, True):
-            while is_collapsible(kvm, it, start, end):
+            while is_collapsible(kvm, it, start, end, False):
                 small = first_leaf(kvm, it)
                 if small == 0:
                     break

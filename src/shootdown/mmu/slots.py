@@ -47,7 +47,9 @@ def find_slot(kvm: Kvm, as_id: i64, gfn: i64) -> i64:
 
 def slot_flags(kvm: Kvm, slot: i64) -> i64:
     """Flags of a slot (words.py), 0 of one that never changes."""
-    return 0 if slot < 0 else kvm.m.load(SLOT_FLAGS, slot)
+    if slot < 0:
+        return 0
+    return kvm.m.load(SLOT_FLAGS, slot)
 
 
 def generation(kvm: Kvm, as_id: i64) -> i64:
@@ -61,7 +63,9 @@ def generation(kvm: Kvm, as_id: i64) -> i64:
 
 def slot_as_id(kvm: Kvm, slot: i64) -> i64:
     """Address space of a slot, 0 of one that never changes."""
-    return 0 if slot < 0 else kvm.m.load(SLOT_AS, slot)
+    if slot < 0:
+        return 0
+    return kvm.m.load(SLOT_AS, slot)
 
 
 def slots_in(kvm: Kvm, start: i64, end: i64) -> vec[i64]:

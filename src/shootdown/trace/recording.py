@@ -150,7 +150,7 @@ PROBES: Final = (
     Probe("kvm_get_dirty_log_protect", "the dirty log is read; one flush at most until it returns",
           f"{KVM} slot=+0($arg2):x32", returns=RET_INT),
     Probe("kvm_clear_dirty_log_protect", "the dirty log is cleared; one flush at most until it returns",
-          f"{KVM} slot=+0($arg2):x32", returns=RET_INT),
+          f"{KVM} slot=+0($arg2):x32 num=+4($arg2):u32 first=+8($arg2):x64", returns=RET_INT),
     Probe("kvm_tdp_mmu_clear_dirty_pt_masked", "up to 64 pages were found dirty, which is what decides on the flush",
           f"{KVM} gfn=$arg3:x64 mask=$arg4:x64", "as_id=+262($arg2):u16"),
     Probe("kvm_tdp_mmu_wrprot_slot", "a slot is write-protected: dirty logging begins", KVM, returns=RET_BOOL),

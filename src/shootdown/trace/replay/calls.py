@@ -118,12 +118,16 @@ def region(follower: Follower, task: Task) -> None:
     if e.code == s.SET_REGION:
         if op.ret == 0 or op.ret == s.MISSING:
             number = vm.config.numbers[e.b]
+            if vm.m.words[SLOT_FLAGS].get(number, 0) & LOG_DIRTY_PAGES and not e.c & LOG_DIRTY_PAGES and e.e:
+                task.collapses = number
             set_memory_region(vm.kvm, number, e.b >> ID_BITS, e.d >> 12, e.e >> 12, e.c & FLAGS)
     elif op.slot >= 0:
         if op.guess != COLLAPSE and vm.m.words[SLOT_FLAGS].get(op.slot, 0) & LOG_DIRTY_PAGES:
             # It was logged when the record began, so this starts the log over.
             get_log(follower, task)
             return
+        if op.guess == COLLAPSE:
+            task.collapses = op.slot
         base, pages = vm.m.words[SLOT_BASE][op.slot], vm.m.words[SLOT_PAGES][op.slot]
         set_memory_region(vm.kvm, op.slot, 0, base, pages, 0 if op.guess == COLLAPSE else LOG_DIRTY_PAGES)
     elif any(call.code == s.ZAP_ALL_FAST for call in [e, *op.calls]):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ...machine.interface import Bug
-from ...machine.words import ROOT_SCHEDULED, SLOTS_GENERATION
+from ...machine.words import ROOT_SCHEDULED, SLOTS_GENERATION, SP_ROLE
 from ...mmu.mmio import MMIO_GENERATIONS
 from ...mmu.spte import is_frozen, is_table
 from .. import codes as s
@@ -28,6 +28,7 @@ from .result import Difference, Result
 from .task import Task
 from .unseen import Gaps, Told, leads_to
 from .vm import ReplayVm
+from .watch import Watcher
 
 INSTANT: Final = frozenset((operation.FREE, operation.LOAD_ROOT, operation.PUT_ROOT, operation.SMM_SWITCH))
 """Operations that change no SPTE."""
@@ -53,7 +54,7 @@ def published(op: Op) -> int:
 class Follower:
     """Runs all operations of a recording and compares; what it found is ``result``.
 
-    ``on_flush`` is told of each flush; where it is given, flushes are another policy's and not compared.
+    Where there is a ``watcher``, flushes are another policy's and not compared.
     """
 
     def __init__(
@@ -61,12 +62,12 @@ class Follower:
         result: Result,
         make_vm: Callable[[Follower, int], ReplayVm],
         perform: Callable[[Follower, Task], None],
-        on_flush: Callable[[Task], None] | None = None,
+        watcher: Watcher | None = None,
     ) -> None:
         self.result = result
         self.make_vm = make_vm
         self.perform = perform
-        self.on_flush = on_flush
+        self.watcher = watcher
         self.vms: dict[int, ReplayVm] = {}
         self.task: Task | None = None
         self.turn = threading.Semaphore(0)
@@ -114,10 +115,9 @@ class Follower:
         points.sort(key=lambda point: point[0])
         alone = self.uninterrupted(points)
         running = self.running
-        finished = self.finished
         for at, op in points:
             name = id(op)
-            if name in finished:
+            if name in self.finished:
                 continue
             self.at = at
             if self.progress is not None:
@@ -131,7 +131,7 @@ class Follower:
                 task = Task(op, self.vm(op.vm))
                 if name in alone:
                     self.run_whole(task)
-                    finished.add(name)
+                    self.finished.add(name)
                     continue
                 running[name] = task
                 self.start(task)
@@ -146,7 +146,7 @@ class Follower:
                 # What it did not predict is taken over in its time.
                 self.finish(task, at)
                 if last:
-                    finished.add(name)
+                    self.finished.add(name)
                     del running[name]
         for task in running.values():
             task.final = True
@@ -251,7 +251,7 @@ class Follower:
             self.differ(task, e, None, "recorded, not predicted")
             adopt(task, e)
         elif e.code == s.FLUSH:
-            if self.on_flush is None:
+            if self.watcher is None:
                 self.result.differ(Difference(task.op, e, None, "flush recorded, not predicted"))
         elif e.code == s.FAST_FAULT:
             self.result.differ(Difference(task.op, e, None, "fast fault recorded, not predicted"))
@@ -298,6 +298,9 @@ class Follower:
         if task.over and not (how == 0 and is_frozen(held)):
             self.wait(task)
             held = m.peek(sptep)
+        if task.collapses >= 0 and self.watcher is not None:
+            slot, task.collapses = task.collapses, -1
+            self.watcher.collapses(task, slot, lambda gfn: self.host_level(m, gfn))
         if how == 1 and value == held and is_frozen(held):
             # Whoever froze it is waited for, and has let go of it: that is not traced.
             m.poke(sptep, int(task.vm.kvm.empty))
@@ -360,23 +363,21 @@ class Follower:
             e = expected[k]
             if e.code == s.CHANGED and e.a == gfn and e.b == level and e.e in (as_id, s.MISSING):
                 return k
-            if k == task.k and e.code != s.CHANGED and e.code != s.FLUSH:
-                continue
         return -1
 
     def flushed(self, m: ReplayMachine) -> None:
         """Compare a flush with the record."""
         task = self.task
         assert task is not None
-        if m.by_table and self.on_flush is not None:
+        if m.by_table and self.watcher is not None:
             # No recorded kernel makes it: it has no place in the order of things.
-            self.on_flush(task)
+            self.watcher.flushed(task)
             return
         if task.over:
             self.wait(task)
         self.result.flushes_predicted += 1
-        if self.on_flush is not None:
-            self.on_flush(task)
+        if self.watcher is not None:
+            self.watcher.flushed(task)
             e = task.head()
             if e is not None and e.code == s.FLUSH:
                 self.came(task, e)
@@ -392,6 +393,16 @@ class Follower:
             return
         self.result.flushes_matched += 1
         self.came(task, e)
+
+    def unlinked(self, m: ReplayMachine) -> None:
+        """Tell the watcher."""
+        if self.watcher is not None and self.task is not None:
+            self.watcher.unlinked(self.task)
+
+    def queued(self, m: ReplayMachine, table: int) -> None:
+        """Tell the watcher, unless it is a root, which no policy is about."""
+        if self.watcher is not None and self.task is not None and m.load(SP_ROLE, table) == 0:
+            self.watcher.queued(self.task)
 
     def locked(self, m: ReplayMachine, held: bool) -> None:
         """mmu_lock is taken for write or dropped."""

@@ -26,7 +26,6 @@ from ...machine.words import (
     ROLE_LEVEL_SHIFT,
     ROLE_SMM,
     ROOT_SCHEDULED,
-    ROOTS,
     SLOT_FLAGS,
     SLOT_INVALID,
     SLOT_PAGES,
@@ -34,6 +33,7 @@ from ...machine.words import (
     SP_LEVEL,
     SP_PARENT,
     SP_ROLE,
+    TABLES,
     VCPU_ROOT,
 )
 from ...mmu.spte import PAGES
@@ -56,6 +56,12 @@ class Listener(Protocol):
 
     def locked(self, m: ReplayMachine, held: bool) -> None:
         """mmu_lock is taken for write, or dropped after that."""
+
+    def unlinked(self, m: ReplayMachine) -> None:
+        """A table was cut off."""
+
+    def queued(self, m: ReplayMachine, table: int) -> None:
+        """A table was handed to RCU."""
 
     def synchronized(self, m: ReplayMachine) -> None:
         """A task waits for all who may see the slots as they were."""
@@ -90,6 +96,16 @@ class ReplayMachine(Machine):
         self.as_ids: dict[int, int] = {}
         self.last = 0
         self.by_table = False
+
+    def copy(self, listener: Listener) -> ReplayMachine:
+        """The same at this moment, with a listener of its own: what is done to one does nothing to the other."""
+        new = ReplayMachine(listener)
+        new.tables = [list(entries) for entries in self.tables]
+        new.words = [dict(words) for words in self.words]
+        new.lists = [list(chain) for chain in self.lists]
+        new.after = [dict(after) for after in self.after]
+        new.queued, new.gone, new.as_ids = dict(self.queued), set(self.gone), dict(self.as_ids)
+        return new
 
     # SPTEs
 
@@ -158,6 +174,7 @@ class ReplayMachine(Machine):
         if table in self.queued or table in self.gone:
             raise Bug(f"table {table} is given to call_rcu twice")
         self.queued[table] = None
+        self.listener.queued(self, table)
 
     # Other words
 
@@ -211,18 +228,21 @@ class ReplayMachine(Machine):
         return before
 
     def count(self, kind: i64, owner: i64, number: i64) -> None:
-        """A statistic; one of them counts flushes."""
+        """A statistic: one counts flushes, one the tables that are linked."""
         if kind == FLUSH_REQUESTS:
             self.listener.flushed(self)
+        elif kind == TABLES and number < 0:
+            self.listener.unlinked(self)
 
     # Lists of tables
 
     def list_add(self, which: i64, table: i64) -> None:
-        """Roots go to the front of their list, as the kernel's do; other tables to the end."""
-        if which == ROOTS:
-            self.lists[which].insert(0, table)
-        else:
-            self.lists[which].append(table)
+        """Put a table at the front of a list."""
+        self.lists[which].insert(0, table)
+
+    def list_add_tail(self, which: i64, table: i64) -> None:
+        """Put a table at the end of a list."""
+        self.lists[which].append(table)
 
     def list_del(self, which: i64, table: i64) -> None:
         """Take a table off a list; it leads on to what came after it."""

@@ -24,9 +24,9 @@ from .operation import Op
 from .plan import Planner
 from .record import KINDS, Event, events_of, is_usable
 from .result import Result
-from .task import Task
 from .unseen import Gaps, told_later
 from .vm import ReplayVm
+from .watch import Watcher
 
 
 @dataclass(slots=True)
@@ -67,12 +67,13 @@ def replay(trace: Trace, fmt: SpteFormat | None = None, progress: Callable[[int]
 def run(
     script: Script,
     policy: Policy,
-    flushed: Callable[[Task], None] | None,
+    watcher: Watcher | None,
     progress: Callable[[int], None] | None = None,
 ) -> Result:
-    """Drive our MMU under a policy; with ``flushed``, that is told of each flush and none is compared.
+    """Drive our MMU under a policy; with a ``watcher``, that is told of each flush and none is compared.
 
-    A collapse has the recorded kernel's form under every policy, since what it changes is in the record.
+    A collapse has the recorded kernel's form under every policy, since what it changes is in the record; ``watch`` does
+    it in others.
     """
     configs = script.configs
 
@@ -95,7 +96,7 @@ def run(
 
     result = Result()
     events = script.events
-    follower = Follower(result, make_vm, perform, flushed)
+    follower = Follower(result, make_vm, perform, watcher)
     result.behaviour = script.behaviour.name
     result.sees_flushes = follower.sees_flushes = s.FLUSH in script.recorded
     follower.sees_masks = s.CLEAR_PT in script.recorded

@@ -18,6 +18,7 @@ class Task:
     writer  it holds mmu_lock for write
     since   position of the event up to which it has run
     vm, root  what it works on
+    collapses  the slot whose huge pages come back with its first change; -1: none
     """
 
     def __init__(self, op: Op, vm: ReplayVm) -> None:
@@ -32,6 +33,7 @@ class Task:
         self.done = False
         self.final = False
         self.refused = 0
+        self.collapses = -1
         self.go: threading.Lock | None = None
         self.error: BaseException | None = None
 

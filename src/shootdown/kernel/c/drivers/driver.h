@@ -159,6 +159,8 @@ void sd_start_vm(const u64 *arg);
 void sd_start_slot(const u64 *arg);
 void sd_start_load(const u64 *arg);
 void sd_start_leaf(const u64 *arg);
+void sd_start_host(const u64 *arg);
+void sd_start_flags(const u64 *arg);
 void sd_start_dirty(const u64 *arg);
 
 static inline void sd_vcpu_load(struct kvm_vcpu *vcpu)

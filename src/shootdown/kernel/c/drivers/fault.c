@@ -71,6 +71,17 @@ static int refused(void)
 #endif
 }
 
+/* mmu_topup_memory_caches: what the map takes later cannot fail. Who explores has few tables: are there enough? */
+static bool topup(struct kvm_vcpu *vcpu)
+{
+#ifdef SD_EXPLORE
+	return sd_tables_left() + 1 >= (unsigned)vcpu->arch.mmu->root_role.level;
+#else
+	return vcpu;
+#endif
+}
+
+
 int kvm_tdp_page_fault(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 {
 	int r;
@@ -84,6 +95,8 @@ int kvm_tdp_page_fault(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 	r = sd_fast_page_fault(vcpu, fault);
 	if (r != RET_PF_INVALID)
 		return r;
+	if (!topup(vcpu))
+		return RET_PF_RETRY;
 	r = faultin_pfn(fault);
 	if (r != RET_PF_CONTINUE)
 		return r;

@@ -60,6 +60,12 @@ static void op_vcpu(const u64 *arg)
 	sd_vcpu_run(vcpu_of(arg[0]));
 }
 
+/* a vCPU that only holds a root */
+static void op_parked(const u64 *arg)
+{
+	(void)arg;
+}
+
 /* start end refill may_block: refill pages further on come in the place of each; -1: none does */
 static void op_unmap(const u64 *arg)
 {
@@ -255,8 +261,8 @@ static void op_create_slot(const u64 *arg)
 #define OP(name) { #name, op_##name }
 const struct sd_op sd_ops[] = {
 	{ "vm", sd_start_vm }, { "slot", sd_start_slot }, { "load", sd_start_load }, { "leaf", sd_start_leaf },
-	{ "dirty", sd_start_dirty },
-	OP(vcpu), OP(unmap), OP(zap_range), OP(zap_all_fast), OP(collapse), OP(recover_nx), OP(prefault), OP(prefetch),
+	{ "host", sd_start_host }, { "flags", sd_start_flags }, { "dirty", sd_start_dirty },
+	OP(vcpu), OP(parked), OP(unmap), OP(zap_range), OP(zap_all_fast), OP(collapse), OP(recover_nx), OP(prefault), OP(prefetch),
 	OP(log_on), OP(log_off), OP(get_log), OP(clear_log), OP(reset_ring), OP(age), OP(clear_young), OP(test_young),
 	OP(change_pte), OP(write_protect), OP(host_writable), OP(release), OP(delete_slot), OP(move_slot), OP(create_slot),
 };

@@ -85,6 +85,22 @@ void sd_start_leaf(const u64 *arg)
 	WRITE_ONCE(*sptep, (spte & arg[2]) | arg[3]);
 }
 
+/* gfn level writable: what the host has there */
+void sd_start_host(const u64 *arg)
+{
+	sd_set_host_level(arg[0], arg[1]);
+	sd_set_host_writable(arg[0], arg[2]);
+}
+
+/* slot flags: nothing that their change would entail is done */
+void sd_start_flags(const u64 *arg)
+{
+	struct kvm_memory_slot *slot = sd_find_slot(arg[0]);
+
+	sd->nr_dirty_logging += !!(arg[1] & SD_LOG_DIRTY_PAGES) - !!(slot->flags & SD_LOG_DIRTY_PAGES);
+	slot->flags = arg[1];
+}
+
 /* slot gfn: the page is dirty */
 void sd_start_dirty(const u64 *arg)
 {

@@ -1,0 +1,226 @@
+"""``shootdown check --tree``: the litmus tests on the C of the user's own Linux tree, with the user's patches."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..check.litmus import Litmus
+from ..check.verdict import HOLDS, REFUTED
+from ..errors import InputError
+from ..figures import count
+from ..kernel.account import Part
+from ..kernel.build import EXPLORE, LICENCE, build
+from ..kernel.likeness import likeness
+from ..kernel.needs import needed
+from ..kernel.scenario import Budget, Options
+from ..kernel.schedule import table
+from ..kernel.schedule_file import follow as followed
+from ..kernel.schedule_file import read, save
+from ..kernel.series import Patch, apply
+from ..kernel.tree import Tree
+from ..kernel.unrun import unrun
+from ..kernel.verdict import Judged, cases, judged
+from . import verdicts
+from .kernel import patches_of
+from .progress import clear, line
+from .report import dump, wrap
+
+BISECT_GOOD, BISECT_BAD, BISECT_SKIP, BISECT_ABORT = 0, 1, 125, 129
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks for; ``named``: the user named tests."""
+
+    tests: Sequence[Litmus]
+    named: bool
+    tiny: bool
+    options: Options
+    budget: Budget
+    jobs: int
+    as_json: bool
+    save: str | None
+
+
+def check_tree(tree: Tree, patches: Sequence[Patch], asked: Asked) -> int:
+    """Check a tree with all patches, and, of a series, with each more of them."""
+    if len(patches) > 1:
+        return _series(tree, patches, asked)
+    patched = apply(tree, patches)
+    found = _verdicts(patched.tree, asked, heading=not asked.as_json)
+    parts = unrun(patched, asked.tests, asked.options) if patches else []
+    if asked.save and not save(found, tree, patches, asked.options, Path(asked.save)):
+        print(f"shootdown: nothing was refuted, so {asked.save} was not written", file=sys.stderr)
+    if asked.as_json:
+        print(dump("check", _document(patched.tree, found, parts)))
+    else:
+        print("\n".join(_end(found, parts, asked)))
+    return code(found, parts, asked)
+
+
+def _verdicts(tree: Tree, asked: Asked, heading: bool) -> list[Judged]:
+    """All verdicts on a tree; printed as they come, under a heading, if asked for."""
+    like = likeness(tree)
+    wanted = cases(asked.tests, like.behaviour, asked.tiny)
+    if not wanted:
+        raise InputError(f"no test is for a tree like {like}", advice="see shootdown check --list")
+    library = build(tree, EXPLORE)
+    if heading:
+        print("\n".join(wrap(f"{tree.name}: Linux {tree.version}, page tables as our {like}; {LICENCE}", "  ", "")))
+    found: list[Judged] = []
+    write = line()
+
+    def tick() -> None:
+        write(lambda: f"{len(found)} of {len(wanted)} done: {wanted[len(found)] if len(found) < len(wanted) else ''}")
+
+    for each in judged(wanted, library, asked.options, asked.budget, min(asked.jobs, len(wanted)), tick):
+        clear()
+        if heading:
+            print(verdicts.line(each.verdict, heading=not found), flush=True)
+        found.append(each)
+    clear()
+    return found
+
+
+def code(found: Sequence[Judged], parts: Sequence[Part], asked: Asked) -> int:
+    """The exit code; by name, what is refuted counts even if it is expected."""
+    return verdicts.code([each.verdict for each in found], bool(parts), asked.named)
+
+
+def follow(tree: Tree, patches: Sequence[Patch], path: str, as_json: bool) -> int:
+    """Follow a saved schedule again on a tree, and print it."""
+    data = read(Path(path))
+    outcome, about = followed(data, path, build(apply(tree, patches).tree, EXPLORE))
+    if as_json:
+        body = {"test": data["test"], "steps": outcome.depth, "broken": outcome.broken}
+        print(dump("check --schedule", body))
+    else:
+        print("\n".join(table(outcome, about).lines()))
+    return verdicts.REFUTED_CODE
+
+
+def bisect(tree: Tree, names: tuple[str, ...], asked: Asked) -> int:
+    """The exit code for ``git bisect run``: only what is refuted and was not expected to be is bad."""
+    try:
+        found = _verdicts(apply(tree, patches_of(names)).tree, asked, heading=not asked.as_json)
+    except InputError as error:
+        print(f"shootdown: {error}", file=sys.stderr)
+        return BISECT_SKIP
+    words = [(each.verdict.word, each.verdict.case.expected) for each in found]
+    if any(word == REFUTED != expected for word, expected in words):
+        return BISECT_BAD
+    return BISECT_GOOD if all(word in (HOLDS, REFUTED) for word, _ in words) else BISECT_SKIP
+
+
+# A series
+
+
+def _series(tree: Tree, patches: Sequence[Patch], asked: Asked) -> int:
+    """A verdict for each patch of a series with those before it, and for the whole."""
+    lines: list[str] = []
+    broken: dict[int, list[str]] = {}
+    last: list[Judged] = []
+    for number in range(len(patches) + 1):
+        title = str(patches[number - 1].title or patches[number - 1].where) if number else "the tree as it is"
+        head = f"{number}/{len(patches)} {title}"
+        try:
+            last = _verdicts(apply(tree, patches[:number]).tree, asked, heading=False)
+        except InputError as error:
+            if number == len(patches):
+                raise
+            broken[number] = [f"does not build: {error}"]
+        else:
+            bad = [e.verdict for e in last if e.verdict.word != e.verdict.case.expected]
+            if bad:
+                broken[number] = [f"{verdict.case.test.name} ({verdict.word})" for verdict in bad]
+        text = f"{head}: {'; '.join(broken.get(number, ['as expected']))}"
+        lines.append(text)
+        if not asked.as_json:
+            print("\n".join(wrap(text, "    ", "")), flush=True)
+    needs = needed(broken, len(patches))
+    patched = apply(tree, patches)
+    parts = unrun(patched, asked.tests, asked.options)
+    if asked.as_json:
+        print(dump("check", {**_document(patched.tree, last, parts), "series": lines, "needs": needs}))
+    else:
+        print("\n".join([*[text for need in needs for text in wrap(need)], *_end(last, parts, asked)]))
+    return code(last, parts, asked)
+
+
+# Against another tree
+
+
+def against(tree: Tree, other: Tree, patches: Sequence[Patch], asked: Asked) -> int:
+    """Which verdicts differ between a tree with the patches and another one, as text for a review."""
+    mine = {e.verdict.case.test.name: e for e in _verdicts(apply(tree, patches).tree, asked, heading=False)}
+    theirs = {e.verdict.case.test.name: e for e in _verdicts(other, asked, heading=False)}
+    rows = [(name, theirs.get(name), mine.get(name)) for name in sorted(mine.keys() | theirs.keys())]
+    changed = [row for row in rows if _words(row[1]) != _words(row[2])]
+    if asked.as_json:
+        print(dump("check --against", {"tests": [
+            {"name": name, "before": _words(before)[0], "after": _words(after)[0]} for name, before, after in rows
+        ]}))  # fmt: skip
+    else:
+        with_patches = f" with {count(len(patches), 'patch', 'patches')}" if patches else ""
+        print(f"before: {other.name}, Linux {other.version}")
+        print(f"after:  {tree.name}, Linux {tree.version}{with_patches}")
+        for name, before, after in changed:
+            print(f"{name:24} {_words(before)[0]} -> {_words(after)[0]}")
+            if after and after.verdict.word == REFUTED:
+                print("\n".join(["", *table(after.outcome, after.scenario).lines(), ""]))
+        same = len(rows) - len(changed)
+        print(f"{count(len(changed), 'verdict')} changed, {same} the same.")
+    return verdicts.REFUTED_CODE if changed else verdicts.FINE
+
+
+def _words(judged_: Judged | None) -> tuple[str, ...]:
+    """A verdict, and of what is refuted what broke."""
+    if judged_ is None:
+        return ("not tested",)
+    word = judged_.verdict.word
+    return (f"{word}: {judged_.outcome.broken}",) if word == REFUTED else (word,)
+
+
+# Output
+
+
+def _end(found: Sequence[Judged], parts: Sequence[Part], asked: Asked) -> list[str]:
+    """What is printed below the verdicts."""
+    lines: list[str] = []
+    for each in found:
+        verdict = each.verdict
+        if verdict.word == REFUTED and (asked.named or verdict.case.expected != REFUTED):
+            lines += ["", *verdicts.promise(verdict.case), "", *table(each.outcome, each.scenario).lines()]
+    lines.append("")
+    for each in found:
+        if each.verdict.reason:
+            lines += wrap(f"{each.verdict.case.test.name}: {each.verdict.word}: {each.verdict.reason}", "    ", "")
+    lines += [f"not exercised: {part}" + (f" ({part.why})" if part.why else "") for part in parts]
+    bounds = [each.verdict.bounds for each in found if each.verdict.word == HOLDS and each.verdict.bounds]
+    if bounds:
+        common = [text for text in bounds[0] if all(text in other for other in bounds)]
+        lines += wrap(f"holds within: {'; '.join(common)}.", "    ", "")
+    unexpected = [e.verdict for e in found if e.verdict.word != e.verdict.case.expected]
+    if unexpected:
+        names = ", ".join(f"{v.case.test.name} ({v.word})" for v in unexpected)
+        return [*lines, *wrap(f"{len(unexpected)} of {len(found)} verdicts are not as expected: {names}.")]
+    return [*lines, f"{count(len(found), 'verdict')}, all as expected."]
+
+
+def _document(tree: Tree, found: Sequence[Judged], parts: Sequence[Part]) -> dict[str, Any]:
+    like = likeness(tree)
+    return {
+        "tree": {
+            "name": tree.name, "version": tree.version, "behaviour": like.behaviour, "differs": list(like.differs),
+        },
+        "tests": [
+            {**verdicts.document_of(each.verdict), "broken": each.outcome.broken or None,
+             "bytes_a_state": round(each.outcome.bytes_a_state, 1), "races": len(each.outcome.races)}
+            for each in found
+        ],
+        "not_exercised": [str(part) for part in parts],
+    }  # fmt: skip

@@ -1,0 +1,185 @@
+"""``check --tree``: the litmus tests on the kernel's own C give what they give on our MMU, and find what is planted."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from shootdown.check.litmus import suite
+from shootdown.check.verdict import HOLDS, REFUTED
+from shootdown.kernel.build import EXPLORE, build
+from shootdown.kernel.edits import DROP, REPLACE, Edit, edited
+from shootdown.kernel.needs import needed
+from shootdown.kernel.probes import TDP_C
+from shootdown.kernel.scenario import Budget, Options
+from shootdown.kernel.schedule import table
+from shootdown.kernel.verdict import Judged, cases, judge
+from tests.test_check_cli import run
+from tests.trees import VERSIONS, explored, linux
+
+pytestmark = pytest.mark.slow
+SUITE = {test.name: test for test in suite()}
+BUDGET = Budget(states=2_000_000, seconds=60.0)
+QUICK = (
+    "age", "collapse-zap", "fault-replaces-table", "huge-in-the-way", "log-off", "nx-recovery", "prefetch", "release",
+    "slot-create", "unmap-leafs", "unmap-yield-leafs", "write-protect", "zap-range-leafs",
+)  # fmt: skip
+"""Tests of which the tiny geometry takes no second on the C."""
+ITER = "arch/x86/kvm/mmu/tdp_iter.h"
+
+
+def found(name: str, version: str, *edits: Edit, options: Options | None = None, file: str = TDP_C) -> Judged:
+    """What a test gives on a tree with edits made."""
+    built = explored(version)
+    if edits:
+        text = linux(version).read(file)
+        for edit in edits:
+            text = edited(text, edit)
+        built = build(linux(version).with_changes({file: text}), EXPLORE)
+    return judge(cases([SUITE[name]], version, tiny=True)[0], built, options or Options(), BUDGET)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", QUICK)
+def test_the_kernel_keeps_what_our_mmu_keeps(name: str, version: str) -> None:
+    """A test that is for a kernel holds on the kernel's own C, to its end, and every task of the host comes to its."""
+    if not cases([SUITE[name]], version, tiny=True):
+        pytest.skip(f"{name} is not about {version}")
+    judged = found(name, version)
+    assert (judged.verdict.word, judged.verdict.reason) == (HOLDS, "")
+    assert judged.verdict.bounds
+
+
+def test_a_table_on_no_list_yet_is_found_by_its_schedule() -> None:
+    """In 6.1 a table can be taken away before it is on the list of tables; the shortest schedule ends in that list."""
+    judged = found("link-and-collapse", "6.1")
+    assert judged.verdict.word == REFUTED == judged.verdict.case.expected
+    assert judged.outcome.broken == "memory fault"
+    assert judged.outcome.place[0].function == "tdp_mmu_unlink_sp"
+    assert found("link-and-collapse", "6.12").verdict.word == HOLDS
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_late_read_fault_takes_the_right_to_write_away_unseen(version: str) -> None:
+    """The kernel's own C has the defect: write protection finds nothing to do, and a vCPU may go on writing."""
+    judged = found("read-fault-upgrade", version)
+    assert judged.verdict.word == REFUTED == judged.verdict.case.expected
+    assert judged.outcome.broken == "writable in reach"
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A bug that an edit plants, the test that refutes it, and what breaks."""
+
+    name: str
+    edit: Edit
+    test: str
+    breaks: str
+    versions: tuple[str, ...] = VERSIONS
+    ranged: bool = False
+    file: str = TDP_C
+
+
+PLANTED = (
+    Planted("no flush when a table is zapped under the lock for read",
+            Edit("tdp_mmu_zap_spte_atomic", DROP, r"kvm_flush_remote_tlbs_\w+"), "collapse-zap", "freed in reach"),
+    Planted("no flush when a fault replaces a table",
+            Edit("tdp_mmu_map_handle_target_level", DROP, r"kvm_flush_remote_tlbs_\w+"), "fault-replaces-table",
+            "freed in reach"),
+    Planted("a zap of leaves forgets that it zapped",
+            Edit("tdp_mmu_zap_leafs", DROP, r"flush = true"), "unmap-leafs", "revoked in reach"),
+    Planted("no flush before giving way", Edit("tdp_mmu_iter_cond_resched", DROP, r"kvm_flush_remote_tlbs"),
+            "unmap-yield-leafs", "revoked in reach"),
+    Planted("a removed table is freed at once",
+            Edit("handle_removed_pt", REPLACE, r"call_rcu\(&sp->rcu_head, tdp_mmu_free_sp_rcu_callback\)",
+                 by="tdp_mmu_free_sp(sp)"), "nx-recovery", "freed in reach"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("bug", PLANTED, ids=lambda bug: bug.name)
+def test_a_planted_bug_of_the_kernels_is_refuted(bug: Planted, version: str) -> None:
+    """An edit of the C that takes a flush away, or has it come too late, is refuted, with a schedule for a mail."""
+    judged = found(bug.test, version, bug.edit, options=Options(ranged=bug.ranged), file=bug.file)
+    assert judged.outcome.broken == bug.breaks
+    lines = table(judged.outcome, judged.scenario).lines()
+    assert max(map(len, lines)) <= 72
+    assert any("tdp_mmu.c:" in line for line in lines)
+    assert any(line.startswith("BROKEN: ") for line in lines)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_assertion_of_the_kernel_is_a_verdict(version: str) -> None:
+    """A call without the lock that lockdep wants, and a dereference of NULL, are refuted where they happen."""
+    judged = found(
+        "unmap-leafs",
+        version,
+        Edit("tdp_mmu_zap_leafs", REPLACE, r"lockdep_assert_held_write", "lockdep_assert_held_read"),
+    )
+    assert judged.outcome.broken == "lockdep"
+    judged = found(
+        "unmap-leafs", version, Edit("tdp_mmu_zap_leafs", REPLACE, r"flush = true", "flush = *(volatile bool *)8")
+    )
+    assert judged.outcome.broken == "memory fault"
+    assert judged.outcome.place[0].function == "tdp_mmu_zap_leafs"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_endless_loop_of_the_kernel_is_a_verdict(version: str) -> None:
+    """Code that goes round for ever without an access that others see is ended, and refuted."""
+    judged = found("unmap-leafs", version, Edit("tdp_mmu_zap_leafs", REPLACE, r"flush = true", "for (;;) barrier()"))
+    assert judged.outcome.broken == "endless loop"
+
+
+def patch_of(path: Path, version: str, file: str, function: str, anchor: str, line: str) -> Path:
+    """A diff that puts a line before the one in a function that has ``anchor``."""
+    lines = linux(version).read(file).split("\n")
+    at = next(n for n, text in enumerate(lines) if re.match(rf"\S.*\b{function}\(", text) and not text.endswith(";"))
+    at = next(n for n in range(at, len(lines)) if anchor in lines[n])
+    context = [" " + text for text in lines[at - 3 : at]], [" " + text for text in lines[at : at + 3]]
+    hunk = [f"@@ -{at - 2},6 +{at - 2},7 @@", *context[0], "+" + line, *context[1]]
+    path.write_text("\n".join([f"--- a/{file}", f"+++ b/{file}", *hunk, ""]))
+    return path
+
+
+def test_a_patch_to_what_drivers_stand_for_does_not_hold(tmp_path: Path) -> None:
+    """A hunk in a file that is not built is named, and the exit code says so, though every test holds."""
+    linux("6.12")
+    file = "arch/x86/kvm/mmu/mmu.c"
+    patch = patch_of(tmp_path / "a.patch", "6.12", file, "kvm_mmu_zap_all_fast", "write_lock", "\tkvm->users++;")
+    code, text = run("unmap-leafs", "--tree", linux("6.12").name, "--tiny", "--patch", str(patch))
+    assert code == 3
+    assert f"not exercised: {file}" in text
+    assert "(a file that is not built)" in text
+
+
+def test_a_patch_to_what_runs_is_checked(tmp_path: Path) -> None:
+    """A hunk in code that the tests run holds or is refuted, and nothing is said to be left out."""
+    patch = patch_of(tmp_path / "a.patch", "6.12", TDP_C, "tdp_mmu_zap_leafs", "rcu_read_lock", "\tcpu_relax();")
+    code, text = run("unmap-leafs", "--tree", linux("6.12").name, "--tiny", "--patch", str(patch))
+    assert (code, "not exercised" in text) == (0, False)
+
+
+def test_a_saved_schedule_is_followed_again_on_the_same_tree_only(tmp_path: Path) -> None:
+    """--save and --schedule take the same steps; on a tree without the defect they end in a clear error."""
+    saved = tmp_path / "s.json"
+    code, shown = run("read-fault-upgrade", "--tree", linux("6.12").name, "--tiny", "--save", str(saved))
+    assert code == 2
+    assert json.loads(saved.read_text())["broken"] == "writable in reach"
+    code, again = run("--tree", linux("6.12").name, "--schedule", str(saved))
+    assert code == 2
+    assert again.strip() in shown
+    code, text = run("--tree", linux("6.1").name, "--schedule", str(saved))
+    assert code == 1
+    assert "not those of the schedule" in text
+
+
+def test_what_a_series_needs_is_told() -> None:
+    """A patch that breaks something until a later one mends it needs that one; what stays broken is its own."""
+    assert needed({1: ["a"], 2: ["a"]}, 3) == ["patch 1 needs 3"]
+    assert needed({2: ["a"], 3: ["a", "b"]}, 3) == ["patch 2 breaks a", "patch 3 breaks b"]
+    assert needed({0: ["a"], 1: ["a"]}, 1) == []

@@ -76,13 +76,14 @@ LARGE = {
     "write-protect-roots": "over 140,000 states without movers: two vCPUs with a root each",
     "slot-create-notifier": "over 60,000 states without movers: two tasks, one with SRCU",
     "change-pte-notifier": "over 35,000 states without movers: two tasks",
+    "nx-recovery-fast-zap": "over 60,000 states without movers: two tasks, roots come and go",
 }
 """Tests that only the fast explorer finishes; where they are refuted, the slow ones do too."""
 CACHES_LARGE = dict.fromkeys(
     (
         *("collapse-promote-rfc", "fast-fault-huge", "log-clear-huge", "log-on-huge", "log-on-lazy", "log-two"),
         *("collapse-promote-error", "fast-zap-fault", "nx-recovery-reuse", "split-two-vcpus", "two-ranges"),
-        *("zap-range-notifier", "zap-range-roots-notifier"),
+        *("zap-range-notifier", "zap-range-roots-notifier", "nx-recovery-fast-zap", "write-protect-notifier"),
     ),
     "over 60,000 states: two tasks, or translations of two sizes",
 )
@@ -90,9 +91,9 @@ CACHES_LARGE = dict.fromkeys(
 EXPLICIT_LARGE = {
     "collapse-promote": "over 60,000 states, since the vCPU may hold three tables' entries in any combination",
     "nx-recovery-yield": "50,000 states and more, for the same reason",
-    "write-protect-notifier": "over 60,000 states: two tasks",
+    **dict.fromkeys(("log-off-writes", "nx-recovery-notifier"), "over 60,000 states: two tasks"),
     **dict.fromkeys(
-        ("fast-fault-fast-zap", "nx-recovery-collapse", "nx-recovery-fast-zap", "previous-roots-notifier"),
+        ("fast-fault-fast-zap", "nx-recovery-collapse", "previous-roots-notifier"),
         "over 60,000 states: roots or tables come and go",
     ),
     **CACHES_LARGE,

@@ -20,8 +20,19 @@ SPARE = 1
 """Tables beyond those of the test: the C takes what a map may need before it locks, ours when it does need it."""
 
 
+def is_expressible(test: Litmus) -> bool:
+    """Can the kernel's C run a test? Its drivers know no nested guests, and no vCPU that maps ahead by itself."""
+    keys = {key for entry in test.vcpus for key in entry}
+    return not keys & {"nested", "switches", "ahead"} and not test.mapped_nested
+
+
 def scenario(test: Litmus, geometry: Geometry, options: Options) -> Scenario:
     """What a test is on the kernel's C. Raises InputError if it cannot be expressed there."""
+    if not is_expressible(test):
+        raise InputError(
+            f"{test.path}: nested guests, and vCPUs that map ahead, are not in the drivers of the kernel's C",
+            advice="leave --tree out",
+        )
     memory = test.memory
     span = 2**geometry.levels
     form: bits.SpteFormat = getattr(bits, memory.form)

@@ -188,22 +188,27 @@ def _settled(test: Litmus) -> frozenset[int]:
     return frozenset(found)
 
 
+def leaf_at_start(test: Litmus, gfn: int, raw: int, fmt: Any, spte: Any) -> int:
+    """A leaf for ``gfn`` as the test wants it at the start; ``spte``: the module of SPTEs, of whichever sources."""
+    memory = test.memory
+    if gfn in memory.protected:
+        raw &= ~spte.WRITABLE
+    if gfn in memory.clean:
+        raw &= ~fmt.dirty
+    if gfn in memory.read_only:
+        raw &= ~(spte.WRITABLE | fmt.dirty | fmt.mmu_writable | fmt.host_writable)
+    if gfn in memory.aged:
+        raw = int(spte.mark_for_access_track(raw, fmt))
+    return raw
+
+
 def _leaves(test: Litmus, start: Start, spte: Any) -> None:
     """Have the leaves at the start be what the test says."""
-    memory, fmt = test.memory, start.kvm.fmt
+    fmt = start.kvm.fmt
     for word, raw in start.words.items():
         if not isinstance(word, int) or spte.spte_pfn(raw) < HOST_PFN_FIRST:
             continue
-        gfn = spte.spte_pfn(raw) - HOST_PFN_FIRST
-        if gfn in memory.protected:
-            raw &= ~spte.WRITABLE
-        if gfn in memory.clean:
-            raw &= ~fmt.dirty
-        if gfn in memory.read_only:
-            raw &= ~(spte.WRITABLE | fmt.dirty | fmt.mmu_writable | fmt.host_writable)
-        if gfn in memory.aged:
-            raw = spte.mark_for_access_track(raw, fmt)
-        start.words[word] = raw
+        start.words[word] = leaf_at_start(test, spte.spte_pfn(raw) - HOST_PFN_FIRST, raw, fmt, spte)
 
 
 def _slots(test: Litmus, start: Start) -> tuple[dict[Any, dict[int, int]], dict[int, int]]:

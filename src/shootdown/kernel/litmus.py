@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..check.build import leaf_at_start
 from ..check.litmus import Geometry, Litmus
 from ..errors import InputError
 from ..mmu import spte as bits
@@ -115,19 +116,10 @@ def _start(test: Litmus, span: int, as_ids: list[int], levels: dict[int, int], f
 
 def _changed(test: Litmus, gfns: range, form: bits.SpteFormat) -> tuple[int, int]:
     """Which bits of a leaf remain, and which it gets, to be what the test says of its gfns."""
-    memory = test.memory
     whole = bits.RIGHTS | form.accessed | form.dirty | form.mmu_writable | form.host_writable
     if not form.ad:
         whole |= bits.AD_DISABLED
-    raw = whole
-    if gfns[0] in memory.protected:
-        raw &= ~bits.WRITABLE
-    if gfns[0] in memory.clean:
-        raw &= ~form.dirty
-    if gfns[0] in memory.read_only:
-        raw &= ~(bits.WRITABLE | form.dirty | form.mmu_writable | form.host_writable)
-    if gfns[0] in memory.aged:
-        raw = bits.mark_for_access_track(raw, form)
+    raw = leaf_at_start(test, gfns[0], whole, form, bits)
     return ~(whole & ~raw), raw & ~whole
 
 

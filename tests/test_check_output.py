@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import jsonschema
 import pytest
 
+from shootdown.check.source import place_in
 from tests.structure import ROOT
 from tests.test_check_cli import CALL, LITMUS, diff, run
 from tests.test_cli import schemas
@@ -127,6 +128,15 @@ def test_what_ends_a_statement_of_a_diagram_is_escaped(tmp_path: Path) -> None:
     code, text = run(str(test), "--policy", "rcu", "--patch", str(patch), "--format", "mermaid")
     assert code == 2
     assert "participant p1 as a#59;b #35;1 #60;x>" in text
+
+
+@pytest.mark.parametrize("above", ["/check/main/src", "/home/mmu/src", "/srv/machine/check/policies", "/tmp/copy"])
+def test_a_line_of_the_mmu_is_named_wherever_the_package_lies(above: str) -> None:
+    """Folders above the package may have any name, such as those of the package's own folders."""
+    for place in ("mmu/zap.py", "machine/native.py", "mmu/policies/rcu.py"):
+        assert place_in(f"{above}/shootdown/{place}", 7) == f"{place}:7"
+    for other in ("check/programs.py", "kernel/build.py", "cli/check.py", "errors.py"):
+        assert place_in(f"{above}/shootdown/{other}", 7) == ""
 
 
 def test_schedules_are_in_the_json(tmp_path: Path) -> None:

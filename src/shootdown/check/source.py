@@ -77,8 +77,8 @@ def place_of(error: BaseException) -> str:
 
 def place_in(file: str, line: int) -> str:
     """A line of the MMU's sources, whichever copy it is in; "" of another file."""
-    path = Path(file)
-    parts = [n for n, part in enumerate(path.parts) if part in PARTS]
-    if not parts or "check" in path.parts:
-        return ""
-    return f"{'/'.join(path.parts[parts[-1] :])}:{line}"
+    parts = Path(file).parts
+    for depth in (2, 3):  # mmu/zap.py, mmu/policies/rcu.py; folders further up have the user's names
+        if parts[-depth:][0] in PARTS:
+            return f"{'/'.join(parts[-depth:])}:{line}"
+    return ""

@@ -31,7 +31,7 @@ from .words import (
 OWNERS: Final = 8
 """Owners of a word of the VM: 0, or a level."""
 
-FIRST_STATISTIC: Final = 32
+FIRST_STATISTIC: Final = 33
 """PAGES: from here on all kinds are statistics. A literal, since compiled code computes no constant beforehand."""
 
 # How a kind of word is guarded.

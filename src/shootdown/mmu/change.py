@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 from mypy_extensions import i64
 
 from ..machine.interface import Bug
-from ..machine.words import ACCESSED_PFNS, DIRTY_PFNS, NX_SPLITS, NX_TABLES, PAGES, SP_NX, SP_NX_REFUSED, TABLES
+from ..machine.words import (
+    ACCESSED_PFNS,
+    DIRTY_PFNS,
+    NX_SPLITS,
+    NX_TABLES,
+    PAGES,
+    SP_LISTED,
+    SP_NX,
+    SP_NX_REFUSED,
+    TABLES,
+)
 from .batch import Batch
 from .requests import flush_remote_tlbs_range
 from .spte import PFN, PRESENT, WRITABLE, ad_enabled, is_access_track, is_accessed, is_dirty, is_last, is_mmio, spte_pfn
@@ -81,7 +91,7 @@ def handle_removed_pt(kvm: Kvm, batch: Batch, table: i64, gfn: i64, level: i64, 
     """
     m = kvm.m
     m.count(TABLES, 0, -1)
-    untrack(kvm, table, shared)
+    unlist(kvm, table, shared)
     sptep = table << kvm.bits
     end = sptep + kvm.entries
     first, pages = gfn, kvm.pages(level)
@@ -197,17 +207,44 @@ def zap_spte_atomic(kvm: Kvm, it: TdpIter) -> bool:
     return True
 
 
-def untrack(kvm: Kvm, table: i64, shared: bool) -> None:
-    """Take a table off the list for NX recovery, if it is there.
+def unlist(kvm: Kvm, table: i64, shared: bool) -> None:
+    """Take a table that was cut off from the lists that it is on.
 
-    Locks: takes the pages lock if ``shared``. TLB: none. Source: ``tdp_mmu_unlink_sp``.
+    Locks: takes the pages lock if ``shared`` and there is a list. TLB: none. Source: ``tdp_mmu_unlink_sp``.
     """
-    if not kvm.nx_huge_pages:
-        return
+    if kvm.behaviour.lists_tables:
+        if shared:
+            kvm.m.pages_lock()
+        unlist_locked(kvm, table)
+        if shared:
+            kvm.m.pages_unlock()
+    elif kvm.nx_huge_pages:
+        untrack(kvm, table, shared)
+
+
+def unlist_locked(kvm: Kvm, table: i64) -> None:
+    """Take a table off the list of all tables, and off the one for NX recovery if it is there.
+
+    Raises Bug if the table was not put on the list yet: the kernel writes to address 8 then, or worse.
+
+    Locks: the pages lock, or mmu_lock for write. TLB: none. Source: ``tdp_mmu_unlink_sp`` (6.1).
+    """
+    listed = kvm.m.load(SP_LISTED, table)
+    if listed == 0:
+        raise Bug("a table is taken off the list of tables before it was put there")
+    kvm.m.store(SP_LISTED, table, 0)
+    if kvm.nx_huge_pages:
+        untrack_locked(kvm, table)
+
+
+def untrack(kvm: Kvm, table: i64, shared: bool) -> None:
+    """Take a table that the NX mitigation refused a huge page off the list for NX recovery, if it is there.
+
+    Locks: takes the pages lock if ``shared``. TLB: none. Source: ``tdp_mmu_unlink_sp`` (6.12).
+    """
     m = kvm.m
-    if kvm.behaviour.marks_refused:
-        if m.load(SP_NX_REFUSED, table) == 0:
-            return
+    if m.load(SP_NX_REFUSED, table) == 0:
+        return
     if shared:
         m.pages_lock()
     untrack_locked(kvm, table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -28,7 +29,7 @@ GFNS = 64
 LOG, READ_ONLY = words.LOG_DIRTY_PAGES, words.READONLY
 
 
-def vm(behaviour: str = "6.12", slots: int = 4, **arguments: bool) -> tuple[NativeMachine, Kvm]:
+def vm(behaviour: str = "6.12", slots: int = 4, **arguments: Any) -> tuple[NativeMachine, Kvm]:
     """A VM of 64 gfns without slots yet."""
     machine = NativeMachine(2, 2, slots=slots)
     return machine, Kvm(machine, NPT, BEHAVIOURS[behaviour], POLICIES["rcu"], 3, 2, slots=slots, **arguments)

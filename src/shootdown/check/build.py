@@ -76,7 +76,7 @@ class Start:
             else:
                 table = spte_pfn(entry)
         pfn = HOST_PFN_FIRST + gfn
-        leaf = self.make.make_spte(self.kvm, role, pfn, goal, self.kvm.empty, True, False, False)
+        leaf = self.make.make_spte(self.kvm, role, gfn, pfn, goal, self.kvm.empty, True, False, False)
         self.words[table << 1 | gfn >> (goal - 1) & 1] = leaf
 
 

@@ -33,6 +33,7 @@ class Behaviour:
     check_early           a fault looks before it takes mmu_lock whether its page is being invalidated (read in 6.12)
     lists_tables          all tables are on a list, on which a new one comes after it was linked; whoever takes it away
                           before crashes (read in 6.1 and in kernel bug 217562 of 5.15; gone with d25ceb926436)
+    heeds_mtrrs           where a device bypasses caches, what the guest's MTRRs say of its memory counts (read in 6.1)
     marks_refused         a table is marked if the NX mitigation alone caused it, and only such a table keeps later
                           faults from mapping a huge page there (read in 6.12); else any table does (read in 6.1)
     write_protected       a write to a page that must stay write-protected has a result of its own (read in 6.12)
@@ -77,6 +78,7 @@ class Behaviour:
         flush_lost_writable: bool,
         check_early: bool,
         lists_tables: bool,
+        heeds_mtrrs: bool,
         marks_refused: bool,
         write_protected: bool,
         counts_pfns: bool,
@@ -110,6 +112,7 @@ class Behaviour:
         self.flush_lost_writable = flush_lost_writable
         self.check_early = check_early
         self.lists_tables = lists_tables
+        self.heeds_mtrrs = heeds_mtrrs
         self.marks_refused = marks_refused
         self.write_protected = write_protected
         self.counts_pfns = counts_pfns
@@ -147,6 +150,7 @@ def _behaviour(name: str) -> Behaviour:
         flush_lost_writable=name == "6.13",
         check_early=late,
         lists_tables=not late,
+        heeds_mtrrs=not late,
         marks_refused=late,
         write_protected=late,
         counts_pfns=name != "6.13",

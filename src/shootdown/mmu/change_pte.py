@@ -14,7 +14,7 @@ from .batch import Batch
 from .change import set_spte
 from .iter import TdpIter
 from .roots import next_root, root_level
-from .spte import PFN, PRESENT, WRITABLE, mark_for_access_track
+from .spte import PRESENT, WRITABLE, mark_for_access_track
 
 if TYPE_CHECKING:
     from .kvm import Kvm
@@ -61,6 +61,6 @@ def changed_pte_spte(kvm: Kvm, old: i64, pfn: i64) -> i64:
 
     Source: ``kvm_mmu_changed_pte_notifier_make_spte``.
     """
-    spte = (old & ~PFN) | pfn << 12
+    spte = (old & ~kvm.fmt.frame) | pfn << 12
     spte &= ~(WRITABLE | kvm.fmt.host_writable | kvm.fmt.mmu_writable)
     return mark_for_access_track(spte, kvm.fmt)

@@ -156,7 +156,7 @@ def faultin_pfn(kvm: Kvm, fault: PageFault, seq: i64) -> i64:
     if fault.flags & SLOT_INVALID != 0:
         return RETRY
     if fault.slot == NO_SLOT:
-        return CONTINUE
+        return CONTINUE if kvm.fmt.mmio_value != 0 else EMULATE
     if kvm.behaviour.check_early:
         # Better now than after the work, in vain, and with the lock contended.
         if is_invalidated(kvm, fault.gfn, seq):
@@ -299,7 +299,7 @@ def map_target(kvm: Kvm, vcpu: i64, batch: Batch, it: TdpIter, fault: PageFault,
     old = it.old_spte
     protect = fault.writable and is_tracked(kvm, it)
     pfn = fault.pfn if it.level == 1 else kvm.round(fault.pfn, it.level)
-    spte = make_spte(kvm, role, pfn, it.level, old, fault.writable, protect, fault.prefetch)
+    spte = make_spte(kvm, role, it.gfn, pfn, it.level, old, fault.writable, protect, fault.prefetch)
     if fault.flags & LOG_DIRTY_PAGES != 0 and is_writable(spte):
         # Before the guest can write. That the entry may not get there does no harm.
         mark_page_dirty(kvm, fault.slot, fault.gfn, vcpu)

@@ -35,7 +35,7 @@ from .policies.policy import PROMOTE, RECOVER, ZAP_LEAFS
 from .resched import cond_resched
 from .roots import next_root, root_as_id, root_level
 from .slots import find_slot, slot_flags
-from .spte import is_leaf, is_table, spte_pfn
+from .spte import is_leaf, is_table
 
 if TYPE_CHECKING:
     from .kvm import Kvm
@@ -145,7 +145,7 @@ def try_promote(kvm: Kvm, batch: Batch, it: TdpIter) -> None:
         return
     writable = kvm.m.load(HOST_WRITABLE, it.gfn)
     role = kvm.m.load(SP_ROLE, it.root)
-    set_spte_atomic(kvm, batch, it, make_spte(kvm, role, pfn, it.level, kvm.empty, writable != 0, False, False))
+    set_spte_atomic(kvm, batch, it, make_spte(kvm, role, it.gfn, pfn, it.level, kvm.empty, writable != 0, False, False))
 
 
 def recover_huge_pages(kvm: Kvm, root: i64, start: i64, end: i64) -> None:
@@ -178,7 +178,7 @@ def first_leaf(kvm: Kvm, it: TdpIter) -> i64:
 
     Locks: mmu_lock for read, RCU. TLB: none. Source: ``tdp_mmu_make_huge_spte``.
     """
-    below = TdpIter(kvm, spte_pfn(it.old_spte), it.level - 1, 1, it.gfn)
+    below = TdpIter(kvm, kvm.fmt.pfn(it.old_spte), it.level - 1, 1, it.gfn)
     while below.valid:
         if is_leaf(below.old_spte, below.level):
             return below.old_spte

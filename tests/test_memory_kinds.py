@@ -65,7 +65,7 @@ def test_encrypted_memory_has_the_c_bit_in_tables_and_leaves() -> None:
     small = make_split(kvm, huge, 2, 3)
     assert small == 0x0E67 | 0x603 << 12 | 1 << 47
     assert make_huge(kvm, small, 2) == huge
-    assert SME.pfn(small) == 0x603 and describe(small, 1, SME) == "4K pfn 603 rwx encrypted A D host-w mmu-w"
+    assert kvm.pfn(small) == 0x603 and describe(small, 1, SME) == "4K pfn 603 rwx encrypted A D host-w mmu-w"
     assert format_of(small, 1) is NPT
 
 
@@ -113,7 +113,7 @@ DO = {
 def test_an_encrypted_host_differs_in_the_c_bit_alone(behaviour: str, page: str, todo: list[tuple[str, int]]) -> None:
     """Whatever is done, entry for entry, the tables are those of a plain host with the C-bit where something is."""
     plain, secret = (Vm(behaviour=behaviour, memory="4M", page=page) for _ in range(2))
-    secret.kvm.fmt = SME
+    secret.kvm.fmt, secret.kvm.frame = SME, SME.frame
     for name, gfn in todo:
         assert DO[name](plain, gfn) == DO[name](secret, gfn)
     for sptep in range(512, 512 * int(plain.machine.tables.top)):

@@ -232,7 +232,7 @@ def owners_of(kind: int) -> list[int]:
         return [1, 2, 3]
     if kind in (words.HOST_PFN, words.HOST_LEVEL, words.HOST_WRITABLE, words.DIRTY, words.RING_ENTRY):
         return [0, 7, 2**36]
-    if words.SLOT_BASE <= kind <= words.SLOT_AS or words.RING_PUSHED <= kind <= words.VCPU_ROOT:
+    if words.SLOT_BASE <= kind <= words.SLOT_ORDER or words.RING_PUSHED <= kind <= words.VCPU_ROOT:
         return [0, 1, 2]
     return [0, 1, 5]
 

@@ -59,68 +59,71 @@ SLOT_FLAGS: Final = 19
 """The bits below."""
 SLOT_AS: Final = 20
 """Address space that the slot belongs to."""
-SLOTS_GENERATION: Final = 21
+SLOT_ORDER: Final = 21
+"""Where to look first for a slot: slot + 1 by place in the order of address spaces and bases, 0 behind the last. Only
+a hint: while slots change it need not agree with them."""
+SLOTS_GENERATION: Final = 22
 """Counts updates of the slots, by address space (``kvm_memslots.generation``)."""
 
 # Of dirty logging.
-DIRTY: Final = 22
+DIRTY: Final = 23
 """64 bits of a slot's dirty bitmap, by ``slot << 32 | word``."""
-WRITE_TRACKED: Final = 23
+WRITE_TRACKED: Final = 24
 """Users who track writes to a page, by ``1 << 48 | gfn`` (``gfn_write_track``); of an entry above 4K, who track writes
 below it by way of a slot of an address space, by ``as_id << 56 | level << 48 | gfn`` (``disallow_lpage``)."""
-RING_ENTRY: Final = 24
+RING_ENTRY: Final = 25
 """``slot << 32 | offset`` of a page in a vCPU's dirty ring, by ``vcpu << 32 | index``."""
-RING_PUSHED: Final = 25
+RING_PUSHED: Final = 26
 """Entries that were ever pushed, by vCPU (``dirty_index``)."""
-RING_RESET: Final = 26
+RING_RESET: Final = 27
 """Entries that were ever reset, by vCPU (``reset_index``)."""
 
 # Of a vCPU.
-VCPU_MODE: Final = 27
+VCPU_MODE: Final = 28
 """One of the modes below (``vcpu->mode``)."""
-VCPU_REQUESTS: Final = 28
+VCPU_REQUESTS: Final = 29
 """Bits of the requests below (``vcpu->requests``)."""
-VCPU_CPU: Final = 29
+VCPU_CPU: Final = 30
 """The CPU that the vCPU's thread was on when it last began to run there."""
-VCPU_ROOT: Final = 30
+VCPU_ROOT: Final = 31
 """Table of the root that the vCPU runs on, -1 for none (``vcpu->arch.mmu->root``)."""
-VCPU_PREV_ROOT: Final = 31
+VCPU_PREV_ROOT: Final = 32
 """Three roots that the vCPU ran on before, the latest first, by ``3 * vcpu + which``: table + 1, 0 for none; the vCPU
 keeps a reference to each (``vcpu->arch.mmu->prev_roots``)."""
 
 # Of the VM, for those who change its slots.
-INVALIDATIONS: Final = 32
+INVALIDATIONS: Final = 33
 """Notifiers that have started and not ended (``mn_active_invalidate_count``); -1: none may start just now."""
 
 # Statistics of the VM.
-PAGES: Final = 33
+PAGES: Final = 34
 """Present leaves, by level as the owner's number (``stat.pages``)."""
-NX_SPLITS: Final = 34
+NX_SPLITS: Final = 35
 """``stat.nx_lpage_splits``."""
-TABLES: Final = 35
+TABLES: Final = 36
 """Linked tables, roots not counted (``tdp_mmu_pages``)."""
-FLUSH_REQUESTS: Final = 36
+FLUSH_REQUESTS: Final = 37
 """``stat.generic.remote_tlb_flush_requests``: calls."""
-FLUSHES: Final = 37
+FLUSHES: Final = 38
 """``stat.generic.remote_tlb_flush``: calls that interrupted a vCPU."""
-DIRTY_PFNS: Final = 38
+DIRTY_PFNS: Final = 39
 """Pages handed to the host as dirty (``kvm_set_pfn_dirty``)."""
-ACCESSED_PFNS: Final = 39
+ACCESSED_PFNS: Final = 40
 """Pages handed to the host as accessed (``kvm_set_pfn_accessed``)."""
-FAULTS: Final = 40
+FAULTS: Final = 41
 """Faults by result, as the owner's number (``pf_fixed``, ``pf_spurious``, ``pf_emulate``; mmu/fault.py)."""
-FAST_FAULTS: Final = 41
+FAST_FAULTS: Final = 42
 """``pf_fast``."""
-MMIO_SPTES: Final = 42
+MMIO_SPTES: Final = 43
 """``pf_mmio_spte_created``."""
 
-KINDS: Final = 43
+KINDS: Final = 44
 KIND_NAMES: Final = (
     *("SP_GFN", "SP_LEVEL", "SP_ROLE", "SP_PARENT", "SP_NX", "SP_NX_REFUSED", "SP_LISTED"),
     *("ROOT_COUNT", "ROOT_INVALID", "ROOT_SCHEDULED"),
     *("INVALIDATE_SEQ", "INVALIDATE_IN_PROGRESS", "INVALIDATE_START", "INVALIDATE_END"),
     *("HOST_PFN", "HOST_LEVEL", "HOST_WRITABLE"),
-    *("SLOT_BASE", "SLOT_PAGES", "SLOT_FLAGS", "SLOT_AS", "SLOTS_GENERATION"),
+    *("SLOT_BASE", "SLOT_PAGES", "SLOT_FLAGS", "SLOT_AS", "SLOT_ORDER", "SLOTS_GENERATION"),
     *("DIRTY", "WRITE_TRACKED", "RING_ENTRY", "RING_PUSHED", "RING_RESET"),
     *("VCPU_MODE", "VCPU_REQUESTS", "VCPU_CPU", "VCPU_ROOT", "VCPU_PREV_ROOT", "INVALIDATIONS"),
     *("PAGES", "NX_SPLITS", "TABLES", "FLUSH_REQUESTS", "FLUSHES", "DIRTY_PFNS", "ACCESSED_PFNS"),
@@ -174,6 +177,7 @@ PROTECTION: Final = {
     SLOT_PAGES: UNDER_SLOTS_LOCK,
     SLOT_FLAGS: UNDER_SLOTS_LOCK,
     SLOT_AS: UNDER_SLOTS_LOCK,
+    SLOT_ORDER: UNDER_SLOTS_LOCK,
     SLOTS_GENERATION: SHARED,
     DIRTY: SHARED,
     WRITE_TRACKED: WRITTEN_UNDER_MMU_LOCK,

@@ -48,7 +48,7 @@ def handle_changed_spte(
     is_present = new & PRESENT != 0
     was_leaf = was_present and is_last(old, level)
     is_leaf = is_present and is_last(new, level)
-    pfn_changed = (old ^ new) & kvm.fmt.frame != 0
+    pfn_changed = (old ^ new) & kvm.frame != 0
     if was_leaf and is_leaf and pfn_changed:
         raise Bug("a present leaf changed its pfn")
     if is_leaf:
@@ -63,7 +63,7 @@ def handle_changed_spte(
     if counts and is_dirty(old, kvm.fmt) and (not is_leaf or pfn_changed or not is_dirty(new, kvm.fmt)):
         kvm.m.count(DIRTY_PFNS, 0, 1)
     if not was_leaf and was_present and (is_leaf or not is_present or pfn_changed):
-        handle_removed_pt(kvm, batch, kvm.fmt.pfn(old), gfn, level - 1, shared)
+        handle_removed_pt(kvm, batch, kvm.pfn(old), gfn, level - 1, shared)
     if counts and not aging and is_accessed(old, kvm.fmt):
         if not is_leaf or pfn_changed or not is_accessed(new, kvm.fmt):
             kvm.m.count(ACCESSED_PFNS, 0, 1)

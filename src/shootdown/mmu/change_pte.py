@@ -61,6 +61,6 @@ def changed_pte_spte(kvm: Kvm, old: i64, pfn: i64) -> i64:
 
     Source: ``kvm_mmu_changed_pte_notifier_make_spte``.
     """
-    spte = (old & ~kvm.fmt.frame) | pfn << 12
+    spte = (old & ~kvm.frame) | pfn << 12
     spte &= ~(WRITABLE | kvm.fmt.host_writable | kvm.fmt.mmu_writable)
     return mark_for_access_track(spte, kvm.fmt)

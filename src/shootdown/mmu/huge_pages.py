@@ -178,7 +178,7 @@ def first_leaf(kvm: Kvm, it: TdpIter) -> i64:
 
     Locks: mmu_lock for read, RCU. TLB: none. Source: ``tdp_mmu_make_huge_spte``.
     """
-    below = TdpIter(kvm, kvm.fmt.pfn(it.old_spte), it.level - 1, 1, it.gfn)
+    below = TdpIter(kvm, kvm.pfn(it.old_spte), it.level - 1, 1, it.gfn)
     while below.valid:
         if is_leaf(below.old_spte, below.level):
             return below.old_spte

@@ -80,7 +80,7 @@ class TdpIter:
         if not is_table(self.old_spte, self.level):
             return False
         self.level -= 1
-        self.tables[self.level - 1] = self.kvm.fmt.pfn(self.old_spte)
+        self.tables[self.level - 1] = self.kvm.pfn(self.old_spte)
         self.gfn = self.kvm.round(self.next_last_level_gfn, self.level)
         self.read_entry()
         return True

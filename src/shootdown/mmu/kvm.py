@@ -83,10 +83,15 @@ class Kvm:
         self.caching = GuestCaching() if caching is None else caching
         self.slot_zap_all = slot_zap_all
         self.gfn_end = power_of_two(phys_bits - 12)
+        self.frame = self.fmt.frame
         self.bits = m.bits
         self.entries = power_of_two(m.bits)
         self.empty = behaviour.empty
         self.frozen = behaviour.frozen
+
+    def pfn(self, spte: i64) -> i64:
+        """``spte_to_pfn``: of a leaf the first mapped frame, else the frame of the table below."""
+        return (spte & self.frame) >> 12
 
     def pages(self, level: i64) -> i64:
         """4 KiB pages that an entry of ``level`` covers."""

@@ -75,5 +75,5 @@ def is_disallowed(kvm: Kvm, it: TdpIter, goal: i64) -> bool:
         return False
     if not kvm.behaviour.marks_refused:
         return True
-    refused = kvm.m.load(SP_NX_REFUSED, kvm.fmt.pfn(it.old_spte))
+    refused = kvm.m.load(SP_NX_REFUSED, kvm.pfn(it.old_spte))
     return refused != 0

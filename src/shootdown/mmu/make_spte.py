@@ -115,6 +115,6 @@ def make_huge(kvm: Kvm, small: i64, level: i64) -> i64:
 
     Source: ``make_huge_spte`` (6.13).
     """
-    pages = kvm.round(kvm.fmt.pfn(small), level)
-    huge = (small & ~kvm.fmt.frame) | LARGE | pages << 12
+    pages = kvm.round(kvm.pfn(small), level)
+    huge = (small & ~kvm.frame) | LARGE | pages << 12
     return set_executable(huge, kvm.fmt, False) if kvm.nx_huge_pages else huge

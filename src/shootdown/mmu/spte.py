@@ -85,10 +85,6 @@ class SpteFormat:
         self.frame = PFN & ~encrypted
         self.guard = guard
 
-    def pfn(self, spte: i64) -> i64:
-        """``spte_to_pfn``: of a leaf the first mapped frame, else the frame of the table below."""
-        return (spte & self.frame) >> 12
-
 
 NPT: Final = SpteFormat("NPT", True, 0x20, 0x40, 0x0008_0000_0000_0001, 0x0008_0000_0000_0001)
 EPT: Final = SpteFormat("EPT", True, 0x100, 0x200, 7, 6)
@@ -166,7 +162,7 @@ def is_empty(spte: i64) -> bool:
 
 
 def spte_pfn(spte: i64) -> i64:
-    """``SpteFormat.pfn`` for those who know no format: of a host that does not encrypt its memory."""
+    """``Kvm.pfn`` for those who know no format: of a host that does not encrypt its memory."""
     return (spte & PFN) >> 12
 
 
@@ -324,7 +320,7 @@ def describe(spte: i64, level: i64, fmt: SpteFormat) -> str:
         return _describe_mmio(spte, fmt)
     size = SIZES[level] if 0 < level < 6 else f"level {int(level)}"
     what = size if is_last(spte, level) else "table"
-    words = [what, f"pfn {int(fmt.pfn(spte)):x}"]
+    words = [what, f"pfn {int((spte & fmt.frame) >> 12):x}"]
     if fmt.ept:
         rights = ("r" if spte & 1 else "-") + ("w" if spte & 2 else "-") + ("x" if spte & 4 else "-")
     else:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.slots
 
-maps some 200,000 pages by 4K leaves, slot by slot, and prints nanoseconds of the processor's time for each fault, the best
-of three runs, by the number of slots. 0: all memory is one slot that never changes.
+maps some 200,000 pages by 4K leaves, slot by slot, and prints nanoseconds of the processor's time for each fault, the
+best of three runs, by the number of slots. 0: all memory is one slot that never changes.
 """
 
 from __future__ import annotations

@@ -244,6 +244,12 @@ LOST, WRITABLE, OVERWRITTEN = steps.LOST_WRITE, steps.WRITABLE_IN_REACH, steps.O
 
 OPERATIONS = (
     Mutation(
+        "eager splitting without mmu_lock",
+        (("mmu/split.py", "    kvm.m.read_lock()\n    try_split", "    try_split"),
+         ("mmu/split.py", "1, True)\n    kvm.m.read_unlock()\n", "1, True)\n")),
+        "log-on-huge", ASSERTION,
+    ),
+    Mutation(
         "a table is on its lists before it is linked",
         (("mmu/link.py", "    if kvm.behaviour.lists_tables:\n        list_table(kvm, table, track)\n    elif track:\n",
           "    if track and not kvm.behaviour.lists_tables:\n"),

@@ -29,6 +29,7 @@ def age_gfn_range(kvm: Kvm, as_id: i64, start: i64, end: i64) -> bool:
     Locks: mmu_lock for write; enters RCU. TLB: the caller may flush: a use that goes unnoticed harms nobody.
     Source: ``kvm_tdp_mmu_age_gfn_range``.
     """
+    kvm.m.assert_locked(False)
     young = False
     root = next_root(kvm, NO_TABLE, as_id, False)
     while root != NO_TABLE:
@@ -76,6 +77,7 @@ def test_age_gfn_range(kvm: Kvm, as_id: i64, start: i64, end: i64) -> bool:
 
     Locks: mmu_lock for write; enters RCU. TLB: none. Source: ``kvm_tdp_mmu_test_age_gfn``.
     """
+    kvm.m.assert_locked(False)
     young = False
     root = next_root(kvm, NO_TABLE, as_id, False)
     while root != NO_TABLE:

@@ -26,6 +26,7 @@ def set_spte_gfn(kvm: Kvm, as_id: i64, gfn: i64, pfn: i64, writable: bool) -> bo
     Locks: mmu_lock for write; enters RCU. TLB: the caller flushes before it drops the lock, if the result says so.
     Source: ``kvm_tdp_mmu_set_spte_gfn``.
     """
+    kvm.m.assert_locked(False)
     changed = False
     root = next_root(kvm, NO_TABLE, as_id, False)
     while root != NO_TABLE:

@@ -210,6 +210,7 @@ def map_gfn(kvm: Kvm, vcpu: i64, fault: PageFault) -> i64:
     Locks: mmu_lock for read; enters RCU. TLB: if a table was replaced by a huge page, as the policy says; a huge page
     in the way is split without a flush or zapped with one. Source: ``kvm_tdp_mmu_map``.
     """
+    kvm.m.assert_locked(True)
     batch = Batch()
     role = kvm.m.load(SP_ROLE, fault.root)
     top = role >> ROLE_LEVEL_SHIFT

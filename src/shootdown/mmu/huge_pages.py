@@ -258,6 +258,7 @@ def zap_sp(kvm: Kvm, batch: Batch, table: i64) -> None:
     Locks: mmu_lock for write, RCU. TLB: the caller flushes before it leaves its RCU section.
     Source: ``kvm_tdp_mmu_zap_sp``.
     """
+    kvm.m.assert_locked(False)
     m = kvm.m
     untrack_locked(kvm, table)
     sptep = m.load(SP_PARENT, table)

@@ -50,6 +50,7 @@ def try_split_huge_pages(kvm: Kvm, as_id: i64, start: i64, end: i64, target_leve
     Locks: mmu_lock, for read if ``shared``; drops and retakes it. TLB: none: translations stay what they are.
     Source: ``kvm_tdp_mmu_try_split_huge_pages``.
     """
+    kvm.m.assert_locked(shared)
     root = next_root(kvm, NO_TABLE, as_id, True)
     while root != NO_TABLE:
         if not split_huge_pages_root(kvm, root, start, end, target_level, shared):

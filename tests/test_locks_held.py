@@ -9,7 +9,7 @@ import pytest
 from shootdown.machine import words
 from shootdown.machine.interface import Bug
 from shootdown.machine.native import NativeMachine
-from shootdown.mmu.aging import age_gfn_range, test_age_gfn_range
+from shootdown.mmu import aging
 from shootdown.mmu.batch import Batch
 from shootdown.mmu.behaviour import BEHAVIOURS
 from shootdown.mmu.change_pte import set_spte_gfn
@@ -26,8 +26,6 @@ from shootdown.mmu.write_protect import write_protect_gfn, wrprot_slot
 from shootdown.mmu.zap import zap_range, zap_root
 from tests.test_native_machine import everything
 
-test_age_gfn_range.__test__ = False  # type: ignore[attr-defined]
-
 FOR_READ: list[Callable[[Kvm, int], object]] = [
     lambda kvm, root: map_gfn(kvm, 0, new_fault(kvm, root, 3, 0, False)),
     lambda kvm, root: zap_root(kvm, root, True),
@@ -42,8 +40,8 @@ FOR_WRITE: list[Callable[[Kvm, int], object]] = [
     lambda kvm, root: try_split_huge_pages(kvm, 0, 0, 1024, 1, False),
     lambda kvm, root: clear_dirty_pt_masked(kvm, 0, 0, -1, True),
     lambda kvm, root: write_protect_gfn(kvm, 0, 600, 1),
-    lambda kvm, root: age_gfn_range(kvm, 0, 0, 1024),
-    lambda kvm, root: test_age_gfn_range(kvm, 0, 0, 1024),
+    lambda kvm, root: aging.age_gfn_range(kvm, 0, 0, 1024),
+    lambda kvm, root: aging.test_age_gfn_range(kvm, 0, 0, 1024),
     lambda kvm, root: set_spte_gfn(kvm, 0, 600, 5, False),
 ]
 

@@ -14,9 +14,9 @@ from shootdown.kernel.debian import debian_tree, is_cached
 from shootdown.kernel.tree import Tree, find_tree
 
 FOLDER = os.environ.get("SHOOTDOWN_LINUX", "")
-
-
 VERSIONS = ("6.1", "6.12")
+CACHED = {version: debian_tree(version).folder for version in DEBIAN if is_cached(version)}
+"""Asked before any test has a cache of its own."""
 
 
 def tree(version: str) -> str:
@@ -24,8 +24,8 @@ def tree(version: str) -> str:
     for name in (f"linux-source-{version}", f"linux-{version}"):
         if FOLDER and (Path(FOLDER) / name).is_dir():
             return str(Path(FOLDER) / name)
-    if version in DEBIAN and is_cached(version):
-        return str(debian_tree(version).folder)
+    if version in CACHED:
+        return str(CACHED[version])
     where = f"in SHOOTDOWN_LINUX={FOLDER}" if FOLDER else "at hand"
     pytest.skip(f"no linux-source-{version} {where}: run shootdown kernel build --debian {version}, or set that")
 

@@ -81,6 +81,7 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
 @click.option("--why", is_flag=True, help="Of a NAME that holds: a run of all that it is about, and what covered it.")
 @click.option("--junit", "junit_file", metavar="FILE", help="Write the verdicts to FILE as JUnit XML, for CI.")
 @click.option("--step", is_flag=True, help="With --schedule: a step at a time, by Enter; q ends.")
+@click.option("--gdb", is_flag=True, help="With --tree and --schedule: step through the C under gdb.")
 @click.option(
     "--max-states",
     default=50_000_000,
@@ -113,7 +114,7 @@ def command(
     names: tuple[str, ...], policies: tuple[str, ...], behaviour: str | None, patch_files: tuple[str, ...],
     tree_name: str | None, debian: str | None, against: str | None, bisect: bool, yields: int, ranged: bool,
     tiny: bool, jobs: int | None, save_file: str | None, schedule_file: str | None, form: str | None,
-    junit_file: str | None, why: bool, step: bool, max_states: int, max_seconds: float, compact: bool,
+    junit_file: str | None, why: bool, step: bool, gdb: bool, max_states: int, max_seconds: float, compact: bool,
     resume_file: str | None, list_: bool, buffers: int, livelocks: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Is every promise kept, whatever the order of steps?
@@ -136,7 +137,11 @@ def command(
                 "--tree goes with names, --patch, --tiny, --jobs, --save, --schedule, --max-..., --yields, --ranged, "
                 "--store-buffers, --against, --bisect and --json only"
             )
+        if gdb and not schedule_file:
+            raise InputError("--gdb goes with --schedule")
         tree = tree_of(tree_name, debian)
+        if gdb:
+            return check_tree.debug(tree, patches_of(patch_files), str(schedule_file))
         if schedule_file:
             return check_tree.follow(tree, patches_of(patch_files), schedule_file, as_json)
         wanted = check_tree.Asked(
@@ -149,8 +154,8 @@ def command(
         if against:
             return check_tree.against(tree, find_tree(against), patches, wanted)
         return check_tree.check_tree(tree, patches, wanted)
-    if against or bisect or ranged:
-        raise InputError("--against, --bisect and --ranged go with --tree")
+    if against or bisect or ranged or gdb:
+        raise InputError("--against, --bisect, --ranged and --gdb go with --tree")
     form = _form(form, as_json)
     if schedule_file:
         others = (names, policies, behaviour, patch_files, tiny, jobs, save_file, junit_file, resume_file)

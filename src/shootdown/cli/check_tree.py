@@ -13,7 +13,8 @@ from ..check.verdict import HOLDS, REFUTED
 from ..errors import InputError
 from ..figures import count
 from ..kernel.account import Part
-from ..kernel.build import EXPLORE, LICENCE, build
+from ..kernel.build import EXPLORE, LICENCE, STEPPED, build
+from ..kernel.gdb import step
 from ..kernel.likeness import likeness
 from ..kernel.needs import needed
 from ..kernel.scenario import Budget, Options
@@ -100,6 +101,12 @@ def follow(tree: Tree, patches: Sequence[Patch], path: str, as_json: bool) -> in
         print(dump("check --schedule", body))
     else:
         print("\n".join(table(outcome, about).lines()))
+    return verdicts.REFUTED_CODE
+
+
+def debug(tree: Tree, patches: Sequence[Patch], path: str) -> int:
+    """Step through a saved schedule under gdb."""
+    step(read(Path(path)), path, build(apply(tree, patches).tree, STEPPED))
     return verdicts.REFUTED_CODE
 
 

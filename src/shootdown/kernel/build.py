@@ -81,6 +81,8 @@ PLAIN: Final = replace(
     ),
 )
 """The same, and it sees accesses that are not marked."""
+STEPPED: Final = replace(EXPLORE, name="stepped", tree=("-Og",))
+"""The same for a debugger; unlike at -O0, variables lie where they did, so that a schedule fits."""
 COVERAGE: Final = replace(
     EXPLORE,
     name="coverage",

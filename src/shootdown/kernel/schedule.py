@@ -33,8 +33,7 @@ def table(outcome: Outcome, scenario: Scenario) -> Table:
     found = Table(columns.head(), [], [])
     before: dict[int, list[str]] = {}
     holds: dict[int, list[str]] = {n: [] for n in range(len(names))}
-    rows = [list(group) for _, group in groupby(events, key=lambda event: _group(event, scenario))]
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(rows(outcome, scenario), 1):
         event = row[0]
         place = where(event.frames)
         column = shown.index(event.cpu) if event.cpu >= 0 else 0
@@ -63,6 +62,12 @@ def table(outcome: Outcome, scenario: Scenario) -> Table:
             f"{MARK}: in our drivers, which stand for the kernel's code around the MMU's own files", WIDTH
         )
     return found
+
+
+def rows(outcome: Outcome, scenario: Scenario) -> list[list[Event]]:
+    """The events of each row of the table."""
+    told = filter(is_told, outcome.events)
+    return [list(group) for _, group in groupby(told, key=lambda event: _group(event, scenario))]
 
 
 def where(frames: tuple[Frame, ...]) -> str:

@@ -49,6 +49,13 @@ void begin_record(void)
 	E.recording = true;
 }
 
+/* Debuggers stop here: the event of that number of a schedule is done (gdb_rows.py). */
+void sd_event_done(unsigned number);
+__attribute__((noinline)) void sd_event_done(unsigned number)
+{
+	__asm__ volatile("" : : "r"(number));
+}
+
 /* Something was done by the CPU that runs; the values are those of the word before and after. */
 void record(int kind, const volatile void *object, u64 before, u64 after, u64 pc)
 {
@@ -68,6 +75,7 @@ void record(int kind, const volatile void *object, u64 before, u64 after, u64 pc
 	e->before = before;
 	e->after = after;
 	e->pc = pc;
+	sd_event_done(R->events - 1);
 }
 
 /* A step is over: mark its last access, and say what vCPUs may hold now where that is something else. */

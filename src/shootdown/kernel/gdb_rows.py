@@ -1,0 +1,113 @@
+"""What gdb reads: its commands ``row`` and ``rows``, which go along a schedule (gdb.py writes what it holds).
+
+It runs in gdb's own Python, so it imports nothing of this package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import gdb  # type: ignore[import-untyped]
+
+TOLD: dict[str, Any] = json.loads(Path(os.environ["SHOOTDOWN_ROWS"]).read_text(encoding="utf-8"))
+EVENTS: list[int] = TOLD["events"]
+END = len(EVENTS) + 1
+HELP = "row: go on to the next row.  row N: go to row N.  row end: to what breaks.  rows: the whole schedule."
+
+
+def value(text: str) -> int:
+    """An integer expression of the program that runs."""
+    return int(gdb.parse_and_eval(text))
+
+
+class Position:
+    """The row that was done last, or is gone to; 0: none."""
+
+    row = 0
+    stops: tuple[EventDone, Broken] | None = None
+
+
+class EventDone(gdb.Breakpoint):  # type: ignore[misc]
+    """Stops where the last event of the wanted row is done."""
+
+    def stop(self) -> bool:
+        """Asked by gdb at each event."""
+        return Position.row < END and value("number") == EVENTS[Position.row - 1]
+
+
+class Broken(gdb.Breakpoint):  # type: ignore[misc]
+    """Stops where a promise breaks."""
+
+    def stop(self) -> bool:
+        """Asked by gdb wherever something may be; the first counts."""
+        return value("sd_engine.broken") == 0
+
+
+def on_library(event: Any) -> None:
+    """Set what stops the program once its library is there."""
+    if Position.stops is None and gdb.lookup_global_symbol("sd_explore") is not None:
+        Position.stops = EventDone("sd_event_done", internal=True), Broken("broken", internal=True)
+        for stop in Position.stops:
+            stop.silent = True
+
+
+def select() -> None:
+    """Select the innermost frame that is not the explorer's own."""
+    frame = gdb.selected_frame()
+    while frame is not None:
+        table = frame.find_sal().symtab
+        if table is not None and not table.fullname().startswith(TOLD["ours"]) and "/c/shims/" not in table.fullname():
+            frame.select()
+            gdb.execute("frame")
+            return
+        frame = frame.older()
+
+
+def go_to(row: int) -> None:
+    """Run up to a row; from the start if it lies behind."""
+    lives, behind, Position.row = gdb.selected_inferior().pid != 0, row <= Position.row, row
+    if lives and behind:
+        gdb.execute("kill", to_string=True)
+    gdb.execute("continue" if lives and not behind else "run", to_string=True)
+    if gdb.selected_inferior().pid == 0:
+        Position.row = 0
+        print("The schedule is over.")
+        return
+    lines = [TOLD["head"][0], *TOLD["rows"][row - 1]] if row < END else [line for line in TOLD["end"] if line]
+    print("\n".join(lines))
+    select()
+
+
+class Row(gdb.Command):  # type: ignore[misc]
+    """Go to a row of the schedule, and select the frame that did it."""
+
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        """``row``, ``row N``, ``row end``."""
+        text = argument.strip()
+        row = Position.row + 1 if not text else END if text == "end" else int(text) if text.isdigit() else 0
+        if not 1 <= row <= END:
+            raise gdb.GdbError(f"there are rows 1 to {len(EVENTS)}, and row end")
+        go_to(row)
+
+
+class Rows(gdb.Command):  # type: ignore[misc]
+    """Print the schedule."""
+
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        """The row that was done last is marked."""
+        lines = list(TOLD["head"])
+        for number, row in enumerate(TOLD["rows"], 1):
+            lines += [f">{line[1:]}" if n == 0 and number == Position.row else line for n, line in enumerate(row)]
+        print("\n".join([*lines, *TOLD["end"]]))
+
+
+for setting in ("confirm off", "pagination off", "print thread-events off"):
+    gdb.execute(f"set {setting}")
+gdb.execute("handle SIGVTALRM nostop noprint pass", to_string=True)
+gdb.events.new_objfile.connect(on_library)
+Row("row", gdb.COMMAND_RUNNING)
+Rows("rows", gdb.COMMAND_STATUS)
+print(f"{len(EVENTS)} rows. {HELP}")

@@ -19,9 +19,9 @@ from .native import Config, KernelBug, NativeVm, unsigned
 from .state import digest, rows
 
 SLOTS: Final = 8
-ASKS_FIRST: Final = ("6.13",)
+ASKS_FIRST: Final = ("6.13", "6.18")
 """Versions that ask whether to give way before they look whether a walk got on, so that calls are counted otherwise."""
-POLICY_OF: Final = {"6.1": "kernel-6.1", "6.12": "kernel-6.12", "6.13": "rcu"}
+POLICY_OF: Final = {"6.1": "kernel-6.1", "6.12": "kernel-6.12", "6.13": "promote", "6.18": "promote"}
 """The policy whose flushes are those of a version, flush for flush."""
 
 

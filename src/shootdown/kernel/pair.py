@@ -40,6 +40,7 @@ class Pair:
     roles, taken     of each vCPU: its role, and how many entries were taken from its ring
     running          ranges of notifiers that have begun and not ended
     tracked          pages whose writes are tracked, slot and gfn
+    cut              GiBs of which the host maps a part elsewhere
     acted            something was done in both
     """
 
@@ -62,6 +63,7 @@ class Pair:
         self.taken = [0] * config.vcpus
         self.running: list[tuple[int, int]] = []
         self.tracked: list[tuple[int, int]] = []
+        self.cut: set[int] = set()
         self.acted = False
         self._difference = ""
 

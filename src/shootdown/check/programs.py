@@ -65,7 +65,11 @@ def zap_all_fast(lib: Any, kvm: Any, promise: int) -> None:
 
 def collapse(lib: Any, kvm: Any, start: int, end: int) -> None:
     """Dirty logging of a slot was switched off: huge pages may come back."""
+    if kvm.slots > 0:
+        kvm.m.slots_lock()
     lib.huge_pages.disable_dirty_logging(kvm, 0, start, end)
+    if kvm.slots > 0:
+        kvm.m.slots_unlock()
 
 
 def recover_nx(lib: Any, kvm: Any, tables: int) -> None:

@@ -191,6 +191,15 @@ def create_slot(lib: Any, kvm: Any, slot: int, base: int, pages: int) -> None:
     lib.memory_region.set_memory_region(kvm, slot, 0, base, pages, 0)
 
 
+def create_shadowed(lib: Any, kvm: Any, slot: int, base: int, pages: int, gfn: int) -> None:
+    """A memory slot comes, and then a page of it turns out to hold page tables of a nested guest."""
+    lib.memory_region.set_memory_region(kvm, slot, 0, base, pages, 0)
+    kvm.m.srcu_read_lock()
+    lib.write_track.write_track_add_gfn(kvm, slot, gfn)
+    kvm.m.protect(1 << gfn)
+    kvm.m.srcu_read_unlock()
+
+
 def prefetch(lib: Any, kvm: Any, number: int, gfn: int) -> None:
     """A page that the host has brought in is mapped before the guest asks again."""
     lib.fault.prefetch(kvm, number, gfn)
@@ -227,5 +236,6 @@ HOST: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "delete_slot": (delete_slot, ("slot",)),
     "move_slot": (move_slot, ("slot", "base")),
     "create_slot": (create_slot, ("slot", "base", "pages")),
+    "create_shadowed": (create_shadowed, ("slot", "base", "pages", "gfn")),
 }
 """Tasks of the host by the name that a litmus file gives, and the keys that they take there."""

@@ -151,6 +151,8 @@ def _operands(test: Litmus, entry: dict[str, Any], span: int) -> tuple[int, ...]
             return slot, entry.get("base", 0)
         case "create_slot":
             return slot, entry.get("base", 0), entry.get("pages", 1)
+        case "create_shadowed":
+            return slot, entry.get("base", 0), entry.get("pages", 1), gfn
         case "release":
             return ()
         case "prefetch":

@@ -119,6 +119,15 @@ def test_ageing_by_comparison_leaves_alone_what_changed(version: str) -> None:
     assert found("age-nx-recovery", version, [BY_COMPARISON]).verdict.word == HOLDS
 
 
+@pytest.mark.parametrize(("form", "breaks"), [("NPT", "warn"), ("EPT", "warn"), ("EPT_NO_AD", "")])
+def test_it_takes_entries_with_a_bits(form: str, breaks: str) -> None:
+    """A of AMD's tables and of Intel's is set in a frozen entry; where there is none, ageing compares first."""
+    test = SUITE["age-nx-recovery"]
+    test = replace(test, memory=replace(test.memory, form=form))
+    (case,) = cases([test], "6.18", tiny=True)
+    assert judge(case, explored("6.18"), Options(), BUDGET).outcome.broken == breaks
+
+
 # Flushes that are owed under the lock for read
 
 

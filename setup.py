@@ -50,6 +50,7 @@ COMPILED = [
     "src/shootdown/mmu/make_spte.py",
     "src/shootdown/mmu/mark_dirty.py",
     "src/shootdown/mmu/memory_region.py",
+    "src/shootdown/mmu/memory_type.py",
     "src/shootdown/mmu/mmio.py",
     "src/shootdown/mmu/notifier.py",
     "src/shootdown/mmu/page_fault.py",

@@ -16,7 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.operations import HUGE, OPERATIONS, seconds
+from benchmarks.operations import OPERATIONS
+from shootdown.kernel.bench import seconds
+from shootdown.kernel.workloads import HUGE
 
 REPEATED = 10
 LEAST_PERCENT = 1.0

@@ -54,7 +54,7 @@ BUGS: tuple[Row, ...] = (
     ("B31", "0df9dab891ff", "roots are zapped by a worker", "*no worker outlives its caller here"),
     ("B33", "21a36ac6b6c7", "a table that was zapped meanwhile goes on the list for NX recovery", ("B33",)),
     ("B34", "d25ceb926436", "the same, with nothing that tells that it was",
-     "`nx-split-collapse` is refuted under 6.1, P2: a known defect of that version"),
+     "`nx-split-collapse` is refuted under 6.1, P6: a known defect of that version"),
     ("B35", "817fa998362d", "NX recovery looks for the slot in the wrong address space",
      "*where the kernel follows a null pointer this MMU finds no slot"),
     ("B37", "RFC 19/19, Nov 2021", "a promotion does not look whether the host maps something; it keeps the page",

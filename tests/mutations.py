@@ -244,6 +244,21 @@ LOST, WRITABLE, OVERWRITTEN = steps.LOST_WRITE, steps.WRITABLE_IN_REACH, steps.O
 
 OPERATIONS = (
     Mutation(
+        "eager splitting without mmu_lock",
+        (("mmu/split.py", "    kvm.m.read_lock()\n    try_split", "    try_split"),
+         ("mmu/split.py", "1, True)\n    kvm.m.read_unlock()\n", "1, True)\n")),
+        "log-on-huge", ASSERTION,
+    ),
+    Mutation(
+        "a table is on its lists before it is linked",
+        (("mmu/link.py", "    if kvm.behaviour.lists_tables:\n        list_table(kvm, table, track)\n    elif track:\n",
+          "    if track and not kvm.behaviour.lists_tables:\n"),
+         ("mmu/link.py", "    entry = make_nonleaf(kvm, table)\n",
+          "    if kvm.behaviour.lists_tables:\n        list_table(kvm, table, track)\n"
+          "    entry = make_nonleaf(kvm, table)\n")),
+        "link-and-collapse", 0, behaviour="6.1",
+    ),
+    Mutation(
         "F7: flush when logging is switched on",
         (("mmu/dirty_log.py",
           "start, start + pages, 1)\n    flush_remote_tlbs_range(kvm, start, pages)\n", "start, start + pages, 1)\n"),),

@@ -13,6 +13,7 @@ import pytest
 from shootdown.check.cases import Case, behaviour_of, pairs
 from shootdown.check.drawing import table
 from shootdown.check.litmus import Litmus, suite
+from shootdown.check.programs import HOST
 from shootdown.check.schedule import schedule_of, told
 from shootdown.check.source import PACKAGE, PARTS, Source
 from shootdown.check.verdict import Budget, Verdict, check
@@ -149,3 +150,16 @@ def test_policies_of_one_kernel_or_form_are_checked_with_it_only() -> None:
     }.items():
         forms = ("collapse-zap", "collapse-promote", "collapse-leaf-zap", "collapse-promote-rfc")
         assert {name for name in forms if behaviour_of(TESTS[name], policy, None)} == tests
+
+
+@pytest.mark.parametrize("run", sorted(HOST.keys() - {"host_writable"}))
+def test_every_operation_meets_a_fault_and_a_notifier(run: str) -> None:
+    """A litmus test each at least: beside a guest that faults, and beside a notifier."""
+    beside_faults = beside_notifiers = 0
+    for test in TESTS.values():
+        tasks = [task["run"] for task in test.host]
+        if run in tasks:
+            beside_faults += any(vcpu.get("gfns") or vcpu.get("writes") for vcpu in test.vcpus)
+            tasks.remove(run)
+            beside_notifiers += "unmap" in tasks
+    assert beside_faults and beside_notifiers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -18,7 +19,7 @@ from shootdown.mmu.kvm import Kvm
 from shootdown.mmu.memory_region import set_memory_region
 from shootdown.mmu.notifier import invalidate_range_end, invalidate_range_start
 from shootdown.mmu.policies.registry import POLICIES
-from shootdown.mmu.slots import NO_SLOT, find_slot, generation
+from shootdown.mmu.slots import NO_SLOT, SLOTS_FEW, find_near, find_slot, generation
 from shootdown.mmu.spte import NPT
 from shootdown.mmu.vcpu import serve_faults
 
@@ -28,7 +29,7 @@ GFNS = 64
 LOG, READ_ONLY = words.LOG_DIRTY_PAGES, words.READONLY
 
 
-def vm(behaviour: str = "6.12", slots: int = 4, **arguments: bool) -> tuple[NativeMachine, Kvm]:
+def vm(behaviour: str = "6.12", slots: int = 4, **arguments: Any) -> tuple[NativeMachine, Kvm]:
     """A VM of 64 gfns without slots yet."""
     machine = NativeMachine(2, 2, slots=slots)
     return machine, Kvm(machine, NPT, BEHAVIOURS[behaviour], POLICIES["rcu"], 3, 2, slots=slots, **arguments)
@@ -37,10 +38,12 @@ def vm(behaviour: str = "6.12", slots: int = 4, **arguments: bool) -> tuple[Nati
 class Slots(RuleBasedStateMachine):
     """Any order of updates, done to the MMU and to a dictionary."""
 
-    @initialize(behaviour=st.sampled_from(sorted(BEHAVIOURS)), zap_all=st.booleans())
-    def begin(self, behaviour: str, zap_all: bool) -> None:
-        """A VM of either way to delete a slot."""
-        self.machine, self.kvm = vm(behaviour, slot_zap_all=zap_all)
+    @initialize(
+        behaviour=st.sampled_from(sorted(BEHAVIOURS)), zap_all=st.booleans(), number=st.sampled_from([4, SLOTS_FEW + 4])
+    )  # fmt: skip
+    def begin(self, behaviour: str, zap_all: bool, number: int) -> None:
+        """A VM of either way to delete a slot, with few slots or many."""
+        self.machine, self.kvm = vm(behaviour, number, slot_zap_all=zap_all)
         self.slots: dict[int, tuple[int, range, int]] = {}
         self.updates = 0
 
@@ -62,11 +65,13 @@ class Slots(RuleBasedStateMachine):
         )
 
     @rule(
-        slot=st.integers(0, 3), as_id=st.integers(0, 1), base=st.integers(0, GFNS), count=st.sampled_from([0, 8, 16]),
+        slot=st.integers(0, SLOTS_FEW + 3), as_id=st.integers(0, 1), base=st.integers(0, GFNS),
+        count=st.sampled_from([0, 4, 8, 16]),
         flags=st.sampled_from([0, LOG, READ_ONLY, LOG | READ_ONLY]),
     )  # fmt: skip
     def update(self, slot: int, as_id: int, base: int, count: int, flags: int) -> None:
         """One update, which the kernel may refuse; then the slots are as before."""
+        slot %= int(self.kvm.slots)
         part = range(base, base + count)
         old = self.slots.get(slot)
         if not self.allowed(slot, as_id, part, flags):
@@ -115,12 +120,14 @@ class Slots(RuleBasedStateMachine):
 
     @invariant()
     def slots_are_as_in_the_dictionary(self) -> None:
-        """Every gfn is found in its slot; each publication advanced the generation by the address spaces."""
+        """Every gfn is in its slot, by the order too; each publication advanced generations by the address spaces."""
         assert slots_of(self.machine, self.kvm) == self.slots
         for as_id in (0, 1):
             for gfn in range(GFNS):
                 found = [n for n, (owner, part, _) in self.slots.items() if owner == as_id and gfn in part]
                 assert [find_slot(self.kvm, as_id, gfn)] == (found or [NO_SLOT])
+                if found and self.kvm.slots > SLOTS_FEW:
+                    assert find_near(self.kvm, as_id, gfn) == found[0]
         updates = [self.machine.load(words.SLOTS_GENERATION, as_id) for as_id in (0, 1)]
         assert sum(updates) == 2 * self.updates
         assert generation(self.kvm, 0) % 2 == 0 and generation(self.kvm, 1) % 2 == 1
@@ -242,3 +249,15 @@ def test_the_generation_that_mmio_entries_cannot_tell_from_the_first_zaps_all() 
     assert len(mapped(machine, kvm)) == 1
     set_memory_region(kvm, 2, 0, 32, 16, 0)
     assert mapped(machine, kvm) == {}
+
+
+def test_slots_are_found_while_their_order_is_out_of_date() -> None:
+    """Whatever the order says, as in the middle of an update: a slot is found where it is, and nowhere else."""
+    machine, kvm = vm(slots=SLOTS_FEW + 4)
+    for slot in range(SLOTS_FEW):
+        set_memory_region(kvm, slot, 0, 4 * slot, 4, 0)
+    for wrong in (0, 1, SLOTS_FEW, SLOTS_FEW + 4):
+        for place in range(SLOTS_FEW + 4):
+            machine.store(words.SLOT_ORDER, place, wrong)
+        for gfn in range(GFNS):
+            assert find_slot(kvm, 0, gfn) == (gfn // 4 if gfn < 4 * SLOTS_FEW else NO_SLOT)

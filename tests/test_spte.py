@@ -205,7 +205,7 @@ def test_leaves_are_built_as_kernels_build_them(
     _, fmt, behaviour, level, writable, protect, prefetch, nx, value = built
     kvm = vm(fmt, behaviour, nx)
     for pfn in (0, 0x12_3456_7800 & -(512 ** (level - 1))):
-        assert unsigned(make_spte(kvm, 0, pfn, level, kvm.empty, writable, protect, prefetch)) == value | pfn << 12
+        assert unsigned(make_spte(kvm, 0, pfn, pfn, level, kvm.empty, writable, protect, prefetch)) == value | pfn << 12
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_memory_type_and_kind_of_logging_depend_on_the_vm(
 ) -> None:
     """Devices are uncached; where the CPU logs pages, it must not log those of nested guests."""
     kvm = vm(EPT, "6.1", **arguments)
-    assert make_spte(kvm, role, pfn, 1, 0, True, False, False) & 0x0030_0000_0000_0078 == bits
+    assert make_spte(kvm, role, pfn, pfn, 1, 0, True, False, False) & 0x0030_0000_0000_0078 == bits
     assert make_nonleaf(kvm, 5) & 0x0030_0000_0000_0000 == 0
 
 
@@ -249,7 +249,7 @@ def test_what_stood_there_before_decides_on_d_up_to_612(fmt: SpteFormat) -> None
             (make_mmio_spte(kvm, 512, 3), 1): True, (make_nonleaf(kvm, 9), 2): False, (leaf, 2): True,
         }  # fmt: skip
         for (old, level), writable_leaf in olds.items():
-            new = make_spte(kvm, 0, 512, level, old, True, False, False)
+            new = make_spte(kvm, 0, 512, 512, level, old, True, False, False)
             assert (new & fmt.dirty == 0) == (drops and writable_leaf)
             assert new & 2 and new & fmt.mmu_writable
 
@@ -270,7 +270,7 @@ def test_predicates_agree_with_the_bits_that_the_manuals_name(
     """Rights, A and D of any leaf, read by position; and a writable one is so for host and MMU."""
     fmt, behaviour, level, pfn, writable, protect, prefetch, nx = made
     kvm = vm(fmt, behaviour, nx)
-    leaf = make_spte(kvm, 0, pfn, level, kvm.empty, writable, protect, prefetch)
+    leaf = make_spte(kvm, 0, pfn, pfn, level, kvm.empty, writable, protect, prefetch)
     bit = [unsigned(leaf) >> n & 1 == 1 for n in range(64)]
     a, d, host_w, mmu_w = (5, 6, 9, 10) if fmt is NPT else (8, 9, 57, 58)
     tracked = fmt is EPT_NO_AD and not (bit[0] or bit[1] or bit[2])
@@ -296,7 +296,7 @@ def test_marking_for_access_tracking_and_back_loses_w_at_most(
     """Marked twice is marked once; what comes back has the rights that it had, but W."""
     fmt, behaviour, level, pfn, writable, protect, _, nx = made
     kvm = vm(fmt, behaviour, nx)
-    leaf = make_spte(kvm, 0, pfn, level, kvm.empty, writable, protect, False)
+    leaf = make_spte(kvm, 0, pfn, pfn, level, kvm.empty, writable, protect, False)
     marked = mark_for_access_track(leaf, kvm.fmt)
     assert mark_for_access_track(marked, kvm.fmt) == marked
     assert not is_accessed(marked, kvm.fmt)
@@ -319,10 +319,10 @@ def test_a_split_undone_gives_the_huge_page_back(
         with pytest.raises(Bug, match="no huge page"):
             make_split(kvm, make_leaf(kvm, pfn, 1), 2, index)
         return
-    huge = make_spte(kvm, 0, pfn, level, kvm.empty, writable, protect, prefetch)
+    huge = make_spte(kvm, 0, pfn, pfn, level, kvm.empty, writable, protect, prefetch)
     small = make_split(kvm, huge, level, index)
     part = pfn + index * 512 ** (level - 2)
-    assert small == make_spte(kvm, 0, part, level - 1, kvm.empty, writable, protect, prefetch)
+    assert small == make_spte(kvm, 0, part, part, level - 1, kvm.empty, writable, protect, prefetch)
     assert make_huge(kvm, small, level) == huge
 
 

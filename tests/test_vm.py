@@ -93,13 +93,15 @@ WRONG = [
     (lambda vm: shootdown.Vm(memory="512T"), "256T"),
     (lambda vm: shootdown.Vm(vcpus=0), "from 1 to"),
     (lambda vm: shootdown.Vm(resched_every=-1), "from 0"),
+    (lambda vm: shootdown.Vm(tables_max=0), "from 1"),
+    (lambda vm: vm.fault(range(0, 1 << 18, 512)), "raise tables_max"),
 ]
 
 
 @pytest.mark.parametrize(("ask", "advice"), WRONG)
 def test_what_cannot_be_asked_for_changes_nothing(ask: Any, advice: str) -> None:
     """Misuse raises the one error, with what to do about it in one line, and leaves the VM as it was."""
-    vm = shootdown.Vm(memory="1G", vcpus=2)
+    vm = shootdown.Vm(memory="1G", vcpus=2, tables_max=100)
     vm.fault(range(700))
     before = state(vm)
     with pytest.raises(shootdown.InputError) as error:
@@ -207,3 +209,16 @@ def test_the_log_holds_what_was_written(
         assert vm.dirty_log() == sorted(set(written))
         assert all(vm.walk(gfn)[-1].level == 1 for gfn in written)
     vm.log_dirty(False)
+
+
+@pytest.mark.parametrize(("page", "regions", "tables"), [("4K", 5, 8), ("2M", 5, 3), ("1G", 1, 2)])
+def test_as_many_tables_as_there_is_memory_for_can_be_used(page: str, regions: int, tables: int) -> None:
+    """A fault for which all tables fit is served; with one table less nothing is done, and the error says so."""
+    gfns = range(0, 512 * regions, 512)
+    vm = shootdown.Vm(memory="1G", page=page, tables_max=tables)
+    assert vm.fault(gfns) == regions and vm.machine.tables.used == tables
+    assert vm.fault(gfns) == regions
+    tight = shootdown.Vm(memory="1G", page=page, tables_max=tables - 1)
+    with pytest.raises(shootdown.InputError, match=rf"^{tables} more page tables are needed, but the host has "):
+        tight.fault(gfns)
+    assert tight.machine.tables.used == 0

@@ -22,7 +22,7 @@ from typing import Final
 
 from .errors import InputError
 from .machine import words
-from .machine.native import NativeMachine
+from .machine.native import TABLES_MAX, NativeMachine
 from .mmu.access import FETCH, WRITE
 from .mmu.behaviour import BEHAVIOURS
 from .mmu.dirty_log import get_dirty_log
@@ -109,6 +109,7 @@ class Vm:
     nx_huge_pages  no huge page may be executable
     eager_split    huge pages are split when dirty logging begins, not when they are written
     resched_every  a walk gives way at every so manieth place where it may; 0: never
+    tables_max     page tables, roots included, that the host has memory for; None: as many as it takes
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class Vm:
         nx_huge_pages: bool = False,
         eager_split: bool = True,
         resched_every: int = 0,
+        tables_max: int | None = None,
     ) -> None:
         chosen = POLICIES[_one_of("policy", policy, POLICIES)]
         own = chosen.behaviour
@@ -131,13 +133,17 @@ class Vm:
             if chosen.exact and behaviour != own:
                 raise InputError(f"policy {policy} is behaviour {own}, not {behaviour}", advice="leave behaviour out")
         level = LEVELS[_one_of("page", page, LEVELS)]
+        self.level: Final = level
         fmt = FORMATS[_one_of("format", format, FORMATS)]
         self.policy: Final = policy
         self.behaviour: Final = behaviour or own or DEFAULT_BEHAVIOUR
         self.pages: Final = _memory(memory, page, PAGES[level])
         self.vcpus: Final = _number("vcpus", vcpus, 1, VCPUS_MAX)
         self.resched_every: Final = _number("resched_every", resched_every, 0, 2**62)
-        self.machine: Final = NativeMachine(self.vcpus, resched_every=self.resched_every, slots=1, host_level=level)
+        self.tables_max: Final = TABLES_MAX if tables_max is None else _number("tables_max", tables_max, 1, TABLES_MAX)
+        self.machine: Final = NativeMachine(
+            self.vcpus, tables_max=self.tables_max, resched_every=self.resched_every, slots=1, host_level=level
+        )
         self.kvm: Final = Kvm(
             self.machine, fmt, BEHAVIOURS[self.behaviour], chosen, 4, self.vcpus, bool(nx_huge_pages),
             slots=1, eager_split=bool(eager_split),
@@ -151,6 +157,7 @@ class Vm:
         wanted = self._gfns(gfns)
         _number("vcpu", vcpu, 0, self.vcpus - 1)
         code = (WRITE if write else 0) | (FETCH if fetch else 0)
+        self._check_memory(wanted)
         served = 0
         for first in range(0, len(wanted), SLICE):
             self.machine.vcpus.set_faults(vcpu, wanted[first : first + SLICE], code)
@@ -299,6 +306,21 @@ class Vm:
             if type(gfn) is not int or not 0 <= gfn < self.pages:
                 raise InputError(f"gfn {gfn!r} is not the guest's", advice=f"use 0 to {self.pages - 1}")
         return wanted
+
+    def _check_memory(self, wanted: range | list[int]) -> None:
+        """Is there memory for all tables that faults at these gfns may need?"""
+        free = self.tables_max - int(self.machine.tables.used)
+        if len(wanted) * 4 <= free:
+            return
+        logged = self.machine.load(words.SLOT_FLAGS, SLOT) & words.LOG_DIRTY_PAGES != 0
+        least = 1 if logged or self.kvm.nx_huge_pages else self.level
+        there = {(table.level, table.gfn) for table in self.tables()}
+        needed = {(level, gfn // PAGES[level + 1] * PAGES[level + 1]) for gfn in wanted for level in range(least, 5)}
+        missing = len(needed - there)
+        if missing > free:
+            has = f"{self.tables_max} and {self.tables_max - free} are in use"
+            advice = "map fewer pages or larger ones, or raise tables_max"
+            raise InputError(f"{missing} more page tables are needed, but the host has {has}", advice=advice)
 
     def _range(self, start: int, end: int | None) -> tuple[int, int]:
         last = self.pages if end is None else end

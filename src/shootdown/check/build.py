@@ -66,6 +66,8 @@ class Start:
                 self.words[(words.SP_GFN, below)] = first
                 self.words[(words.SP_LEVEL, below)] = level - 1
                 self.words[(words.SP_PARENT, below)] = sptep
+                if self.kvm.behaviour.lists_tables:
+                    self.words[(words.SP_LISTED, below)] = 1
                 if self.kvm.nx_huge_pages and level <= host_level:
                     self.words[(words.SP_NX, below)] = 1
                     self.words[(words.SP_NX_REFUSED, below)] = int(self.kvm.behaviour.marks_refused)
@@ -74,7 +76,7 @@ class Start:
             else:
                 table = spte_pfn(entry)
         pfn = HOST_PFN_FIRST + gfn
-        leaf = self.make.make_spte(self.kvm, role, pfn, goal, self.kvm.empty, True, False, False)
+        leaf = self.make.make_spte(self.kvm, role, gfn, pfn, goal, self.kvm.empty, True, False, False)
         self.words[table << 1 | gfn >> (goal - 1) & 1] = leaf
 
 

@@ -8,7 +8,6 @@ exercises = ["zap_leafs"]        # functions that must run, or the test says not
 policies = ["eager", "rcu"]      # policies that it can tell apart or must pass; all, if missing
 refuted = ["rcu-literal"]        # those that must be refuted; all others must hold
 defects = ["6.1"]                # behaviours that have the defect: all policies must be refuted
-tree_defects = ["6.1"]           # the same of trees that behave so, where our MMU has not got it
 
 [geometry]                       # of the full test; [tiny] changes some of it
 levels = 2                       # of page tables with 2 entries each
@@ -63,7 +62,7 @@ LEVELS_MAX, TABLES_MAX, VCPUS_MAX, HOST_MAX = 3, 10, 3, 3
 KEYS: dict[str, dict[str, type]] = {
     "": {
         "promise": str, "guards": list, "behaviours": list, "until": str, "exercises": list, "policies": list,
-        "refuted": list, "defects": list, "tree_defects": list, "geometry": dict, "tiny": dict, "start": dict,
+        "refuted": list, "defects": list, "geometry": dict, "tiny": dict, "start": dict,
         "slot": list, "vcpu": list, "host": list,
     },
     "geometry": {"levels": int, "tables": int, "vcpus": int},
@@ -113,7 +112,6 @@ class Litmus:
     vcpus: tuple[dict[str, Any], ...] = field(hash=False)
     host: tuple[dict[str, Any], ...] = field(hash=False)
     defects: frozenset[str] = frozenset()
-    tree_defects: frozenset[str] = frozenset()
     until: str = ""
     memory: Memory = field(default_factory=Memory)
 
@@ -230,7 +228,6 @@ def read_litmus(path: Path) -> Litmus:
         nx=start.get("nx", False),
         vcpus=_vcpus(file, data["vcpu"], full, span),
         defects=frozenset(_names(file, "defects", data.get("defects", []), behaviours)),
-        tree_defects=frozenset(_names(file, "tree_defects", data.get("tree_defects", []), behaviours)),
         memory=memory,
         host=_host(file, data["host"], min(full.vcpus, tiny.vcpus), span, memory),
     )

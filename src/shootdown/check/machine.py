@@ -292,6 +292,12 @@ class CheckedMachine:
             self._wrong("mmu_lock is dropped but not held for write")
         self._take(Access(steps.WRITE_UNLOCK))
 
+    def assert_locked(self, shared: bool) -> None:
+        """See ``Machine``."""
+        mode = "read" if shared else "write"
+        if self.held.mmu != mode:
+            self._wrong(f"mmu_lock is not held for {mode}")
+
     def need_resched(self) -> bool:
         """See ``Machine``: any answer is possible."""
         return bool(self._take(Access(steps.CHOOSE, number=2)))

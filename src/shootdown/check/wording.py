@@ -23,8 +23,8 @@ NAMES = {
     words.SP_NX: "T{}.nx", words.SP_GFN: "T{}.gfn", words.SP_LEVEL: "T{}.level", words.SP_PARENT: "T{}.parent",
     words.SP_ROLE: "T{}.role", words.HOST_WRITABLE: "host may write gfn {}",
     words.SLOT_BASE: "slot{}.base", words.SLOT_PAGES: "slot{}.pages", words.SLOT_FLAGS: "slot{}.flags",
-    words.SLOT_AS: "slot{}.as_id", words.SLOTS_GENERATION: "slots generation",
-    words.SP_NX_REFUSED: "T{}.nx_refused", words.INVALIDATIONS: "notifiers that run",
+    words.SLOT_AS: "slot{}.as_id", words.SLOT_ORDER: "slot order {}", words.SLOTS_GENERATION: "slots generation",
+    words.SP_NX_REFUSED: "T{}.nx_refused", words.SP_LISTED: "T{}.listed", words.INVALIDATIONS: "notifiers that run",
     words.VCPU_CPU: "vCPU{}.cpu", words.VCPU_PREV_ROOT: "previous root {}",
     words.RING_PUSHED: "vCPU{}.pushed", words.RING_RESET: "vCPU{}.reset",
 }  # fmt: skip

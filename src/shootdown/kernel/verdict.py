@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..check.cases import Case, behaviour_of
 from ..check.litmus import Litmus
@@ -31,8 +31,7 @@ class Judged:
 def cases(tests: Sequence[Litmus], behaviour: str, tiny: bool) -> list[Case]:
     """The tests that a tree with a behaviour can run, each under the policy of ours that flushes as it does."""
     found = []
-    for named in filter(is_expressible, tests):
-        test = replace(named, defects=named.defects | named.tree_defects)
+    for test in filter(is_expressible, tests):
         expected = REFUTED if behaviour in test.defects else HOLDS
         for policy in (name.format(behaviour) for name in POLICIES):
             known = policy in test.policies or policy.startswith("kernel-")

@@ -145,6 +145,12 @@ class Machine:
         """Drop mmu_lock held for write."""
         raise NotImplementedError
 
+    def assert_locked(self, shared: bool) -> None:
+        """Whoever calls this must hold mmu_lock, for read if ``shared`` and else for write (``lockdep_assert_held_*``).
+
+        It raises Bug, or does nothing where locks are not kept.
+        """
+
     def need_resched(self) -> bool:
         """Should a long operation give way now (``need_resched`` or ``rwlock_needbreak``)? An input, not a clock."""
         raise NotImplementedError

@@ -342,6 +342,14 @@ class NativeMachine(Machine):
             raise Bug("mmu_lock is dropped for write, but is not held for write")
         self._mmu_lock = 0
 
+    def assert_locked(self, shared: bool) -> None:
+        """Is mmu_lock held as it must be?"""
+        if shared:
+            if self._mmu_lock <= 0:
+                raise Bug("mmu_lock is not held for read: call read_lock() before and read_unlock() after")
+        elif self._mmu_lock != WRITER:
+            raise Bug("mmu_lock is not held for write: call write_lock() before and write_unlock() after")
+
     def need_resched(self) -> bool:
         """Yes at every ``resched_every``-th call."""
         if self._resched_every == 0:

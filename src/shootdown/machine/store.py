@@ -20,8 +20,8 @@ from .words import (
     PROTECTION,
     RING_ENTRY,
     ROOT_SCHEDULED,
-    SLOT_AS,
     SLOT_BASE,
+    SLOT_ORDER,
     UNDER_PAGES_LOCK,
     VCPU_PREV_ROOT,
     VCPU_ROOT,
@@ -31,7 +31,7 @@ from .words import (
 OWNERS: Final = 8
 """Owners of a word of the VM: 0, or a level."""
 
-FIRST_STATISTIC: Final = 32
+FIRST_STATISTIC: Final = 34
 """PAGES: from here on all kinds are statistics. A literal, since compiled code computes no constant beforehand."""
 
 # How a kind of word is guarded.
@@ -72,7 +72,7 @@ class Store:
             number: i64 = OWNERS
             if kind <= ROOT_SCHEDULED or HOST_PFN <= kind <= HOST_WRITABLE or DIRTY <= kind <= RING_ENTRY:
                 number = 0
-            elif SLOT_BASE <= kind <= SLOT_AS:
+            elif SLOT_BASE <= kind <= SLOT_ORDER:
                 number = slots
             elif RING_ENTRY < kind <= VCPU_ROOT:
                 number = vcpus

@@ -21,16 +21,16 @@ CHUNK_MASK: Final = 0x3FFF
 
 # Literals, since compiled code computes no other constant beforehand.
 
-TABLE_KINDS: Final = 9
+TABLE_KINDS: Final = 10
 """The kinds of words below this one are a table's: up to ROOT_SCHEDULED."""
 
 # A record: the table's words by kind, then these.
 RECORD_BITS: Final = 4
-STATE: Final = 9
-LINK: Final = 10
+STATE: Final = 10
+LINK: Final = 11
 """The next free table, or the next that waits for RCU."""
-PREVIOUS: Final = 11
-NEXT: Final = 13
+PREVIOUS: Final = 12
+NEXT: Final = 14
 """Neighbours, for each of the two lists; ``OFF`` in PREVIOUS: not on the list, in NEXT: never was."""
 OFF: Final = -2
 

@@ -22,103 +22,108 @@ SP_NX: Final = 4
 SP_NX_REFUSED: Final = 5
 """1: the table was linked by a fault that the NX mitigation denied a huge page, whether the host had one there or not;
 not kept by 6.1 (``nx_huge_page_disallowed`` of 6.12, where SP_NX stands for its list)."""
+SP_LISTED: Final = 6
+"""1: on the list of all tables that kernels up to 6.1 keep (``tdp_mmu_pages``), in whatever order: nobody walks it."""
 
 # Of a root's table.
-ROOT_COUNT: Final = 6
+ROOT_COUNT: Final = 7
 """References (``tdp_mmu_root_count``)."""
-ROOT_INVALID: Final = 7
+ROOT_INVALID: Final = 8
 """1: no vCPU may use the root any more (``role.invalid``)."""
-ROOT_SCHEDULED: Final = 8
+ROOT_SCHEDULED: Final = 9
 """1: whoever zaps invalidated roots has still to put the MMU's own reference (``tdp_mmu_scheduled_root_to_zap``)."""
 
 # Of the VM.
-INVALIDATE_SEQ: Final = 9
+INVALIDATE_SEQ: Final = 10
 """Counts finished invalidations (``mmu_invalidate_seq``)."""
-INVALIDATE_IN_PROGRESS: Final = 10
+INVALIDATE_IN_PROGRESS: Final = 11
 """Invalidations that have begun and not ended (``mmu_invalidate_in_progress``)."""
-INVALIDATE_START: Final = 11
-INVALIDATE_END: Final = 12
+INVALIDATE_START: Final = 12
+INVALIDATE_END: Final = 13
 """First gfn of the range under invalidation, and the first after it."""
 
 # Of the host's own page tables, by gfn.
-HOST_PFN: Final = 13
+HOST_PFN: Final = 14
 """What the host maps there, -1 for nothing."""
-HOST_LEVEL: Final = 14
+HOST_LEVEL: Final = 15
 """Level at which the host maps it."""
-HOST_WRITABLE: Final = 15
+HOST_WRITABLE: Final = 16
 """1: the host may write it (``map_writable`` of a fault that only reads)."""
 
 # Of a memory slot, by its number (struct kvm_memory_slot); changed under slots_lock, read under SRCU.
-SLOT_BASE: Final = 16
+SLOT_BASE: Final = 17
 """First gfn."""
-SLOT_PAGES: Final = 17
+SLOT_PAGES: Final = 18
 """How many gfns, 0 where there is no slot of that number."""
-SLOT_FLAGS: Final = 18
+SLOT_FLAGS: Final = 19
 """The bits below."""
-SLOT_AS: Final = 19
+SLOT_AS: Final = 20
 """Address space that the slot belongs to."""
-SLOTS_GENERATION: Final = 20
+SLOT_ORDER: Final = 21
+"""Where to look first for a slot: slot + 1 by place in the order of address spaces and bases, 0 behind the last. Only
+a hint: while slots change it need not agree with them."""
+SLOTS_GENERATION: Final = 22
 """Counts updates of the slots, by address space (``kvm_memslots.generation``)."""
 
 # Of dirty logging.
-DIRTY: Final = 21
+DIRTY: Final = 23
 """64 bits of a slot's dirty bitmap, by ``slot << 32 | word``."""
-WRITE_TRACKED: Final = 22
+WRITE_TRACKED: Final = 24
 """Users who track writes to a page, by ``1 << 48 | gfn`` (``gfn_write_track``); of an entry above 4K, who track writes
 below it by way of a slot of an address space, by ``as_id << 56 | level << 48 | gfn`` (``disallow_lpage``)."""
-RING_ENTRY: Final = 23
+RING_ENTRY: Final = 25
 """``slot << 32 | offset`` of a page in a vCPU's dirty ring, by ``vcpu << 32 | index``."""
-RING_PUSHED: Final = 24
+RING_PUSHED: Final = 26
 """Entries that were ever pushed, by vCPU (``dirty_index``)."""
-RING_RESET: Final = 25
+RING_RESET: Final = 27
 """Entries that were ever reset, by vCPU (``reset_index``)."""
 
 # Of a vCPU.
-VCPU_MODE: Final = 26
+VCPU_MODE: Final = 28
 """One of the modes below (``vcpu->mode``)."""
-VCPU_REQUESTS: Final = 27
+VCPU_REQUESTS: Final = 29
 """Bits of the requests below (``vcpu->requests``)."""
-VCPU_CPU: Final = 28
+VCPU_CPU: Final = 30
 """The CPU that the vCPU's thread was on when it last began to run there."""
-VCPU_ROOT: Final = 29
+VCPU_ROOT: Final = 31
 """Table of the root that the vCPU runs on, -1 for none (``vcpu->arch.mmu->root``)."""
-VCPU_PREV_ROOT: Final = 30
+VCPU_PREV_ROOT: Final = 32
 """Three roots that the vCPU ran on before, the latest first, by ``3 * vcpu + which``: table + 1, 0 for none; the vCPU
 keeps a reference to each (``vcpu->arch.mmu->prev_roots``)."""
 
 # Of the VM, for those who change its slots.
-INVALIDATIONS: Final = 31
+INVALIDATIONS: Final = 33
 """Notifiers that have started and not ended (``mn_active_invalidate_count``); -1: none may start just now."""
 
 # Statistics of the VM.
-PAGES: Final = 32
+PAGES: Final = 34
 """Present leaves, by level as the owner's number (``stat.pages``)."""
-NX_SPLITS: Final = 33
+NX_SPLITS: Final = 35
 """``stat.nx_lpage_splits``."""
-TABLES: Final = 34
+TABLES: Final = 36
 """Linked tables, roots not counted (``tdp_mmu_pages``)."""
-FLUSH_REQUESTS: Final = 35
+FLUSH_REQUESTS: Final = 37
 """``stat.generic.remote_tlb_flush_requests``: calls."""
-FLUSHES: Final = 36
+FLUSHES: Final = 38
 """``stat.generic.remote_tlb_flush``: calls that interrupted a vCPU."""
-DIRTY_PFNS: Final = 37
+DIRTY_PFNS: Final = 39
 """Pages handed to the host as dirty (``kvm_set_pfn_dirty``)."""
-ACCESSED_PFNS: Final = 38
+ACCESSED_PFNS: Final = 40
 """Pages handed to the host as accessed (``kvm_set_pfn_accessed``)."""
-FAULTS: Final = 39
+FAULTS: Final = 41
 """Faults by result, as the owner's number (``pf_fixed``, ``pf_spurious``, ``pf_emulate``; mmu/fault.py)."""
-FAST_FAULTS: Final = 40
+FAST_FAULTS: Final = 42
 """``pf_fast``."""
-MMIO_SPTES: Final = 41
+MMIO_SPTES: Final = 43
 """``pf_mmio_spte_created``."""
 
-KINDS: Final = 42
+KINDS: Final = 44
 KIND_NAMES: Final = (
-    *("SP_GFN", "SP_LEVEL", "SP_ROLE", "SP_PARENT", "SP_NX", "SP_NX_REFUSED"),
+    *("SP_GFN", "SP_LEVEL", "SP_ROLE", "SP_PARENT", "SP_NX", "SP_NX_REFUSED", "SP_LISTED"),
     *("ROOT_COUNT", "ROOT_INVALID", "ROOT_SCHEDULED"),
     *("INVALIDATE_SEQ", "INVALIDATE_IN_PROGRESS", "INVALIDATE_START", "INVALIDATE_END"),
     *("HOST_PFN", "HOST_LEVEL", "HOST_WRITABLE"),
-    *("SLOT_BASE", "SLOT_PAGES", "SLOT_FLAGS", "SLOT_AS", "SLOTS_GENERATION"),
+    *("SLOT_BASE", "SLOT_PAGES", "SLOT_FLAGS", "SLOT_AS", "SLOT_ORDER", "SLOTS_GENERATION"),
     *("DIRTY", "WRITE_TRACKED", "RING_ENTRY", "RING_PUSHED", "RING_RESET"),
     *("VCPU_MODE", "VCPU_REQUESTS", "VCPU_CPU", "VCPU_ROOT", "VCPU_PREV_ROOT", "INVALIDATIONS"),
     *("PAGES", "NX_SPLITS", "TABLES", "FLUSH_REQUESTS", "FLUSHES", "DIRTY_PFNS", "ACCESSED_PFNS"),
@@ -157,6 +162,7 @@ PROTECTION: Final = {
     SP_PARENT: CONSTANT,
     SP_NX: UNDER_PAGES_LOCK,
     SP_NX_REFUSED: SHARED,
+    SP_LISTED: UNDER_PAGES_LOCK,
     ROOT_COUNT: SHARED,
     ROOT_INVALID: WRITTEN_UNDER_MMU_LOCK,
     ROOT_SCHEDULED: SHARED,
@@ -171,6 +177,7 @@ PROTECTION: Final = {
     SLOT_PAGES: UNDER_SLOTS_LOCK,
     SLOT_FLAGS: UNDER_SLOTS_LOCK,
     SLOT_AS: UNDER_SLOTS_LOCK,
+    SLOT_ORDER: UNDER_SLOTS_LOCK,
     SLOTS_GENERATION: SHARED,
     DIRTY: SHARED,
     WRITE_TRACKED: WRITTEN_UNDER_MMU_LOCK,

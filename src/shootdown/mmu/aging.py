@@ -31,6 +31,7 @@ def age_gfn_range(kvm: Kvm, as_id: i64, start: i64, end: i64) -> bool:
     """
     if kvm.behaviour.age_lockless:
         return age_without_lock(kvm, as_id, start, end, False)
+    kvm.m.assert_locked(False)
     young = False
     only_valid = not kvm.behaviour.age_invalid_roots
     root = next_root(kvm, NO_TABLE, as_id, only_valid)
@@ -81,6 +82,7 @@ def test_age_gfn_range(kvm: Kvm, as_id: i64, start: i64, end: i64) -> bool:
     """
     if kvm.behaviour.age_lockless:
         return age_without_lock(kvm, as_id, start, end, True)
+    kvm.m.assert_locked(False)
     young = False
     only_valid = not kvm.behaviour.age_invalid_roots
     root = next_root(kvm, NO_TABLE, as_id, only_valid)

@@ -31,6 +31,9 @@ class Behaviour:
                           each fault builds its leaf anew
     flush_lost_writable   a fault flushes if its leaf takes "MMU-writable" away (1a175082b190, in 6.13)
     check_early           a fault looks before it takes mmu_lock whether its page is being invalidated (read in 6.12)
+    lists_tables          all tables are on a list, on which a new one comes after it was linked; whoever takes it away
+                          before crashes (read in 6.1 and in kernel bug 217562 of 5.15; gone with d25ceb926436)
+    heeds_mtrrs           where a device bypasses caches, what the guest's MTRRs say of its memory counts (read in 6.1)
     marks_refused         a table is marked if the NX mitigation alone caused it, and only such a table keeps later
                           faults from mapping a huge page there (read in 6.12); else any table does (read in 6.1)
     write_protected       a write to a page that must stay write-protected has a result of its own (read in 6.12)
@@ -83,6 +86,8 @@ class Behaviour:
         spurious_early: bool,
         flush_lost_writable: bool,
         check_early: bool,
+        lists_tables: bool,
+        heeds_mtrrs: bool,
         marks_refused: bool,
         write_protected: bool,
         counts_pfns: bool,
@@ -120,6 +125,8 @@ class Behaviour:
         self.spurious_early = spurious_early
         self.flush_lost_writable = flush_lost_writable
         self.check_early = check_early
+        self.lists_tables = lists_tables
+        self.heeds_mtrrs = heeds_mtrrs
         self.marks_refused = marks_refused
         self.write_protected = write_protected
         self.counts_pfns = counts_pfns
@@ -162,6 +169,8 @@ def _behaviour(name: str) -> Behaviour:
         spurious_early=later,
         flush_lost_writable=later,
         check_early=late,
+        lists_tables=not late,
+        heeds_mtrrs=not late,
         marks_refused=late,
         write_protected=late,
         counts_pfns=not later,

@@ -10,10 +10,20 @@ from typing import TYPE_CHECKING
 from mypy_extensions import i64
 
 from ..machine.interface import Bug
-from ..machine.words import ACCESSED_PFNS, DIRTY_PFNS, NX_SPLITS, NX_TABLES, PAGES, SP_NX, SP_NX_REFUSED, TABLES
+from ..machine.words import (
+    ACCESSED_PFNS,
+    DIRTY_PFNS,
+    NX_SPLITS,
+    NX_TABLES,
+    PAGES,
+    SP_LISTED,
+    SP_NX,
+    SP_NX_REFUSED,
+    TABLES,
+)
 from .batch import Batch
 from .requests import flush_remote_tlbs_range
-from .spte import PFN, PRESENT, WRITABLE, ad_enabled, is_access_track, is_accessed, is_dirty, is_last, is_mmio, spte_pfn
+from .spte import PRESENT, WRITABLE, ad_enabled, is_access_track, is_accessed, is_dirty, is_last, is_mmio
 
 if TYPE_CHECKING:
     from .iter import TdpIter
@@ -38,7 +48,7 @@ def handle_changed_spte(
     is_present = new & PRESENT != 0
     was_leaf = was_present and is_last(old, level)
     is_leaf = is_present and is_last(new, level)
-    pfn_changed = (old ^ new) & PFN != 0
+    pfn_changed = (old ^ new) & kvm.frame != 0
     if was_leaf and is_leaf and pfn_changed:
         raise Bug("a present leaf changed its pfn")
     if is_leaf:
@@ -53,7 +63,7 @@ def handle_changed_spte(
     if counts and is_dirty(old, kvm.fmt) and (not is_leaf or pfn_changed or not is_dirty(new, kvm.fmt)):
         kvm.m.count(DIRTY_PFNS, 0, 1)
     if not was_leaf and was_present and (is_leaf or not is_present or pfn_changed):
-        handle_removed_pt(kvm, batch, spte_pfn(old), gfn, level - 1, shared)
+        handle_removed_pt(kvm, batch, kvm.pfn(old), gfn, level - 1, shared)
     if counts and not aging and is_accessed(old, kvm.fmt):
         if not is_leaf or pfn_changed or not is_accessed(new, kvm.fmt):
             kvm.m.count(ACCESSED_PFNS, 0, 1)
@@ -81,7 +91,7 @@ def handle_removed_pt(kvm: Kvm, batch: Batch, table: i64, gfn: i64, level: i64, 
     """
     m = kvm.m
     m.count(TABLES, 0, -1)
-    untrack(kvm, table, shared)
+    unlist(kvm, table, shared)
     sptep = table << kvm.bits
     end = sptep + kvm.entries
     first, pages = gfn, kvm.pages(level)
@@ -202,17 +212,44 @@ def zap_spte_atomic(kvm: Kvm, it: TdpIter) -> bool:
     return True
 
 
-def untrack(kvm: Kvm, table: i64, shared: bool) -> None:
-    """Take a table off the list for NX recovery, if it is there.
+def unlist(kvm: Kvm, table: i64, shared: bool) -> None:
+    """Take a table that was cut off from the lists that it is on.
 
-    Locks: takes the pages lock if ``shared``. TLB: none. Source: ``tdp_mmu_unlink_sp``.
+    Locks: takes the pages lock if ``shared`` and there is a list. TLB: none. Source: ``tdp_mmu_unlink_sp``.
     """
-    if not kvm.nx_huge_pages:
-        return
+    if kvm.behaviour.lists_tables:
+        if shared:
+            kvm.m.pages_lock()
+        unlist_locked(kvm, table)
+        if shared:
+            kvm.m.pages_unlock()
+    elif kvm.nx_huge_pages:
+        untrack(kvm, table, shared)
+
+
+def unlist_locked(kvm: Kvm, table: i64) -> None:
+    """Take a table off the list of all tables, and off the one for NX recovery if it is there.
+
+    Raises Bug if the table was not put on the list yet: the kernel writes to address 8 then, or worse.
+
+    Locks: the pages lock, or mmu_lock for write. TLB: none. Source: ``tdp_mmu_unlink_sp`` (6.1).
+    """
+    listed = kvm.m.load(SP_LISTED, table)
+    if listed == 0:
+        raise Bug("a table is taken off the list of tables before it was put there")
+    kvm.m.store(SP_LISTED, table, 0)
+    if kvm.nx_huge_pages:
+        untrack_locked(kvm, table)
+
+
+def untrack(kvm: Kvm, table: i64, shared: bool) -> None:
+    """Take a table that the NX mitigation refused a huge page off the list for NX recovery, if it is there.
+
+    Locks: takes the pages lock if ``shared``. TLB: none. Source: ``tdp_mmu_unlink_sp`` (6.12).
+    """
     m = kvm.m
-    if kvm.behaviour.marks_refused:
-        if m.load(SP_NX_REFUSED, table) == 0:
-            return
+    if m.load(SP_NX_REFUSED, table) == 0:
+        return
     if shared:
         m.pages_lock()
     untrack_locked(kvm, table)

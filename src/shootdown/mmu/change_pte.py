@@ -14,7 +14,7 @@ from .batch import Batch
 from .change import set_spte
 from .iter import TdpIter
 from .roots import next_root, root_level
-from .spte import PFN, PRESENT, WRITABLE, mark_for_access_track
+from .spte import PRESENT, WRITABLE, mark_for_access_track
 
 if TYPE_CHECKING:
     from .kvm import Kvm
@@ -26,6 +26,7 @@ def set_spte_gfn(kvm: Kvm, as_id: i64, gfn: i64, pfn: i64, writable: bool) -> bo
     Locks: mmu_lock for write; enters RCU. TLB: the caller flushes before it drops the lock, if the result says so.
     Source: ``kvm_tdp_mmu_set_spte_gfn``.
     """
+    kvm.m.assert_locked(False)
     changed = False
     root = next_root(kvm, NO_TABLE, as_id, False)
     while root != NO_TABLE:
@@ -61,6 +62,6 @@ def changed_pte_spte(kvm: Kvm, old: i64, pfn: i64) -> i64:
 
     Source: ``kvm_mmu_changed_pte_notifier_make_spte``.
     """
-    spte = (old & ~PFN) | pfn << 12
+    spte = (old & ~kvm.frame) | pfn << 12
     spte &= ~(WRITABLE | kvm.fmt.host_writable | kvm.fmt.mmu_writable)
     return mark_for_access_track(spte, kvm.fmt)

@@ -33,6 +33,7 @@ def clear_dirty_slot(kvm: Kvm, as_id: i64, start: i64, end: i64) -> bool:
     Locks: slots_lock, mmu_lock for read. TLB: the caller flushes the slot when it has dropped mmu_lock, whatever the
     result. Source: ``kvm_tdp_mmu_clear_dirty_slot``.
     """
+    kvm.m.assert_locked(True)
     changed = False
     root = next_root(kvm, NO_TABLE, as_id, True)
     while root != NO_TABLE:
@@ -78,6 +79,7 @@ def clear_dirty_pt_masked(kvm: Kvm, as_id: i64, gfn: i64, mask: i64, wrprot: boo
     Locks: mmu_lock for write; enters RCU. TLB: the caller flushes when it has dropped the lock, because a bit of the
     log was cleared and not because an entry changed. Source: ``kvm_tdp_mmu_clear_dirty_pt_masked``.
     """
+    kvm.m.assert_locked(False)
     only_valid = not kvm.behaviour.protect_invalid_roots
     root = next_root(kvm, NO_TABLE, as_id, only_valid)
     while root != NO_TABLE:

@@ -21,14 +21,11 @@ from ..machine.words import (
     LOG_DIRTY_PAGES,
     MMIO_SPTES,
     NO_TABLE,
-    NX_SPLITS,
-    NX_TABLES,
     READONLY,
     ROLE_LEVEL_SHIFT,
     ROLE_SMM,
     ROOT_INVALID,
     SLOT_INVALID,
-    SP_NX,
     SP_NX_REFUSED,
     SP_ROLE,
     VCPU_ROOT,
@@ -159,7 +156,7 @@ def faultin_pfn(kvm: Kvm, fault: PageFault, seq: i64) -> i64:
     if fault.flags & SLOT_INVALID != 0:
         return RETRY
     if fault.slot == NO_SLOT:
-        return CONTINUE
+        return CONTINUE if kvm.fmt.mmio_value != 0 else EMULATE
     if kvm.behaviour.check_early:
         # Better now than after the work, in vain, and with the lock contended.
         if is_invalidated(kvm, fault.gfn, seq):
@@ -213,6 +210,7 @@ def map_gfn(kvm: Kvm, vcpu: i64, fault: PageFault) -> i64:
     Locks: mmu_lock for read; enters RCU. TLB: if a table was replaced by a huge page, as the policy says; a huge page
     in the way is split without a flush or zapped with one. Source: ``kvm_tdp_mmu_map``.
     """
+    kvm.m.assert_locked(True)
     batch = Batch()
     role = kvm.m.load(SP_ROLE, fault.root)
     top = role >> ROLE_LEVEL_SHIFT
@@ -280,35 +278,13 @@ def add_table(kvm: Kvm, batch: Batch, it: TdpIter, disallowed: bool, track: bool
     if disallowed and kvm.behaviour.marks_refused:
         m.store(SP_NX_REFUSED, table, 1)
     if it.old_spte & PRESENT != 0:
-        linked = split_huge_page(kvm, batch, it, table, True)
+        linked = split_huge_page(kvm, batch, it, table, True, track)
     else:
-        linked = link_table(kvm, batch, it, table, True)
+        linked = link_table(kvm, batch, it, table, True, track)
     if linked:
-        if track:
-            track_table(kvm, table)
         return True
     m.free_table(table)
     return False
-
-
-def track_table(kvm: Kvm, table: i64) -> None:
-    """Put a table that only the NX mitigation made necessary on the list for NX recovery.
-
-    Later kernels leave it alone if it was zapped since it was linked; before, it would be on the list though freed.
-
-    Locks: mmu_lock for read; takes the pages lock. TLB: none. Source: ``track_possible_nx_huge_page``; 21a36ac6b6c7.
-    """
-    m = kvm.m
-    m.pages_lock()
-    if kvm.behaviour.marks_refused:
-        refused = m.load(SP_NX_REFUSED, table)
-        if refused == 0:
-            m.pages_unlock()
-            return
-    m.store(SP_NX, table, 1)
-    m.list_add_tail(NX_TABLES, table)
-    m.count(NX_SPLITS, 0, 1)
-    m.pages_unlock()
 
 
 def map_target(kvm: Kvm, vcpu: i64, batch: Batch, it: TdpIter, fault: PageFault, role: i64) -> i64:
@@ -324,7 +300,7 @@ def map_target(kvm: Kvm, vcpu: i64, batch: Batch, it: TdpIter, fault: PageFault,
     old = it.old_spte
     protect = fault.writable and is_tracked(kvm, it)
     pfn = fault.pfn if it.level == 1 else kvm.round(fault.pfn, it.level)
-    spte = make_spte(kvm, role, pfn, it.level, old, fault.writable, protect, fault.prefetch)
+    spte = make_spte(kvm, role, it.gfn, pfn, it.level, old, fault.writable, protect, fault.prefetch)
     if fault.flags & LOG_DIRTY_PAGES != 0 and is_writable(spte):
         # Before the guest can write. That the entry may not get there does no harm.
         mark_page_dirty(kvm, fault.slot, fault.gfn, vcpu)

@@ -35,7 +35,7 @@ from .policies.policy import PROMOTE, RECOVER, ZAP_LEAFS
 from .resched import cond_resched
 from .roots import next_root, root_as_id, root_level
 from .slots import find_slot, slot_flags
-from .spte import is_leaf, is_table, spte_pfn
+from .spte import is_leaf, is_table
 
 if TYPE_CHECKING:
     from .kvm import Kvm
@@ -145,7 +145,7 @@ def try_promote(kvm: Kvm, batch: Batch, it: TdpIter) -> None:
         return
     writable = kvm.m.load(HOST_WRITABLE, it.gfn)
     role = kvm.m.load(SP_ROLE, it.root)
-    set_spte_atomic(kvm, batch, it, make_spte(kvm, role, pfn, it.level, kvm.empty, writable != 0, False, False))
+    set_spte_atomic(kvm, batch, it, make_spte(kvm, role, it.gfn, pfn, it.level, kvm.empty, writable != 0, False, False))
 
 
 def recover_huge_pages(kvm: Kvm, root: i64, start: i64, end: i64) -> None:
@@ -178,7 +178,7 @@ def first_leaf(kvm: Kvm, it: TdpIter) -> i64:
 
     Locks: mmu_lock for read, RCU. TLB: none. Source: ``tdp_mmu_make_huge_spte``.
     """
-    below = TdpIter(kvm, spte_pfn(it.old_spte), it.level - 1, 1, it.gfn)
+    below = TdpIter(kvm, kvm.pfn(it.old_spte), it.level - 1, 1, it.gfn)
     while below.valid:
         if is_leaf(below.old_spte, below.level):
             return below.old_spte
@@ -291,6 +291,7 @@ def zap_sp(kvm: Kvm, batch: Batch, table: i64) -> None:
     Locks: mmu_lock for write, RCU; later kernels for read. TLB: the caller flushes before it leaves its RCU section.
     Source: ``kvm_tdp_mmu_zap_sp``; ``kvm_tdp_mmu_zap_possible_nx_huge_page`` (6.18).
     """
+    kvm.m.assert_locked(kvm.behaviour.nx_shared)
     m = kvm.m
     if not kvm.behaviour.nx_shared:
         untrack_locked(kvm, table)
@@ -298,12 +299,12 @@ def zap_sp(kvm: Kvm, batch: Batch, table: i64) -> None:
     level = m.load(SP_LEVEL, table) + 1
     gfn = m.load(SP_GFN, table)
     old = m.read(sptep)
-    if not is_table(old, level) or spte_pfn(old) != table:
+    if not is_table(old, level) or kvm.pfn(old) != table:
         return
     if kvm.behaviour.nx_shared:
         found = m.cmpxchg(sptep, old, kvm.empty)
         if found != old:
-            if is_table(found, level) and spte_pfn(found) == table:
+            if is_table(found, level) and kvm.pfn(found) == table:
                 raise Bug("the entry of a table that NX recovery zaps changed, but is that table's")
             return
         handle_changed_spte(kvm, batch, gfn, old, kvm.empty, level, True)

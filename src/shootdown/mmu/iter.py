@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from librt.vecs import vec
 from mypy_extensions import i64, mypyc_attr
 
-from .spte import is_table, spte_pfn
+from .spte import is_table
 
 if TYPE_CHECKING:
     from .kvm import Kvm
@@ -80,7 +80,7 @@ class TdpIter:
         if not is_table(self.old_spte, self.level):
             return False
         self.level -= 1
-        self.tables[self.level - 1] = spte_pfn(self.old_spte)
+        self.tables[self.level - 1] = self.kvm.pfn(self.old_spte)
         self.gfn = self.kvm.round(self.next_last_level_gfn, self.level)
         self.read_entry()
         return True

@@ -6,8 +6,9 @@ from mypy_extensions import i64
 
 from ..machine.interface import Machine
 from .behaviour import Behaviour
+from .memory_type import GuestCaching
 from .policies.policy import AS_VERSION, RECOVER, ZAP_TABLES, Policy
-from .spte import EPT_NO_AD, EPT_SOFTWARE_AD, SpteFormat
+from .spte import SpteFormat, software_ad
 
 
 def power_of_two(exponent: i64) -> i64:
@@ -19,7 +20,7 @@ class Kvm:
     """One VM.
 
     m              the machine that it runs on
-    fmt            bits of its SPTEs: NPT, EPT, or EPT_NO_AD, in the form that the kernel gives it
+    fmt            bits of its SPTEs: NPT, EPT, EPT_NO_AD, or a form of these (spte.py), as the kernel gives it
     behaviour      version of the kernel that it behaves as
     policy         how the removal of tables and translations is made visible to vCPUs
     collapse       how huge pages come back when dirty logging ends: the policy's form, or else the version's
@@ -35,6 +36,7 @@ class Kvm:
     slot_zap_all   a deleted slot takes all that is mapped with it (``KVM_X86_QUIRK_SLOT_ZAP_ALL``)
     ring_soft_limit  so many of them in use make the vCPU leave to user space
     noncoherent_dma  a device of the VM bypasses caches, so that the guest's memory types count
+    caching        what the guest says of caching, which counts then
     phys_bits      of physical addresses that the host's CPU has: what lies beyond is not looked for when all is zapped
     device_pfn     from this frame of the host on there is no RAM, but devices
     """
@@ -58,9 +60,10 @@ class Kvm:
         device_pfn: i64 = 0x100_0000_0000,
         slot_zap_all: bool = True,
         phys_bits: i64 = 57,
+        caching: GuestCaching | None = None,
     ) -> None:
         self.m = m
-        self.fmt = EPT_SOFTWARE_AD if fmt is EPT_NO_AD and behaviour.software_ad else fmt
+        self.fmt = software_ad(fmt) if behaviour.software_ad else fmt
         self.behaviour = behaviour
         self.policy = policy
         self.collapse = policy.collapse
@@ -77,12 +80,18 @@ class Kvm:
         self.ring_soft_limit = ring_soft_limit
         self.noncoherent_dma = noncoherent_dma
         self.device_pfn = device_pfn
+        self.caching = GuestCaching() if caching is None else caching
         self.slot_zap_all = slot_zap_all
         self.gfn_end = power_of_two(phys_bits - 12)
+        self.frame = self.fmt.frame
         self.bits = m.bits
         self.entries = power_of_two(m.bits)
         self.empty = behaviour.empty
         self.frozen = behaviour.frozen
+
+    def pfn(self, spte: i64) -> i64:
+        """``spte_to_pfn``: of a leaf the first mapped frame, else the frame of the table below."""
+        return (spte & self.frame) >> 12
 
     def pages(self, level: i64) -> i64:
         """4 KiB pages that an entry of ``level`` covers."""

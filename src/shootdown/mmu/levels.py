@@ -8,8 +8,9 @@ from mypy_extensions import i64
 
 from ..machine.words import HOST_LEVEL, LOG_DIRTY_PAGES, SLOT_AS, SLOT_BASE, SLOT_PAGES, SP_NX_REFUSED, WRITE_TRACKED
 from .iter import TdpIter
+from .memory_type import is_one_type
 from .page_fault import PageFault
-from .spte import is_table, spte_pfn
+from .spte import is_table
 
 if TYPE_CHECKING:
     from .kvm import Kvm
@@ -34,7 +35,7 @@ def hugepage_adjust(kvm: Kvm, fault: PageFault) -> i64:
     level = kvm.m.load(HOST_LEVEL, fault.gfn)
     level = min(level, LEVEL_HUGE_MAX)
     while level > 1:
-        if allows_huge(kvm, fault, level):
+        if is_one_type(kvm, fault.gfn, level) and allows_huge(kvm, fault, level):
             break
         level -= 1
     return level
@@ -74,5 +75,5 @@ def is_disallowed(kvm: Kvm, it: TdpIter, goal: i64) -> bool:
         return False
     if not kvm.behaviour.marks_refused:
         return True
-    refused = kvm.m.load(SP_NX_REFUSED, spte_pfn(it.old_spte))
+    refused = kvm.m.load(SP_NX_REFUSED, kvm.pfn(it.old_spte))
     return refused != 0

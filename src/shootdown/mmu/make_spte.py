@@ -8,6 +8,7 @@ from mypy_extensions import i64
 
 from ..machine.interface import Bug
 from ..machine.words import ROLE_GUEST_MODE
+from .memory_type import memory_type
 from .spte import (
     AD_DISABLED,
     AD_WRPROT_ONLY,
@@ -15,7 +16,6 @@ from .spte import (
     EPT_READ,
     LARGE,
     NX,
-    PFN,
     PRESENT,
     WRITABLE,
     is_last,
@@ -29,14 +29,20 @@ if TYPE_CHECKING:
     from .kvm import Kvm
 
 NPT_PRESENT_USER: Final[i64] = 5
-EPT_WRITE_BACK: Final[i64] = 0x30
-EPT_IGNORE_PAT: Final[i64] = 0x40
 
 
 def make_spte(
-    kvm: Kvm, role: i64, pfn: i64, level: i64, old: i64, host_writable: bool, write_protect: bool, prefetch: bool
+    kvm: Kvm,
+    role: i64,
+    gfn: i64,
+    pfn: i64,
+    level: i64,
+    old: i64,
+    host_writable: bool,
+    write_protect: bool,
+    prefetch: bool,
 ) -> i64:
-    """A leaf for ``pfn``, the first of its pages, in a root of ``role``.
+    """A leaf that maps ``gfn`` to ``pfn``, the first of their pages, in a root of ``role``.
 
     old            what it replaces
     host_writable  the host may write the page
@@ -58,7 +64,7 @@ def make_spte(
         spte |= fmt.accessed
     executable = level == 1 or not kvm.nx_huge_pages
     if fmt.ept:
-        spte |= EPT_READ | kvm.empty | memory_type(kvm, pfn)
+        spte |= EPT_READ | kvm.empty | memory_type(kvm, gfn, pfn)
         if executable:
             spte |= EPT_EXEC
     else:
@@ -67,6 +73,8 @@ def make_spte(
             spte |= NX
     if level > 1:
         spte |= LARGE
+    if pfn < kvm.device_pfn:
+        spte |= fmt.encrypted
     if host_writable:
         spte |= fmt.host_writable
         if not write_protect:
@@ -78,25 +86,15 @@ def make_spte(
     return spte
 
 
-def memory_type(kvm: Kvm, pfn: i64) -> i64:
-    """Memory type bits of a leaf on EPT: write-back whatever the guest says, unless devices bypass caches.
-
-    Where they do, guests whose MTRRs say write-back everywhere are assumed. Source: ``vmx_get_mt_mask``.
-    """
-    if pfn >= kvm.device_pfn:
-        return 0
-    return EPT_WRITE_BACK if kvm.noncoherent_dma else EPT_WRITE_BACK | EPT_IGNORE_PAT
-
-
 def make_leaf(kvm: Kvm, pfn: i64, level: i64) -> i64:
-    """The leaf that a fault puts where nothing was, for memory that the host may write."""
-    return make_spte(kvm, 0, pfn, level, kvm.empty, True, False, False)
+    """The leaf that a fault puts where nothing was, for writable memory that host and guest number alike."""
+    return make_spte(kvm, 0, pfn, pfn, level, kvm.empty, True, False, False)
 
 
 def make_nonleaf(kvm: Kvm, table: i64) -> i64:
     """An entry that points to a table. Source: ``make_nonleaf_spte``."""
     fmt = kvm.fmt
-    spte = PRESENT | WRITABLE | (fmt.accessed if fmt.ad else AD_DISABLED) | table << 12
+    spte = PRESENT | WRITABLE | (fmt.accessed if fmt.ad else AD_DISABLED) | fmt.encrypted | table << 12
     if fmt.ept:
         return spte | EPT_READ | EPT_EXEC | kvm.empty
     return spte | NPT_PRESENT_USER
@@ -117,6 +115,6 @@ def make_huge(kvm: Kvm, small: i64, level: i64) -> i64:
 
     Source: ``make_huge_spte`` (6.13).
     """
-    pages = kvm.round((small & PFN) >> 12, level)
-    huge = (small & ~PFN) | LARGE | pages << 12
+    pages = kvm.round(kvm.pfn(small), level)
+    huge = (small & ~kvm.frame) | LARGE | pages << 12
     return set_executable(huge, kvm.fmt, False) if kvm.nx_huge_pages else huge

@@ -25,7 +25,7 @@ from ..machine.words import (
 from .dirty_log import slot_apply_flags
 from .mark_dirty import word_of
 from .mmio import MMIO_GENERATIONS
-from .slots import ADDRESS_SPACES, UPDATE_IN_PROGRESS
+from .slots import ADDRESS_SPACES, UPDATE_IN_PROGRESS, put_in_order, take_from_order
 from .zap import flush_shadow_memslot, zap_all_fast
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ def create_slot(kvm: Kvm, slot: i64, as_id: i64, base: i64, pages: i64, flags: i
     init_bitmap(kvm, slot, pages, flags)
     begin_publishing(kvm, as_id)
     m.store(SLOT_PAGES, slot, pages)
+    put_in_order(kvm, slot)
     end_publishing(kvm, as_id)
 
 
@@ -161,6 +162,7 @@ def delete_slot(kvm: Kvm, slot: i64) -> None:
     as_id = kvm.m.load(SLOT_AS, slot)
     begin_publishing(kvm, as_id)
     kvm.m.store(SLOT_PAGES, slot, 0)
+    take_from_order(kvm, slot)
     end_publishing(kvm, as_id)
     kvm.m.store(SLOT_FLAGS, slot, 0)
 
@@ -172,7 +174,9 @@ def move_slot(kvm: Kvm, slot: i64, base: i64, flags: i64) -> None:
     """
     as_id = kvm.m.load(SLOT_AS, slot)
     begin_publishing(kvm, as_id)
+    take_from_order(kvm, slot)
     kvm.m.store(SLOT_BASE, slot, base)
+    put_in_order(kvm, slot)
     kvm.m.synchronize_srcu()
     kvm.m.store(SLOT_FLAGS, slot, flags)
     end_publishing(kvm, as_id)

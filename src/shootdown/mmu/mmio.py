@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MMIO_GENERATIONS: Final[i64] = 0x7_FFFF
 """The part of the generation that an entry of MMIO can hold (``MMIO_SPTE_GEN_MASK``)."""
 NPT_WRITE_USER: Final[i64] = 6
+GUARD_BITS: Final = 5
+"""``SHADOW_NONPRESENT_OR_RSVD_MASK_LEN``."""
 
 
 def make_mmio_spte(kvm: Kvm, gfn: i64, made: i64) -> i64:
@@ -32,8 +34,11 @@ def make_mmio_spte(kvm: Kvm, gfn: i64, made: i64) -> i64:
     """
     low = made & 0xFF
     high = (made & MMIO_GENERATIONS) >> 8
-    spte = kvm.fmt.mmio_value | gfn << 12 | low << 3 | high << 52
-    return spte if kvm.fmt.ept else spte | NPT_WRITE_USER
+    fmt = kvm.fmt
+    address = gfn << 12
+    # The bits of the address that the guard covers are kept above it.
+    spte = fmt.mmio_value | address | low << 3 | high << 52 | fmt.guard | (address & fmt.guard) << GUARD_BITS
+    return spte if fmt.ept else spte | NPT_WRITE_USER
 
 
 def is_mmio_spte(kvm: Kvm, spte: i64) -> bool:

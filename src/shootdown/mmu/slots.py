@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from librt.vecs import append, vec
 from mypy_extensions import i64
 
-from ..machine.words import SLOT_AS, SLOT_BASE, SLOT_FLAGS, SLOT_PAGES, SLOTS_GENERATION
+from ..machine.words import SLOT_AS, SLOT_BASE, SLOT_FLAGS, SLOT_ORDER, SLOT_PAGES, SLOTS_GENERATION
 
 if TYPE_CHECKING:
     from .kvm import Kvm
@@ -22,15 +22,24 @@ UPDATE_IN_PROGRESS: Final[i64] = -0x8000_0000_0000_0000
 """Set in the generation while slots change (``KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS``)."""
 NO_SLOT: Final = -1
 WHOLE_MEMORY: Final = -2
+SLOTS_FEW: Final = 8
+"""So many slots are as fast to look at one by one."""
 
 
 def find_slot(kvm: Kvm, as_id: i64, gfn: i64) -> i64:
     """The number of the slot that holds ``gfn``; NO_SLOT where nothing is, WHOLE_MEMORY if there are no slots.
 
+    Many slots are searched by their order first, and one by one where that does not lead to a slot, as in the moment
+    in which slots change.
+
     Locks: SRCU, or slots_lock. TLB: none. Source: ``kvm_vcpu_gfn_to_memslot``.
     """
     if kvm.slots == 0:
         return WHOLE_MEMORY
+    if kvm.slots > SLOTS_FEW:
+        near = find_near(kvm, as_id, gfn)
+        if near != NO_SLOT:
+            return near
     m = kvm.m
     slot: i64 = 0
     while slot < kvm.slots:
@@ -43,6 +52,83 @@ def find_slot(kvm: Kvm, as_id: i64, gfn: i64) -> i64:
                     return slot
         slot += 1
     return NO_SLOT
+
+
+def find_near(kvm: Kvm, as_id: i64, gfn: i64) -> i64:
+    """The same by the order of slots, NO_SLOT if that does not lead to it.
+
+    Locks: SRCU, or slots_lock. TLB: none. Source: ``search_memslots``.
+    """
+    m = kvm.m
+    place = place_in_order(kvm, as_id, gfn + 1)
+    if place == 0:
+        return NO_SLOT
+    slot = m.load(SLOT_ORDER, place - 1) - 1
+    if slot < 0:
+        return NO_SLOT
+    # What the order says is only a hint.
+    pages = m.load(SLOT_PAGES, slot)
+    base = m.load(SLOT_BASE, slot)
+    if base <= gfn < base + pages:
+        owner = m.load(SLOT_AS, slot)
+        if owner == as_id:
+            return slot
+    return NO_SLOT
+
+
+def place_in_order(kvm: Kvm, as_id: i64, gfn: i64) -> i64:
+    """How many slots come in order before one that would begin at ``gfn``. Locks: SRCU, or slots_lock. TLB: none."""
+    m = kvm.m
+    first: i64 = 0
+    end = kvm.slots
+    while first < end:
+        middle = (first + end) >> 1
+        slot = m.load(SLOT_ORDER, middle) - 1
+        before = slot >= 0
+        if before:
+            owner = m.load(SLOT_AS, slot)
+            before = owner < as_id
+            if owner == as_id:
+                base = m.load(SLOT_BASE, slot)
+                before = base < gfn
+        if before:
+            first = middle + 1
+        else:
+            end = middle
+    return first
+
+
+def put_in_order(kvm: Kvm, slot: i64) -> None:
+    """Have searches find a slot where it is now. Locks: slots_lock. TLB: none. Source: ``kvm_insert_gfn_node``."""
+    if kvm.slots <= SLOTS_FEW:
+        return
+    m = kvm.m
+    as_id = m.load(SLOT_AS, slot)
+    base = m.load(SLOT_BASE, slot)
+    place = place_in_order(kvm, as_id, base)
+    moving = slot + 1
+    while moving != 0:
+        there = m.load(SLOT_ORDER, place)
+        m.store(SLOT_ORDER, place, moving)
+        moving = there
+        place += 1
+
+
+def take_from_order(kvm: Kvm, slot: i64) -> None:
+    """Have searches find a slot no more. Locks: slots_lock. TLB: none. Source: ``kvm_erase_gfn_node``."""
+    if kvm.slots <= SLOTS_FEW:
+        return
+    m = kvm.m
+    as_id = m.load(SLOT_AS, slot)
+    base = m.load(SLOT_BASE, slot)
+    place = place_in_order(kvm, as_id, base)
+    moving: i64 = 1
+    while moving != 0:
+        moving = 0
+        if place + 1 < kvm.slots:
+            moving = m.load(SLOT_ORDER, place + 1)
+        m.store(SLOT_ORDER, place, moving)
+        place += 1
 
 
 def slot_flags(kvm: Kvm, slot: i64) -> i64:

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from .kvm import Kvm
 
 
-def split_huge_page(kvm: Kvm, batch: Batch, it: TdpIter, table: i64, shared: bool) -> bool:
+def split_huge_page(kvm: Kvm, batch: Batch, it: TdpIter, table: i64, shared: bool, track: bool) -> bool:
     """Replace the walk's huge leaf by ``table``, which is made to map the same; False if the leaf changed meanwhile.
 
-    Locks: mmu_lock, for read if ``shared``; RCU. TLB: none: the old and the new translation agree.
+    ``track``, locks: as ``link_table``. TLB: none: the old and the new translation agree.
     Source: ``tdp_mmu_split_huge_page``.
     """
     level = it.level
     fill_split(kvm, table, it.old_spte, level)
-    if not link_table(kvm, batch, it, table, shared):
+    if not link_table(kvm, batch, it, table, shared, track):
         return False
     kvm.m.count(PAGES, level - 1, kvm.entries)
     return True
@@ -50,6 +50,7 @@ def try_split_huge_pages(kvm: Kvm, as_id: i64, start: i64, end: i64, target_leve
     Locks: mmu_lock, for read if ``shared``; drops and retakes it. TLB: none: translations stay what they are.
     Source: ``kvm_tdp_mmu_try_split_huge_pages``.
     """
+    kvm.m.assert_locked(shared)
     root = next_root(kvm, NO_TABLE, as_id, True)
     while root != NO_TABLE:
         if not split_huge_pages_root(kvm, root, start, end, target_level, shared):
@@ -80,7 +81,7 @@ def split_huge_pages_root(kvm: Kvm, root: i64, start: i64, end: i64, target_leve
                     return False
                 if it.yielded:
                     break
-            if split_huge_page(kvm, batch, it, table, shared):
+            if split_huge_page(kvm, batch, it, table, shared, False):
                 table = NO_TABLE
                 break
         it.next()

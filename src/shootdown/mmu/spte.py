@@ -54,10 +54,24 @@ class SpteFormat:
     ad             the CPU sets A and D; else every SPTE says so in its AD field, and KVM tracks accesses by faults
     accessed, dirty  the bits A and D, 0 where there are none
     host_writable, mmu_writable  software bits: the host may write the page; the MMU may let the guest write it again
-    mmio_mask, mmio_value        what all entries of MMIO hold
+    mmio_mask, mmio_value        what all entries of MMIO hold; 0 where the CPU leaves no bit for it: there are none
+    encrypted      the bit of an address in encrypted RAM (``shadow_me_value``), 0 if the host does not encrypt it
+    frame          the bits of an address (``SPTE_BASE_ADDR_MASK``): all but ``encrypted``
+    guard          bits of an address that entries of MMIO have set, lest a CPU with L1TF reads what lies there
+                   (``shadow_nonpresent_or_rsvd_mask``)
     """
 
-    def __init__(self, name: str, ad: bool, accessed: i64, dirty: i64, mmio_mask: i64, mmio_value: i64) -> None:
+    def __init__(
+        self,
+        name: str,
+        ad: bool,
+        accessed: i64,
+        dirty: i64,
+        mmio_mask: i64,
+        mmio_value: i64,
+        encrypted: i64 = 0,
+        guard: i64 = 0,
+    ) -> None:
         self.name = name
         self.ept = name == "EPT"
         self.ad = ad
@@ -67,14 +81,48 @@ class SpteFormat:
         self.mmu_writable: i64 = 0x0400_0000_0000_0000 if self.ept else 0x400
         self.mmio_mask = mmio_mask
         self.mmio_value = mmio_value
+        self.encrypted = encrypted
+        self.frame = PFN & ~encrypted
+        self.guard = guard
 
 
 NPT: Final = SpteFormat("NPT", True, 0x20, 0x40, 0x0008_0000_0000_0001, 0x0008_0000_0000_0001)
 EPT: Final = SpteFormat("EPT", True, 0x100, 0x200, 7, 6)
 EPT_NO_AD: Final = SpteFormat("EPT", False, 0, 0, 7, 6)
 """EPT on a CPU without A/D bits, or with them switched off (``ept_ad=0``)."""
-EPT_SOFTWARE_AD: Final = SpteFormat("EPT", False, 0x100, 0x200, 7, 6)
-"""The same on later kernels, which keep A and D there in software; ``Kvm`` picks it."""
+
+
+def software_ad(fmt: SpteFormat) -> SpteFormat:
+    """Of a format without A and D the one of later kernels, which keep them in software; ``Kvm`` picks it."""
+    if fmt.ad or fmt.accessed != 0:
+        return fmt
+    return SpteFormat("EPT", False, 0x100, 0x200, fmt.mmio_mask, fmt.mmio_value, fmt.encrypted, fmt.guard)
+
+
+def encrypted_npt(c_bit: i64, phys_bits: i64) -> SpteFormat:
+    """NPT on a host that encrypts its memory (SME) by bit ``c_bit``, with so many bits of physical addresses besides.
+
+    Source: ``svm_adjust_mmio_mask``, ``svm_hardware_setup``.
+    """
+    lowest = phys_bits + 1 if phys_bits == c_bit else phys_bits
+    mmio: i64 = 0
+    if lowest < 52:
+        mmio = address_bits(lowest, 51) | 1
+    return SpteFormat("NPT", True, 0x20, 0x40, mmio, mmio, address_bits(c_bit, c_bit))
+
+
+def guarded(fmt: SpteFormat, cache_bits: i64) -> SpteFormat:
+    """A format of EPT on a CPU with L1TF, whose caches know so many bits of an address.
+
+    Source: ``kvm_mmu_reset_all_pte_masks``.
+    """
+    guard = address_bits(cache_bits - 5, cache_bits - 1)
+    return SpteFormat(fmt.name, fmt.ad, fmt.accessed, fmt.dirty, fmt.mmio_mask, fmt.mmio_value, fmt.encrypted, guard)
+
+
+def address_bits(low: i64, high: i64) -> i64:
+    """Bits ``low`` to ``high``, up to 61. Source: ``rsvd_bits``."""
+    return (0x7FFF_FFFF_FFFF_FFFF >> (62 - high)) & ~(0x7FFF_FFFF_FFFF_FFFF >> (63 - low))
 
 
 def unsigned(spte: i64) -> int:
@@ -114,7 +162,7 @@ def is_empty(spte: i64) -> bool:
 
 
 def spte_pfn(spte: i64) -> i64:
-    """``spte_to_pfn``: of a leaf the first mapped frame, else the frame of the table below."""
+    """``Kvm.pfn`` for those who know no format: of a host that does not encrypt its memory."""
     return (spte & PFN) >> 12
 
 
@@ -174,7 +222,7 @@ def restore_acc_track(spte: i64) -> i64:
 
 def is_mmio(spte: i64, fmt: SpteFormat) -> bool:
     """Does the value mark MMIO, on either kernel? A kernel tests a little more (mmio.py)."""
-    return spte & fmt.mmio_mask == fmt.mmio_value
+    return spte & fmt.mmio_mask == fmt.mmio_value and fmt.mmio_value != 0
 
 
 def mmio_generation(spte: i64) -> i64:
@@ -231,7 +279,8 @@ def small_spte(huge: i64, level: i64, pages: i64, executable: bool, fmt: SpteFor
     ``executable``: the NX huge page mitigation is on, and 4 KiB pages get X back.
     Source: ``make_huge_page_split_spte``, later ``make_small_spte``.
     """
-    child = (huge & ~PFN) | (((huge & PFN) + (pages << 12)) & PFN)
+    frame = fmt.frame
+    child = (huge & ~frame) | (((huge & frame) + (pages << 12)) & frame)
     if level == 2:
         child &= ~LARGE
         if executable:
@@ -271,12 +320,14 @@ def describe(spte: i64, level: i64, fmt: SpteFormat) -> str:
         return _describe_mmio(spte, fmt)
     size = SIZES[level] if 0 < level < 6 else f"level {int(level)}"
     what = size if is_last(spte, level) else "table"
-    words = [what, f"pfn {int(spte_pfn(spte)):x}"]
+    words = [what, f"pfn {int((spte & fmt.frame) >> 12):x}"]
     if fmt.ept:
         rights = ("r" if spte & 1 else "-") + ("w" if spte & 2 else "-") + ("x" if spte & 4 else "-")
     else:
         rights = ("r" if spte & 1 else "-") + ("w" if spte & 2 else "-") + ("-" if spte & NX else "x")
     words.append(rights)
+    if spte & fmt.encrypted:
+        words.append("encrypted")
     if spte & fmt.accessed:
         words.append("A")
     if is_last(spte, level):

@@ -28,6 +28,7 @@ def wrprot_slot(kvm: Kvm, as_id: i64, start: i64, end: i64, min_level: i64) -> b
     Locks: slots_lock, mmu_lock for read. TLB: the caller flushes the slot when it has dropped mmu_lock, whatever the
     result. Source: ``kvm_tdp_mmu_wrprot_slot``.
     """
+    kvm.m.assert_locked(True)
     changed = False
     root = next_root(kvm, NO_TABLE, as_id, True)
     while root != NO_TABLE:
@@ -65,6 +66,7 @@ def write_protect_gfn(kvm: Kvm, as_id: i64, gfn: i64, min_level: i64) -> bool:
     Locks: mmu_lock for write; enters RCU. TLB: the caller flushes before it drops the lock if the result says so, or
     before it relies on the protection. Source: ``kvm_tdp_mmu_write_protect_gfn``.
     """
+    kvm.m.assert_locked(False)
     changed = False
     only_valid = not kvm.behaviour.protect_invalid_roots
     root = next_root(kvm, NO_TABLE, as_id, only_valid)

@@ -82,6 +82,7 @@ def zap_range(kvm: Kvm, as_id: i64, start: i64, end: i64, only_valid: bool, may_
     Locks: mmu_lock for write. TLB: the caller flushes, before it drops the lock, if the result says so.
     Source: ``kvm_tdp_mmu_unmap_gfn_range``, ``kvm_tdp_mmu_zap_leafs``, ``__kvm_tdp_mmu_zap_gfn_range``.
     """
+    kvm.m.assert_locked(False)
     batch = Batch(True)
     root = next_root(kvm, NO_TABLE, as_id, only_valid)
     if kvm.behaviour.range_zap_tables:
@@ -103,6 +104,7 @@ def zap_root(kvm: Kvm, root: i64, shared: bool) -> None:
     Locks: mmu_lock, for read if ``shared``; enters RCU. TLB: none: the root is invalid, and no vCPU runs on it.
     Source: ``tdp_mmu_zap_root``.
     """
+    kvm.m.assert_locked(shared)
     top = root_level(kvm, root)
     kvm.m.rcu_read_lock()
     i = 0

@@ -31,6 +31,7 @@ from ...machine.words import (
     SLOT_PAGES,
     SP_GFN,
     SP_LEVEL,
+    SP_LISTED,
     SP_PARENT,
     SP_ROLE,
     TABLES,
@@ -360,9 +361,10 @@ class ReplayMachine(Machine):
         return self.words[SP_LEVEL].get(table, 0)
 
     def place(self, table: int, gfn: int, level: int, sptep: int) -> None:
-        """Say where a table hangs."""
+        """Say where a table hangs that is linked already."""
         self.words[SP_GFN][table] = gfn
         self.words[SP_LEVEL][table] = level
+        self.words[SP_LISTED][table] = 1
         self.store(SP_PARENT, table, sptep)
 
     def table_gfn(self, table: int) -> int:

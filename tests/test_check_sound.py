@@ -41,7 +41,11 @@ COUNTS = recorded()
 QUICK = ("huge-in-the-way", "nx-recovery", "unmap-tables", "zap-range-tables")
 """Tests that are checked under every policy and behaviour; the others under two that hold and one that is refuted."""
 
-MOVERS_LARGE = {"nested-collapses": "millions of states without movers: three levels"}
+MOVERS_LARGE = {
+    "nested-collapses": "millions of states without movers: three levels",
+    "age-frozen": "over 500,000 states with movers: three levels, a vCPU and two tasks",
+    "age-nx-recovery-reuse": "over 200,000 states with movers: three levels, a vCPU and three tasks",
+}
 """Tests that are too large for any explorer without movers."""
 LARGE = {
     **MOVERS_LARGE,

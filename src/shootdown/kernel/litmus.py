@@ -100,6 +100,11 @@ def _start(test: Litmus, span: int, as_ids: list[int], levels: dict[int, int], f
             # With the NX mitigation a fault for execution maps small what the host maps large, and the table counts.
             found.append(Task("host", (gfn, levels[gfn] if test.nx else level, 1)))
             found.append(Task("prefault", (as_ids.index(as_id), gfn, FETCH if test.nx else WRITE)))
+            if test.nx and level > 1:
+                # The table that is one too many goes; what is left above counts. Where it was zapped, a fault maps it.
+                found.append(Task("collapse", (gfn, gfn + 2 ** (level - 1))))
+                found.append(Task("host", (gfn, level, 1)))
+                found.append(Task("prefault", (as_ids.index(as_id), gfn, WRITE)))
     for gfn in range(span):
         found.append(Task("host", (gfn, levels[gfn], int(gfn not in memory.read_only))))
     for as_id in sorted(set(as_ids)):
@@ -146,6 +151,8 @@ def _operands(test: Litmus, entry: dict[str, Any], span: int) -> tuple[int, ...]
             return slot, entry.get("base", 0)
         case "create_slot":
             return slot, entry.get("base", 0), entry.get("pages", 1)
+        case "create_shadowed":
+            return slot, entry.get("base", 0), entry.get("pages", 1), gfn
         case "release":
             return ()
         case "prefetch":

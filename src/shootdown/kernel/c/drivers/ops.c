@@ -265,6 +265,13 @@ static void op_create_slot(const u64 *arg)
 	sd_set_memory_region(arg[0], 0, END(arg), sd_real_gfn(arg[1] + arg[2]) - END(arg), 0);
 }
 
+/* slot base pages gfn */
+static void op_create_shadowed(const u64 *arg)
+{
+	op_create_slot(arg);
+	op_write_protect(arg + 3);
+}
+
 #define OP(name) { #name, op_##name }
 const struct sd_op sd_ops[] = {
 	{ "vm", sd_start_vm }, { "slot", sd_start_slot }, { "load", sd_start_load }, { "leaf", sd_start_leaf },
@@ -272,5 +279,6 @@ const struct sd_op sd_ops[] = {
 	OP(vcpu), OP(parked), OP(unmap), OP(zap_range), OP(zap_all_fast), OP(collapse), OP(recover_nx), OP(prefault), OP(prefetch),
 	OP(log_on), OP(log_off), OP(get_log), OP(clear_log), OP(reset_ring), OP(age), OP(clear_young), OP(test_young),
 	OP(change_pte), OP(write_protect), OP(host_writable), OP(release), OP(delete_slot), OP(move_slot), OP(create_slot),
+	OP(create_shadowed),
 };
 const unsigned sd_op_count = ARRAY_SIZE(sd_ops);

@@ -31,6 +31,7 @@ from ..kernel.tree import find_tree
 from ..mmu.behaviour import BEHAVIOURS
 from ..mmu.policies.registry import POLICIES
 from . import check_tree, verdicts
+from .against import against as against_tree
 from .follow import follow_file
 from .junit import junit
 from .kernel import patches_of, tree_of
@@ -152,7 +153,7 @@ def command(
             return check_tree.bisect(tree, patch_files, wanted)
         patches = patches_of(patch_files)
         if against:
-            return check_tree.against(tree, find_tree(against), patches, wanted)
+            return against_tree(tree, find_tree(against), patches, wanted)
         return check_tree.check_tree(tree, patches, wanted)
     if against or bisect or ranged or gdb:
         raise InputError("--against, --bisect, --ranged and --gdb go with --tree")

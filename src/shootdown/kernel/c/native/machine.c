@@ -225,6 +225,7 @@ bool sd_request_all(u64 request)
 {
 	int i;
 
+	native.counters[REQUESTS]++;
 	for (i = 0; i < sd->config.vcpus; i++)
 		sd->vcpu[i].vcpu.requests |= request;
 	return false;
@@ -233,6 +234,8 @@ bool sd_request_all(u64 request)
 static void flush(u64 kind, u64 gfn, u64 count)
 {
 	note(&native.flushes, kind, gfn, count, 0);
+	native.counters[RANGES] += kind;
+	native.counters[RANGE_PAGES] += count;
 	sd_request_all(SD_REQ_TLB_FLUSH);
 }
 

@@ -50,7 +50,7 @@ MOVERS_LARGE = {
 LARGE = {
     **MOVERS_LARGE,
     "recover-fast-zap": "over 110,000 states without movers: two tasks, and roots that go",
-    "recover-fast-fault": "over 6,500 states without movers: a fault without a lock, which takes the slow explorer long",
+    "recover-fast-fault": "over 6,500 states without movers: a fault without a lock",
     "recover-age": "over 5,400 states without movers: two tasks",
     "recover-faults": "over 23,000 states without movers: two regions, and a vCPU that faults in both ways",
     "recover-nx-recovery": "over 37,000 states without movers: two tasks that want one table",

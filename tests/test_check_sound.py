@@ -44,6 +44,15 @@ MOVERS_LARGE = {
 """Tests that are too large for any explorer without movers."""
 LARGE = {
     **MOVERS_LARGE,
+    "recover-fast-zap": "over 110,000 states without movers: two tasks, and roots that go",
+    "recover-fast-fault": "over 6,500 states without movers: a fault without a lock",
+    "recover-age": "over 5,400 states without movers: two tasks",
+    "recover-faults": "over 23,000 states without movers: two regions, and a vCPU that faults in both ways",
+    "recover-nx-recovery": "over 37,000 states without movers: two tasks that want one table",
+    "recover-write-protect": "over 12,000 states without movers: two tasks, with SRCU, and a vCPU that writes",
+    "recover-notifier": "over 14,000 states without movers: two tasks",
+    "nx-recovery-write-protect": "over 25,000 states without movers: two tasks, with SRCU, and a vCPU that writes",
+    "age-nx-recovery": "over 27,000 states without movers: two tasks",
     "collapse-and-fast-zap": "over 600,000 states without movers: three levels",
     "notifier-and-fast-zap": "over 100,000 states without movers: a minute for the slow explorer",
     "two-collapses": "over 50,000 states without movers, since both tasks collapse the same table",

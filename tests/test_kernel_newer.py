@@ -17,7 +17,7 @@ from shootdown.check.verdict import HOLDS, REFUTED
 from shootdown.kernel.build import EXPLORE, C, build
 from shootdown.kernel.differ import diff
 from shootdown.kernel.edits import AFTER, DROP, REPLACE, Edit, edited
-from shootdown.kernel.probes import TDP_C
+from shootdown.kernel.probes import SPTE_C, TDP_C
 from shootdown.kernel.scenario import Budget, Options
 from shootdown.kernel.verdict import Judged, cases, judge, judged
 from tests.test_kernel_diff import library
@@ -221,11 +221,15 @@ def test_a_page_that_was_mmio_is_made_writable_though_writes_are_tracked(version
     judged_ = found("mmio-write-protect", version)
     assert judged_.verdict.word == REFUTED == judged_.verdict.case.expected
     assert judged_.outcome.broken == "writable in reach"
+
+
+@pytest.mark.parametrize("version", IN_PLACE)
+def test_it_is_write_protected_where_its_entry_is_not_taken_for_a_leaf(version: str) -> None:
+    """The test holds if ``make_spte`` asks whether the old entry maps something, before it asks for W."""
     asked = Edit(
         "make_spte", REPLACE, r"is_writable_pte\(old_spte\)", "(is_writable_pte(old_spte) && old_spte & 1ull << 11)"
     )
     tree = linux(version)
-    spte = "arch/x86/kvm/mmu/spte.c"
-    mended = build(tree.with_changes({spte: edited(tree.read(spte), asked)}), EXPLORE)
+    mended = build(tree.with_changes({SPTE_C: edited(tree.read(SPTE_C), asked)}), EXPLORE)
     (case,) = cases([SUITE["mmio-write-protect"]], LIKE[version], tiny=True)
     assert judge(case, mended, Options(), BUDGET).verdict.word == HOLDS

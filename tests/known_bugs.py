@@ -32,7 +32,8 @@ BUGS = (
     ),
     Mutation(
         "B03: the zap of one table may give way before it did anything",
-        (("mmu/huge_pages.py", "    m = kvm.m\n    if not kvm.behaviour.nx_shared:\n        untrack_locked(kvm, table)\n    sptep",
+        (("mmu/huge_pages.py",
+          "    m = kvm.m\n    if not kvm.behaviour.nx_shared:\n        untrack_locked(kvm, table)\n    sptep",
           "    m = kvm.m\n    if m.need_resched():\n        m.rcu_read_unlock()\n        m.write_unlock()\n"
           "        m.write_lock()\n        m.rcu_read_lock()\n    if not kvm.behaviour.nx_shared:\n"
           "        untrack_locked(kvm, table)\n    sptep"),),

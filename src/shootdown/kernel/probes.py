@@ -143,6 +143,8 @@ FLAGS: Final = (
         r"KVM_PAGES_PER_HPAGE\(iter->level \+ 1\)",
         function="tdp_mmu_map_handle_target_level",
     ),
+    Probe("lists_tables", TDP_C, r"\blist_add\(&sp->link, &kvm->arch\.tdp_mmu_pages\)"),
+    Probe("heeds_mtrrs", MMU_C, r"\bkvm_mtrr_check_gfn_range_consistency\("),
     Probe("nx_keeps_logged", MMU_C, r"\w+_dirty_(?:track|logging)_enabled\(", function="kvm_recover_nx_huge_pages"),
 )
 """The flags of mmu/behaviour.py; of ``passes`` and ``empty``, whether they are those of 6.12."""

@@ -106,7 +106,9 @@ def follow(tree: Tree, patches: Sequence[Patch], path: str, as_json: bool) -> in
 
 def debug(tree: Tree, patches: Sequence[Patch], path: str) -> int:
     """Step through a saved schedule under gdb."""
-    step(read(Path(path)), path, build(apply(tree, patches).tree, STEPPED))
+    library = build(apply(tree, patches).tree, STEPPED)
+    outcome, about = followed(read(Path(path)), path, library)
+    step(library.path, about, outcome)
     return verdicts.REFUTED_CODE
 
 

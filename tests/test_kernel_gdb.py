@@ -86,7 +86,7 @@ def test_gdb_shows_the_line_and_the_variables_of_6_12(tmp_path: Path) -> None:
 @needs_gdb
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
 def test_any_library_that_explores_can_be_stepped_through() -> None:
-    """On the toy MMU, without a kernel tree: rows are stopped at in its file, and no frame is at its end."""
+    """On the toy MMU, without a kernel tree: rows stop in its file; what breaks between steps has no frame."""
     (told, *stops, end, _), done = under_gdb("rows\nrow\nrow\nrow end\n", "-c", TOY, str(toy("-Og")))
     assert done.returncode == 0, done.stderr
     at_rows(told, stops, (1, 2))

@@ -37,7 +37,6 @@ def step(library: Path, about: Scenario, outcome: Outcome) -> None:
         told.write_text(json.dumps({
             "events": [numbers[id(row[-1])] for row in rows(outcome, about)],
             "head": shown.head, "rows": shown.rows, "end": shown.end,
-            "ours": str(Path(__file__).parent / "c" / "explore"),
         }), encoding="utf-8")  # fmt: skip
         package = str(Path(__file__).resolve().parents[2])
         environment = {**os.environ, "PYTHONPATH": package, "SHOOTDOWN_ROWS": str(told)}

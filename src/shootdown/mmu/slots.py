@@ -98,14 +98,19 @@ def place_in_order(kvm: Kvm, as_id: i64, gfn: i64) -> i64:
     return first
 
 
+def place_of(kvm: Kvm, slot: i64) -> i64:
+    """Where in the order a slot is, or belongs. Locks: SRCU, or slots_lock. TLB: none."""
+    as_id = kvm.m.load(SLOT_AS, slot)
+    base = kvm.m.load(SLOT_BASE, slot)
+    return place_in_order(kvm, as_id, base)
+
+
 def put_in_order(kvm: Kvm, slot: i64) -> None:
     """Have searches find a slot where it is now. Locks: slots_lock. TLB: none. Source: ``kvm_insert_gfn_node``."""
     if kvm.slots <= SLOTS_FEW:
         return
     m = kvm.m
-    as_id = m.load(SLOT_AS, slot)
-    base = m.load(SLOT_BASE, slot)
-    place = place_in_order(kvm, as_id, base)
+    place = place_of(kvm, slot)
     moving = slot + 1
     while moving != 0:
         there = m.load(SLOT_ORDER, place)
@@ -119,9 +124,7 @@ def take_from_order(kvm: Kvm, slot: i64) -> None:
     if kvm.slots <= SLOTS_FEW:
         return
     m = kvm.m
-    as_id = m.load(SLOT_AS, slot)
-    base = m.load(SLOT_BASE, slot)
-    place = place_in_order(kvm, as_id, base)
+    place = place_of(kvm, slot)
     moving: i64 = 1
     while moving != 0:
         moving = 0

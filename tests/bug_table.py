@@ -23,7 +23,7 @@ BREAKS = {
     0: "holds", steps.USE_AFTER_FREE: "P2", steps.FREED_IN_REACH: "P2", steps.REVOKED_IN_REACH: "P1",
     steps.STALE: "P1", steps.STILL_MAPPED: "P1", steps.LOST_WRITE: "P3", steps.OVERWRITTEN: "P3",
     steps.WRITABLE_IN_REACH: "P4", steps.ASSERTION: "P6", steps.LEAK: "P6", steps.DEADLOCK: "P6",
-    steps.DOUBLE_FREE: "P6",
+    steps.DOUBLE_FREE: "P6", steps.MISCOUNT: "P7",
 }  # fmt: skip
 """The property that a planted bug breaks (docs/model.md)."""
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from shootdown.check import steps
 
 from .bug_rows import BUGS, FLUSHES, RIGHT, Row
+from .further_bugs import FURTHER
 from .known_bugs import BUGS as PLANTED
 from .known_bugs import PAIRS
 from .mutations import MUTATIONS, OPERATIONS, Mutation
@@ -17,12 +18,12 @@ from .properties import RULES
 from .structure import ROOT
 
 FILE = ROOT / "docs" / "bugs.md"
-ALL = (*MUTATIONS, *OPERATIONS, *PLANTED, *PAIRS)
+ALL = (*MUTATIONS, *OPERATIONS, *PLANTED, *PAIRS, *FURTHER)
 BREAKS = {
     0: "holds", steps.USE_AFTER_FREE: "P2", steps.FREED_IN_REACH: "P2", steps.REVOKED_IN_REACH: "P1",
     steps.STALE: "P1", steps.STILL_MAPPED: "P1", steps.LOST_WRITE: "P3", steps.OVERWRITTEN: "P3",
     steps.WRITABLE_IN_REACH: "P4", steps.ASSERTION: "P6", steps.LEAK: "P6", steps.DEADLOCK: "P6",
-    steps.DOUBLE_FREE: "P6",
+    steps.DOUBLE_FREE: "P6", steps.MISCOUNT: "P7",
 }  # fmt: skip
 """The property that a planted bug breaks (docs/model.md)."""
 
@@ -30,8 +31,8 @@ TOP = """# Bugs that the suite knows
 
 Each line tells of a bug that KVM's MMU had, or nearly had, and what shows that the suite would have found it: the bug
 is planted in this project's MMU, and a test is refuted. `test`: P1 means that this test is refuted then, and what
-breaks ([model.md](model.md)); *holds* that the change is harmless there. What is planted is in `tests/mutations.py` and
-`tests/known_bugs.py`; `python -m tests.bug_table` writes this page.
+breaks ([model.md](model.md)); *holds* that the change is harmless there. What is planted is in `tests/mutations.py`,
+`tests/known_bugs.py` and `tests/further_bugs.py`; `python -m tests.bug_table` writes this page.
 """
 PARTS = (
     ("Bugs", "Commits fixed them, or mails proposed them.", "bug", BUGS),
@@ -68,11 +69,21 @@ def rows(title: str, part: tuple[Row, ...]) -> Iterator[str]:
         yield f"| {name} | {text} | {commit} | {shown(what)} |"
 
 
+def further() -> Iterator[str]:
+    """The lines of the table of further bugs, by their sites."""
+    yield "| bug | commit | shown by |"
+    yield "|---|---|---|"
+    for mutation in FURTHER:
+        commit, _, text = mutation.site.rpartition(": ")
+        yield f"| {text} | {commit} | {shown((mutation.site,))} |"
+
+
 def page() -> str:
     """The whole page."""
     lines = [TOP]
     for title, text, head, part in PARTS:
         lines += [f"## {title}", text, "", *rows(head, part), ""]
+    lines += ["## Further bugs", "Of the same families; KVM had those with a commit.", "", *further(), ""]
     lines += [
         "## Rules", "What KVM relies on, the tests that hold, and what breaks them.", "",
         "| | rule | source | tests | broken by |", "|---|---|---|---|---|",

@@ -11,8 +11,8 @@ USED = steps.USE_AFTER_FREE
 AS_ONE = "            zap_leafs(kvm, batch, root, start, end, may_yield)\n"
 PREVIOUS_KEPT = (
     "mmu/vcpu_roots.py",
-    "            if kvm.m.load(ROOT_INVALID, root) != 0:\n                free_prev(kvm, vcpu, which)\n",
-    "            pass\n",
+    "                mask |= bit\n",
+    "                pass\n",
 )
 
 BUGS = (

@@ -18,6 +18,7 @@ from shootdown.check.schedule import schedule_of, told
 from shootdown.check.source import PACKAGE, PARTS, Source
 from shootdown.check.verdict import Budget, Verdict, check
 
+from .further_bugs import FURTHER
 from .known_bugs import BUGS, PAIRS, SLOW
 from .mutations import MUTATIONS, OPERATIONS, Mutation
 from .suite_counts import recorded
@@ -63,7 +64,7 @@ def run(mutation: Mutation, source: Source) -> Verdict:
     return check(Case(test, mutation.policy, mutation.behaviour or test.behaviours[0], geometry), source, BUDGET)
 
 
-@pytest.mark.parametrize("mutation", planted((*MUTATIONS, *OPERATIONS, *BUGS, *PAIRS)))
+@pytest.mark.parametrize("mutation", planted((*MUTATIONS, *OPERATIONS, *BUGS, *PAIRS, *FURTHER)))
 def test_planted_bugs_are_refuted(mutation: Mutation, tmp_path: Path) -> None:
     """Without the flush, order or check that a site names, its test is refuted; harmless changes hold."""
     with mutated(mutation, tmp_path) as source:
@@ -86,7 +87,7 @@ def test_the_same_test_holds_without_the_bug(mutation: Mutation) -> None:
         source.close()
 
 
-@pytest.mark.parametrize("mutation", (*BUGS, *PAIRS), ids=lambda mutation: mutation.site)
+@pytest.mark.parametrize("mutation", (*BUGS, *PAIRS, *FURTHER), ids=lambda mutation: mutation.site)
 def test_a_known_bug_is_planted_where_the_test_holds(mutation: Mutation) -> None:
     """Its test is one of those whose verdict is looked at below, and holds there."""
     test, behaviour = TESTS[mutation.test], mutation.behaviour or TESTS[mutation.test].behaviours[0]

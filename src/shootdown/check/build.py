@@ -118,9 +118,9 @@ def build(
     roots: dict[int, int] = {}
     users = [_role(entry) for entry in vcpus]
     # Who maps a page ahead stands for one more vCPU on the same root, whose guest is left out.
-    users += [users[entry.get("vcpu", 0)] for entry in test.host if entry["run"] in ("prefault", "prefetch")]
-    for role in sorted(set(users)):
-        roots[role] = start.add_root(role, users.count(role))
+    lent = [users[entry.get("vcpu", 0)] for entry in test.host if entry["run"] in ("prefault", "prefetch")]
+    for role in sorted({*users, *lent}):
+        roots[role] = start.add_root(role, users.count(role) + lent.count(role))
     for role, root in roots.items():
         own = test.mapped_as1 if role & words.ROLE_SMM else test.mapped_nested if role & words.ROLE_GUEST_MODE else ()
         for gfn, level in (*test.mapped, *own):
@@ -171,6 +171,7 @@ def build(
         1, geometry.levels, geometry.tables, machine, handles, programs, flags.empty, is_table, start.words,
         frozenset(range(start.used)), promises, hardware, bool(memory.slots), memory.watched(),
         {} if memory.ring else logs, rings if memory.ring else {}, memory.ring,
+        {root: lent.count(role) for role, root in roots.items()},
     )  # fmt: skip
 
 

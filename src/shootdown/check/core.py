@@ -10,7 +10,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from .hardware import can_fault, closure, free_table, grace, leads_to_freed, leaks, mark_stale, run_callbacks
+from .hardware import can_fault, closure, free_table, grace, leads_to_freed, mark_stale, run_callbacks, unaccounted
 from .layout import (
     AT_STAKE,
     CHOICES,
@@ -84,7 +84,6 @@ from .steps import (
     IRQ_DISABLE,
     IRQ_ENABLE,
     IRQ_OFF,
-    LEAK,
     LOST_WRITE,
     OVERWRITTEN,
     PAGES_LOCK,
@@ -432,9 +431,9 @@ def explore(t: Tables) -> i64:
         elif ended | p[ENDLESS] == queued - 1:
             if goal != 0 and get(rows, base, f_ran, fw, fs, fm) == goal and not grace(t, base):
                 wrong = WITNESS
-            elif vcpus > 0 and leaks(t, base):
-                wrong = LEAK
-            elif logs and lost_write(t, base):
+            elif vcpus > 0:
+                wrong = unaccounted(t, base)
+            if wrong == 0 and logs and lost_write(t, base):
                 wrong = LOST_WRITE
         if wrong != 0:
             out[0] = VIOLATION

@@ -28,7 +28,7 @@ from .layout import (
     put,
 )
 from .stakes import P1, P2, stake
-from .steps import HOLDS_FREED, HOLDS_STALE
+from .steps import HOLDS_FREED, HOLDS_STALE, LEAK, MISCOUNT
 
 
 def closure(t: Tables, held: i64, root: i64) -> i64:
@@ -196,23 +196,59 @@ def grace(t: Tables, base: i64) -> bool:
     return False
 
 
-def leaks(t: Tables, base: i64) -> bool:
-    """Is everything at rest in the state at ``base`` (its host tasks are over), but a table neither free nor linked?
+def unaccounted(t: Tables, base: i64) -> i64:
+    """What is wrong if everything is at rest in the state at ``base`` (its host tasks are over): LEAK, MISCOUNT, or 0.
 
-    At rest: each vCPU is at the beginning of its round, and no callback waits. Linked: from a root on the list.
+    At rest: each vCPU is at the beginning of its round, and no callback waits.
     """
+    p = t.p
+    if p[ROOTS_WORD] < 0:
+        return 0
+    v: i64 = 0
+    while v < p[VCPUS]:
+        if get(t.rows, base, p[F_NODE] + v, t.fw, t.fs, t.fm) != 0:
+            return 0
+        v += 1
+    if grace(t, base):
+        return 0
+    if leaks(t, base):
+        return LEAK
+    return MISCOUNT if miscounts(t, base) else 0
+
+
+def miscounts(t: Tables, base: i64) -> bool:
+    """Does a root on the list count other references than those of its vCPUs and, unless it was zapped, the MMU's?"""
+    p = t.p
+    fw, fs, fm, rows = t.fw, t.fs, t.fm, t.rows
+    values = p[VALUES]
+    listed = t.child[p[ROOTS_WORD] * values + get(rows, base, p[ROOTS_WORD], fw, fs, fm)]
+    table: i64 = 0
+    while listed != 0:
+        word = t.counts[3 * table]
+        if listed & 1 != 0 and word >= 0:
+            counted = t.child[word * values + get(rows, base, word, fw, fs, fm)] - t.lent[table]
+            invalid, scheduled = t.counts[3 * table + 1], t.counts[3 * table + 2]
+            if invalid < 0 or t.child[invalid * values + get(rows, base, invalid, fw, fs, fm)] == 0:
+                counted -= 1
+            elif scheduled >= 0:
+                counted -= t.child[scheduled * values + get(rows, base, scheduled, fw, fs, fm)]
+            n: i64 = 0
+            while n < len(t.users):
+                if t.child[t.users[n] * values + get(rows, base, t.users[n], fw, fs, fm)] == table:
+                    counted -= 1
+                n += 1
+            if counted != 0:
+                return True
+        listed >>= 1
+        table += 1
+    return False
+
+
+def leaks(t: Tables, base: i64) -> bool:
+    """Is a table neither free nor linked from a root on the list, in the state at ``base``, which is at rest?"""
     p = t.p
     fw, fs, fm, rows = t.fw, t.fs, t.fm, t.rows
     tables, entries, values = p[TABLES], p[ENTRIES], p[VALUES]
-    if p[ROOTS_WORD] < 0:
-        return False
-    v: i64 = 0
-    while v < p[VCPUS]:
-        if get(rows, base, p[F_NODE] + v, fw, fs, fm) != 0:
-            return False
-        v += 1
-    if grace(t, base):
-        return False
     linked = t.child[p[ROOTS_WORD] * values + get(rows, base, p[ROOTS_WORD], fw, fs, fm)]
     before: i64 = 0
     while linked != before:

@@ -142,6 +142,10 @@ class Tables:
     Of what is at stake: ``alike`` by SPTE (mask of entries that are equal), ``page`` (frame) and ``writes`` (the right
     to) of leaves, by value; ``ran`` by node, the functions of a witness that it is in.
 
+    ``counts`` by table: the words of its count of references as a root, of whether it is invalid, and whether it is
+    scheduled to be zapped, -1 for none; ``users``: the words that name roots of vCPUs; ``lent`` by table: references
+    that nobody puts. ``child`` of these words' values is the number, or the root.
+
     ``buffers``: the words that are store buffers; of the last programs, one each.
 
     ``keys``: random numbers by which compact.py hashes.
@@ -201,6 +205,9 @@ class Tables:
         self.row = empty
         self.keys = empty
         self.buffers = empty
+        self.counts = empty
+        self.users = empty
+        self.lent = empty
         self.blockers: vec[i64] = vec[i64]([0] * PROGRAMS_MAX)
         self.out: vec[i64] = vec[i64]([0] * 8)
 

@@ -24,8 +24,11 @@ def at_rest(reference: Reference, state: State) -> int:
     first = [state.places[program] == reference.first[program] for program in guests]
     idle = [reference.places[state.places[program]].access.step in (steps.GUEST, steps.END) for program in guests]
     world = World(state)
-    if guests and all(first) and not state.pending and _leaks(reference, world):
-        return steps.LEAK
+    if guests and all(first) and not state.pending and ("list", words.ROOTS) in reference.setting.words:
+        if _leaks(reference, world):
+            return steps.LEAK
+        if any(_miscounts(reference, world, root) for root in reference.value(world, ("list", words.ROOTS))):
+            return steps.MISCOUNT
     if all(one or other for one, other in zip(first, idle, strict=True)):
         return steps.LOST_WRITE if world.written - logged(reference, world) else 0
     return 0
@@ -76,8 +79,6 @@ def still_mapped(reference: Reference, world: World, pfn: int) -> bool:
 def _leaks(reference: Reference, world: World) -> bool:
     """Is a table neither free nor in use?"""
     setting = reference.setting
-    if ("list", words.ROOTS) not in setting.words:
-        return False
     used = set(reference.value(world, ("list", words.ROOTS)))
     todo = list(used)
     while todo:
@@ -88,3 +89,20 @@ def _leaks(reference: Reference, world: World) -> bool:
                 used.add(below)
                 todo.append(below)
     return bool(set(range(setting.tables)) - used - world.free)
+
+
+def _miscounts(reference: Reference, world: World, root: int) -> bool:
+    """Does a root count other references than there are? One that no program looks at counts none."""
+    setting = reference.setting
+    if (words.ROOT_COUNT, root) not in setting.words and (words.ROOT_COUNT, root) not in world.words:
+        return False
+    vcpus = range(setting.vcpus)
+    own = [reference.value(world, (words.VCPU_ROOT, vcpu)) for vcpu in vcpus]
+    own += [
+        reference.value(world, (words.VCPU_PREV_ROOT, words.PREV_ROOTS * vcpu + which)) - 1
+        for vcpu in vcpus for which in range(words.PREV_ROOTS)
+    ]  # fmt: skip
+    valid = reference.value(world, (words.ROOT_INVALID, root)) == 0
+    kept = valid or reference.value(world, (words.ROOT_SCHEDULED, root))
+    expected = own.count(root) + setting.lent.get(root, 0) + bool(kept)
+    return int(reference.value(world, (words.ROOT_COUNT, root))) != expected

@@ -54,6 +54,7 @@ class Setting:
     logs           by word and gfn, the bit that says that the gfn was written: bitmaps of dirty pages
     rings          by value of an entry in a dirty ring, the gfn that it says was written
     ring_entries   how many entries the ring of each vCPU has
+    lent           by root, references of users who are not told of and never put them
     """
 
     bits: int
@@ -73,6 +74,7 @@ class Setting:
     logs: dict[Word, dict[int, int]] = field(default_factory=dict)
     rings: dict[int, int] = field(default_factory=dict)
     ring_entries: int = 0
+    lent: dict[int, int] = field(default_factory=dict)
 
     def acts(self, program: int) -> tuple[list[Act], int]:
         """What the guest of a program can do, and how many of that are faults, which come first."""

@@ -100,6 +100,8 @@ WITNESS: Final = 13
 """Nothing is broken: here ends a run that shows all that was looked for."""
 LIVELOCK: Final = 14
 """A fair scheduler may go round for ever, and a task of the host never ends (livelock.py)."""
+MISCOUNT: Final = 15
+"""All is at rest, and the references that a root counts are not those of its users (I-22)."""
 
 # Flags of a vCPU.
 IRQ_OFF: Final = 1

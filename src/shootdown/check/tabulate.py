@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .model import Model
 
 Ints = NDArray[np.int64]
+COUNTS = (words.ROOT_COUNT, words.ROOT_INVALID, words.ROOT_SCHEDULED)
 
 
 def packed(array: Ints) -> vec[i64]:
@@ -29,6 +30,20 @@ def packed(array: Ints) -> vec[i64]:
 def unpacked(values: vec[i64]) -> Ints:
     """A packed vector as a numpy array that shares its memory."""
     return np.frombuffer(memoryview(values), np.int64)
+
+
+def _references(model: Model, child: Ints) -> None:
+    """Who has references to roots, and how many each root counts."""
+    numbers, tables = model.word_numbers, range(model.setting.tables)
+    counts = [numbers.get((kind, table), -1) for table in tables for kind in COUNTS]
+    users = [n for name, n in numbers.items() if isinstance(name, tuple) and name[0] == words.VCPU_PREV_ROOT]
+    for word in (*counts, *users):
+        if word >= 0:
+            # A previous root is kept as its number + 1.
+            child[word, : len(model.values[word])] = np.array(model.values[word]) - (word in users)
+    users += [model.spte_words + vcpu for vcpu in range(model.setting.vcpus)]
+    model.t.counts, model.t.users = packed(np.array(counts, np.int64)), packed(np.array(users, np.int64))
+    model.t.lent = packed(np.array([model.setting.lent.get(table, 0) for table in tables], np.int64))
 
 
 def tabulate(model: Model) -> None:
@@ -97,6 +112,7 @@ def _values(model: Model) -> None:
     for vcpu in range(setting.vcpus):
         word = model.spte_words + vcpu
         child[word, : len(model.values[word])] = model.values[word]
+    _references(model, child)
     roots = model.word_numbers.get(("list", words.ROOTS), -1)
     if roots >= 0:
         child[roots, : len(model.values[roots])] = [sum(1 << t for t in raw) for raw in model.values[roots]]

@@ -268,6 +268,8 @@ def broken(model: Model, kind: int, state: int, program: int) -> list[str]:
             return [f"From here {rounds} may go round for ever and never end, though all tasks take their turns."]
         case steps.LEAK:
             return ["Everything is at rest, and a page table is neither free nor linked: it leaked."]
+        case steps.MISCOUNT:
+            return ["Everything is at rest, and a root counts other references than those of its users."]
         case steps.LOST_WRITE:
             written = _gfns(model.field(state, int(model.t.p[layout.F_WRITTEN])))
             return [f"At rest: the guest wrote {written} since the user was last told, and no log says so."]

@@ -5,7 +5,7 @@ It keeps a reference to each. Source: arch/x86/kvm/mmu/mmu.c.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
@@ -15,6 +15,10 @@ from .roots import full_role, get_root, put_root
 
 if TYPE_CHECKING:
     from .kvm import Kvm
+
+CURRENT: Final = 1
+"""Of a vCPU's roots the one that it runs on; its previous ones are the bits above (``KVM_MMU_ROOT_CURRENT``)."""
+ALL: Final = 15
 
 
 def mmu_load(kvm: Kvm, vcpu: i64, role: i64) -> bool:
@@ -38,8 +42,8 @@ def new_pgd(kvm: Kvm, vcpu: i64, role: i64) -> bool:
 
     If not, it gets one when it enters the guest.
 
-    Locks: none. TLB: none: a root that the vCPU came back to has had a reference all the time, and every flush drops
-    what is cached of all roots. Source: ``kvm_mmu_new_pgd``.
+    Locks: mmu_lock for read where a root is let go. TLB: none: a root that the vCPU came back to has had a reference
+    all the time, and every flush drops what is cached of all roots. Source: ``kvm_mmu_new_pgd``.
     """
     role = full_role(kvm, role)
     if kvm.m.load(VCPU_ROOT, vcpu) == NO_TABLE:
@@ -66,9 +70,8 @@ def find_and_keep_current(kvm: Kvm, vcpu: i64, role: i64) -> bool:
             m.store(VCPU_ROOT, vcpu, current)
             return True
         which += 1
-    m.store(VCPU_ROOT, vcpu, NO_TABLE)
-    if current != NO_TABLE:
-        put_root(kvm, current)
+    m.store(VCPU_ROOT, vcpu, current)
+    free_roots(kvm, vcpu, CURRENT)
     return False
 
 
@@ -114,55 +117,71 @@ def set_prev_root(kvm: Kvm, vcpu: i64, which: i64, root: i64) -> None:
 def reset_context(kvm: Kvm, vcpu: i64) -> None:
     """Let go of all roots of the vCPU: it goes into system management mode or back, or its paging changed.
 
-    Locks: none held; see ``put_root``. TLB: none: the next root is loaded behind a flush.
-    Source: ``kvm_mmu_reset_context``, ``kvm_mmu_unload``.
+    Locks, TLB: as ``free_roots``. Source: ``kvm_mmu_reset_context``, ``kvm_mmu_unload``.
     """
-    free_current(kvm, vcpu)
-    which: i64 = 0
-    while which < PREV_ROOTS:
-        free_prev(kvm, vcpu, which)
-        which += 1
+    free_roots(kvm, vcpu, ALL)
 
 
 def free_obsolete_roots(kvm: Kvm, vcpu: i64) -> None:
     """Let go of those of the vCPU's roots that are invalid.
 
-    Locks: none; see ``put_root``. TLB: none: the next root is loaded behind a flush, and a previous one is out of use.
-    Source: ``kvm_mmu_free_obsolete_roots``.
+    Locks, TLB: as ``free_roots``. Source: ``kvm_mmu_free_obsolete_roots``.
     """
-    free_obsolete_root(kvm, vcpu)
+    mask: i64 = 0
+    root = kvm.m.load(VCPU_ROOT, vcpu)
+    if root != NO_TABLE:
+        if kvm.m.load(ROOT_INVALID, root) != 0:
+            mask = CURRENT
+    bit: i64 = 2 * CURRENT
     which: i64 = 0
     while which < PREV_ROOTS:
         root = prev_root(kvm, vcpu, which)
         if root != NO_TABLE:
             if kvm.m.load(ROOT_INVALID, root) != 0:
-                free_prev(kvm, vcpu, which)
+                mask |= bit
+        bit += bit
         which += 1
+    free_roots(kvm, vcpu, mask)
 
 
-def free_obsolete_root(kvm: Kvm, vcpu: i64) -> None:
-    """The same of the one that it runs on. Locks, TLB: as ``free_obsolete_roots``."""
-    root = kvm.m.load(VCPU_ROOT, vcpu)
-    if root == NO_TABLE:
-        return
-    if kvm.m.load(ROOT_INVALID, root) != 0:
-        free_current(kvm, vcpu)
+def free_roots(kvm: Kvm, vcpu: i64, mask: i64) -> None:
+    """Put those of the vCPU's roots that ``mask`` names, as far as there are: CURRENT, and above it the previous ones.
 
-
-def free_current(kvm: Kvm, vcpu: i64) -> None:
-    """Put the root that the vCPU runs on, if any. Locks: see ``put_root``. TLB: the next root's is flushed.
-
-    Source: ``kvm_mmu_free_roots``.
+    Locks: takes mmu_lock for read if there is one: who invalidates all roots, with the lock held for write, goes along
+    their list outside of RCU. TLB: none: the next root is loaded behind a flush, and a previous one is out of use.
+    Source: ``kvm_mmu_free_roots`` (6.12).
     """
+    m = kvm.m
+    if not has_roots(kvm, vcpu, mask):
+        return
+    m.read_lock()
+    bit: i64 = 2 * CURRENT
+    which: i64 = 0
+    while which < PREV_ROOTS:
+        root = prev_root(kvm, vcpu, which)
+        if mask & bit != 0 and root != NO_TABLE:
+            set_prev_root(kvm, vcpu, which, NO_TABLE)
+            put_root(kvm, root)
+        bit += bit
+        which += 1
+    root = m.load(VCPU_ROOT, vcpu)
+    if mask & CURRENT != 0 and root != NO_TABLE:
+        m.store(VCPU_ROOT, vcpu, NO_TABLE)
+        put_root(kvm, root)
+    m.read_unlock()
+
+
+def has_roots(kvm: Kvm, vcpu: i64, mask: i64) -> bool:
+    """Has the vCPU a root of those that ``mask`` names?"""
     root = kvm.m.load(VCPU_ROOT, vcpu)
-    if root != NO_TABLE:
-        kvm.m.store(VCPU_ROOT, vcpu, NO_TABLE)
-        put_root(kvm, root)
-
-
-def free_prev(kvm: Kvm, vcpu: i64, which: i64) -> None:
-    """Put a previous root, if any. Locks, TLB: as ``free_current``. Source: ``kvm_mmu_free_roots``."""
-    root = prev_root(kvm, vcpu, which)
-    if root != NO_TABLE:
-        set_prev_root(kvm, vcpu, which, NO_TABLE)
-        put_root(kvm, root)
+    if mask & CURRENT != 0 and root != NO_TABLE:
+        return True
+    bit: i64 = 2 * CURRENT
+    which: i64 = 0
+    while which < PREV_ROOTS:
+        root = prev_root(kvm, vcpu, which)
+        if mask & bit != 0 and root != NO_TABLE:
+            return True
+        bit += bit
+        which += 1
+    return False

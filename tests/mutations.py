@@ -414,8 +414,8 @@ OPERATIONS = (
     ),
     Mutation(
         "a slot that moved is valid when nobody can have seen where it was",
-        (("mmu/memory_region.py", "    kvm.m.store(SLOT_BASE, slot, base)\n    kvm.m.synchronize_srcu()\n",
-          "    kvm.m.store(SLOT_BASE, slot, base)\n"),),
+        (("mmu/memory_region.py", "    put_in_order(kvm, slot)\n    kvm.m.synchronize_srcu()\n",
+          "    put_in_order(kvm, slot)\n"),),
         "slot-move", MAPPED,
     ),
 )  # fmt: skip

@@ -79,11 +79,18 @@ static void op_unmap(const u64 *arg)
 	sd_range_end(START(arg), END(arg));
 }
 
-/* start end */
+/* start end: what is promised holds at the zap's end, before others zap anew what was mapped since */
 static void op_zap_range(const u64 *arg)
 {
+#ifndef SD_ZAP_BLOCKS_ALL
+	int idx = srcu_read_lock(&sd_kvm->srcu);
+#endif
+
 	sd_zap_gfn_range(START(arg), END(arg));
 	sd_forget(arg[0], arg[1]);
+#ifndef SD_ZAP_BLOCKS_ALL
+	srcu_read_unlock(&sd_kvm->srcu, idx);
+#endif
 }
 
 /* start end: of what is promised; slots_lock is not taken */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Stands for kvm_zap_gfn_range, kvm_mmu_zap_all_fast, kvm_mmu_zap_all and kvm_arch_flush_shadow_memslot of mmu.c and
- * x86.c. Needs: slots_lock for the fast zap and a slot's; nobody runs any more for zap_all; no other lock. Flushes:
- * zap_gfn_range before it drops mmu_lock; the fast zap has every vCPU leave its root, asked for in the write section
- * that makes roots invalid; a slot's own leaves before the lock is dropped; zap_all nobody.
+ * x86.c. Needs: SRCU where zap_gfn_range looks at slots; slots_lock for the fast zap and a slot's; nobody runs any
+ * more for zap_all; no other lock. Flushes: zap_gfn_range before it drops mmu_lock; the fast zap has every vCPU leave
+ * its root, asked for in the write section that makes roots invalid; a slot's own leaves before the lock is dropped;
+ * zap_all nobody.
  */
 #include "driver.h"
 
@@ -13,7 +14,6 @@ void sd_zap_gfn_range(gfn_t start, gfn_t end)
 	gfn_t first = 0, last = -1ull;
 #else
 	gfn_t first = start, last = end;
-	int idx = srcu_read_lock(&sd_kvm->srcu);
 #endif
 
 	write_lock(&sd_kvm->mmu_lock);
@@ -26,9 +26,6 @@ void sd_zap_gfn_range(gfn_t start, gfn_t end)
 #endif
 	sd_invalidate_end();
 	write_unlock(&sd_kvm->mmu_lock);
-#ifndef SD_ZAP_BLOCKS_ALL
-	srcu_read_unlock(&sd_kvm->srcu, idx);
-#endif
 }
 
 static void invalidate_roots(void)

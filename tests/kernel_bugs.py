@@ -12,7 +12,7 @@ from shootdown.kernel.edits import AFTER, BEFORE, DROP, REPLACE, Edit
 BOTH = ("6.1", "6.12")
 FREED, REVOKED, STALE, USED, LEAK = "freed in reach", "revoked in reach", "stale", "use after free", "leak"
 LOST, WRITABLE, OVERWRITTEN = "lost write", "writable in reach", "overwritten"
-WARN, LOCKDEP, FAULT, HARMLESS = "warn", "lockdep", "memory fault", ""
+WARN, LOCKDEP, FAULT, MAPPED, HARMLESS = "warn", "lockdep", "memory fault", "still mapped", ""
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,12 @@ class Planted:
 
     row       of docs/bugs.md (bug_rows.py); "": of none
     edits     to the file of the tree that defines the function, or to the driver of ours that stands for it
-    test      that refutes it, in its tiny geometry, and holds without it; ``breaks``: how (scenario.BROKEN), HARMLESS:
-              it holds with it too
+    test      that refutes it, in its tiny geometry; ``breaks``: how (scenario.BROKEN), HARMLESS: it holds with it too
+    without   what the test gives where nothing is planted; where that search is cut short, it went deeper than this one
     versions  of the kernel that it is tried on
     ranged    a flush of a range flushes no more than that
     failures  of allocations
+    upon      edits that mend what the tree has by itself, there with the bug and without it
     """
 
     row: str
@@ -36,6 +37,8 @@ class Planted:
     versions: tuple[str, ...] = BOTH
     ranged: bool = False
     failures: int = 0
+    upon: tuple[Edit, ...] = ()
+    without: str = HARMLESS
 
 
 def drop(function: str, what: str, nth: int = 0) -> tuple[Edit, ...]:
@@ -56,15 +59,22 @@ AFTER_LOCK = (*LATE, *put(RESCHED, r"iter->yielded = true", "if (flush) kvm_flus
 NO_KICK = drop("invalidate_roots", "sd_request_all")
 AT_ONCE = put("handle_removed_pt", r"call_rcu\(&sp->rcu_head, tdp_mmu_free_sp_rcu_callback\)", "tdp_mmu_free_sp(sp)")
 AGAIN = "rcu_read_unlock(); rcu_read_lock()"
+LAST_PAGE = put("tdp_mmu_zap_spte_atomic", "iter->gfn", "iter->gfn + KVM_PAGES_PER_HPAGE(iter->level) - 1")
 MAP_RANGE_61 = put("tdp_mmu_map_handle_target_level", r"sp->gfn", "iter->gfn")
-PUBLISHED = put("handle_removed_pt", r"(?:FROZEN|REMOVED)_SPTE", "SHADOW_NONPRESENT_VALUE")
-OUTSIDE = (Edit("kvm_tdp_mmu_map", DROP, r"rcu_read_lock"), Edit("kvm_tdp_mmu_map", DROP, r"rcu_read_unlock", nth=-1))
+OUTSIDE = (
+    *drop("kvm_tdp_mmu_map", "rcu_read_lock"), *drop("kvm_tdp_mmu_map", "rcu_read_unlock", -1)
+)  # fmt: skip
+MENDED = (
+    *drop("tdp_mmu_link_sp", "spin_lock"),
+    *put("tdp_mmu_link_sp", r"int ret = 0;", "int ret = 0; spin_lock(&kvm->arch.tdp_mmu_pages_lock);"),
+    *put("tdp_mmu_link_sp", r"return ret;", "{ spin_unlock(&kvm->arch.tdp_mmu_pages_lock); return ret; }"),
+)
+"""6.1: a table is on its list when it can be seen."""
 
 SECTION: tuple[Planted, ...] = (
     Planted("", "no flush before giving way", LATE, "unmap-yield-leafs", REVOKED),
-    Planted("", "that flush after the lock is dropped", AFTER_LOCK, "unmap-yield-leafs", REVOKED),
+    Planted("", "that flush after the lock is dropped", AFTER_LOCK, "zap-range-notifier", REVOKED),
     Planted("B18", "that flush after RCU is left, where only leaves go", AFTER_RCU, "unmap-yield-leafs", HARMLESS),
-    Planted("B18", "that flush after RCU is left, where only leaves go", AFTER_RCU, "unmap-yield-tables", HARMLESS),
     Planted("B18", "that flush after RCU is left, where tables go", AFTER_RCU, "collapse-promote", FREED, ("6.13",)),
     Planted("E04", "no flush when a notifier has unmapped", drop("sd_range_start", "kvm_flush_remote_tlbs"),
             "unmap-leafs", REVOKED),
@@ -76,7 +86,7 @@ SECTION: tuple[Planted, ...] = (
             "fault-replaces-table", FREED),
     Planted("B07", "a removed table is freed at once", AT_ONCE, "nx-recovery", FREED),
     Planted("B07", "a removed table is freed at once", AT_ONCE, "collapse-zap", FREED, ("6.1",)),
-    Planted("B07", "a removed table is freed at once", AT_ONCE, "collapse-zap", USED, ("6.12",)),
+    Planted("B07", "a removed table is freed at once", AT_ONCE, "link-and-collapse", USED, ("6.12",)),
     Planted("B20", "NX recovery leaves RCU before it flushes",
             put("sd_recover_nx", r"flush \|= recover\(sp\)", "flush |= recover(sp); " + AGAIN), "nx-recovery", FREED),
     Planted("E07", "no vCPU is asked to leave roots that are invalid", NO_KICK, "zap-all-fast", FREED),
@@ -107,7 +117,7 @@ ROWS: tuple[Planted, ...] = (
                 "u64 old_spte; if (need_resched()) { rcu_read_unlock(); cond_resched_rwlock_write(&kvm->mmu_lock); "
                 "rcu_read_lock(); }"), "nx-recovery-yield", FREED),
     Planted("B04", "NX recovery forgets what was owed", put("sd_recover_nx", r"flush \|= recover", "flush = recover"),
-            "nx-recovery-reuse", FREED),
+            "nx-recovery-reuse", HARMLESS),
     Planted("B04", "a notifier forgets what was owed", put("sd_range_start", r"flush \|= kvm", "flush = kvm"),
             "two-slots-notifier", REVOKED),
     Planted("B04", "write protection forgets what was owed",
@@ -116,21 +126,20 @@ ROWS: tuple[Planted, ...] = (
             put("tdp_mmu_zap_spte_atomic", r"(?:FROZEN|REMOVED)_SPTE", "SHADOW_NONPRESENT_VALUE"),
             "collapse-and-notifier", REVOKED, ("6.12",)),
     Planted("B05", "an entry is cleared before the flush, and not frozen",
-            put("tdp_mmu_zap_spte_atomic", r"REMOVED_SPTE", "0"), "collapse-and-notifier", REVOKED, ("6.1",)),
+            put("tdp_mmu_zap_spte_atomic", r"REMOVED_SPTE", "0"), "collapse-and-notifier", OVERWRITTEN, ("6.1",)),
     Planted("B06", "entries of a table that was cut off are not marked",
             put("handle_removed_pt", r"FROZEN_SPTE", "SHADOW_NONPRESENT_VALUE"), "nested-collapses", LEAK, ("6.12",)),
     Planted("B06", "entries of a table that was cut off are not marked",
-            put("handle_removed_pt", r"REMOVED_SPTE", "0"), "nested-collapses", LEAK, ("6.1",)),
+            put("handle_removed_pt", r"REMOVED_SPTE", "0"), "nested-collapses", LEAK, ("6.1",), upon=MENDED),
     Planted("B08", "the flush of a removed table begins at its last page",
-            put("tdp_mmu_zap_spte_atomic", r"iter->gfn", "iter->gfn + KVM_PAGES_PER_HPAGE(iter->level) - 1"),
-            "collapse-zap", FREED, ranged=True),
-    Planted("B08", "the same, where flushes are whole",
-            put("tdp_mmu_zap_spte_atomic", r"iter->gfn", "iter->gfn + KVM_PAGES_PER_HPAGE(iter->level) - 1"),
-            "collapse-zap", HARMLESS),
+            LAST_PAGE, "collapse-zap", FREED, ("6.1",), ranged=True),
+    Planted("B08", "the same, where flushes are whole", LAST_PAGE, "collapse-zap", HARMLESS, ("6.1",)),
+    Planted("B08", "the same, where who flushes an entry rounds to its first page", LAST_PAGE, "collapse-zap", HARMLESS,
+            ("6.12",), ranged=True),
     Planted("B09", "a walk that begins again goes one entry on", drop("tdp_iter_next", "return"), "unmap-yield-huge",
             REVOKED),
     Planted("B11", "a notifier leaves invalid roots alone",
-            put("kvm_tdp_mmu_unmap_gfn_range", r"false(?=\)\s*flush)", "true"), "notifier-and-fast-zap", REVOKED),
+            put("kvm_tdp_mmu_unmap_gfn_range", r"false(?=\)\s*flush)", "true"), "notifier-and-fast-zap", MAPPED),
     Planted("B12", "an invalid root is given out",
             put("kvm_tdp_mmu_alloc_root", r"root->role\.word == role\.word",
                 "({ union kvm_mmu_page_role r = root->role; r.invalid = 0; r.word == role.word; })", 1),
@@ -140,7 +149,9 @@ ROWS: tuple[Planted, ...] = (
                 "({ union kvm_mmu_page_role r = root->role; r.invalid = 0; r.word == role.word; })"),
             "zap-all-fast", FREED, ("6.1",)),
     Planted("B14", "a fault maps in a root that was invalidated", put("is_stale", r"root->role\.invalid", "false"),
-            "fast-zap-fault", LEAK),
+            "fast-zap-fault", LEAK, ("6.12",)),
+    Planted("B14", "the same where tables are on a list", put("is_stale", r"root->role\.invalid", "false"),
+            "fast-zap-fault", FAULT, ("6.1",)),
     Planted("B16", "each root's walk is told that nothing is owed",
             put("kvm_tdp_mmu_zap_leafs", r"true, flush\)", "true, false)"), "two-roots-leafs", STALE),
     Planted("B19", "a zap of a range does not report what it owes",
@@ -163,11 +174,19 @@ ROWS: tuple[Planted, ...] = (
     Planted("B23", "a page that is replaced read-only keeps MMU-writable",
             drop("kvm_mmu_changed_pte_notifier_make_spte", r"new_spte &= ~shadow_mmu_writable_mask"), "change-pte",
             HARMLESS, ("6.1",)),
+    Planted("B24", "D is cleared in the leaves of a nested guest",
+            (*put("tdp_mmu_need_write_protect", r"kvm_mmu_page_ad_need_write_protect\(sp\)", "false"),
+             *drop("clear_dirty_pt_masked", "KVM_MMU_WARN_ON")), "nested-pml", LOST, ("6.12",)),
+    Planted("B24", "D is cleared in the leaves of a nested guest",
+            put("clear_dirty_pt_masked", r"spte_ad_need_write_protect\(iter\.old_spte\)", "false"), "nested-pml", LOST,
+            ("6.1",)),
     Planted("B25", "bits of a mask stay when their page needs no change", drop("clear_dirty_pt_masked", r"mask &="),
             "log-get", HARMLESS),
     Planted("B26", "a walk may give way before it got on; each yield counts here, so that it comes to an end",
             put(RESCHED, r"iter->next_last_level_gfn == iter->yielded_gfn", "false"), "unmap-yield-leafs", HARMLESS),
-    Planted("B27", "a fault walks outside of RCU", OUTSIDE, "collapse-zap", USED),
+    Planted("B27", "a fault walks outside of RCU", OUTSIDE, "link-and-collapse", USED, ("6.12",)),
+    Planted("B27", "a fault walks outside of RCU",
+            (*drop("kvm_tdp_mmu_map", "rcu_read_unlock"), *OUTSIDE), "link-and-collapse", USED, ("6.1",), upon=MENDED),
     Planted("B27", "a fault without a lock walks outside of RCU",
             (*drop("sd_fast_page_fault", "kvm_tdp_mmu_walk_lockless_begin"),
              *drop("sd_fast_page_fault", "kvm_tdp_mmu_walk_lockless_end")), "fast-fault-collapse", USED),
@@ -176,8 +195,8 @@ ROWS: tuple[Planted, ...] = (
                 "iter.level > zap_level || iter.level == root->role.level"), "fast-zap-fault", LEAK),
     Planted("B33", "a table that was zapped meanwhile goes on the list for NX recovery",
             put("kvm_tdp_mmu_map", r"sp->nx_huge_page_disallowed(?=\))", "true"), "nx-split-collapse", USED, ("6.12",)),
-    Planted("B34", "a table is listed before it is linked",
-            put("tdp_mmu_link_sp", r"spin_lock", "spin_lock"), "link-and-collapse", FAULT, ("6.1",)),
+    Planted("B34", "a table is on its list when it can be seen", MENDED, "link-and-collapse", HARMLESS, ("6.1",),
+            without=FAULT),
     Planted("B38", "a fault goes on at a frozen entry", put("kvm_tdp_mmu_map", r"is_frozen_spte\(iter\.old_spte\)",
             "false"), "collapse-zap", WARN, ("6.12",)),
     Planted("B38", "a fault goes on at a frozen entry", (
@@ -189,6 +208,13 @@ ROWS: tuple[Planted, ...] = (
     Planted("B45", "a fault does not look for an invalidation before it takes the lock",
             put("faultin_pfn", r"sd_is_retry\(fault->gfn, fault->mmu_seq, false\)", "false"), "unmap-leafs", HARMLESS,
             ("6.12",)),
+    Planted("B57", "previous roots that were invalidated stay, and none comes back to them",
+            drop("sd_free_obsolete_roots", r"put\(&prev"), "previous-roots", HARMLESS),
+    Planted("B57", "a vCPU comes back to them",
+            (*drop("sd_free_obsolete_roots", r"put\(&prev"),
+             *put("usable", r"role_of\(root\)\.word == role\.word",
+                  "({ union kvm_mmu_page_role r = role_of(root); r.invalid = 0; r.word == role.word; })")),
+            "previous-roots", FREED),
     Planted("B67", "a fault without a lock makes a huge page writable", put("better", r"level > PG_LEVEL_4K", "false"),
             "fast-fault-huge", LOST),
 )  # fmt: skip

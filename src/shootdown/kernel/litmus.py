@@ -12,7 +12,6 @@ from typing import Any
 from ..check.build import leaf_at_start
 from ..check.litmus import Geometry, Litmus
 from ..errors import InputError
-from ..machine.words import ROLE_GUEST_MODE, ROLE_SMM
 from ..mmu import spte as bits
 from ..mmu.access import FETCH, WRITE
 from .scenario import Guest, Hardware, Options, Scenario, Task
@@ -22,13 +21,24 @@ SPARE = 1
 """Tables beyond those of the test: the C takes what a map may need before it locks, ours when it does need it."""
 
 
+def is_expressible(test: Litmus) -> bool:
+    """Can the kernel's C run a test? Its drivers know no nested guests, and no vCPU that maps ahead by itself."""
+    keys = {key for entry in test.vcpus for key in entry}
+    return not keys & {"nested", "switches", "ahead"} and not test.mapped_nested
+
+
 def scenario(test: Litmus, geometry: Geometry, options: Options) -> Scenario:
     """What a test is on the kernel's C. Raises InputError if it cannot be expressed there."""
+    if not is_expressible(test):
+        raise InputError(
+            f"{test.path}: nested guests, and vCPUs that map ahead, are not in the drivers of the kernel's C",
+            advice="leave --tree out",
+        )
     memory = test.memory
     span = 2**geometry.levels
     form: bits.SpteFormat = getattr(bits, memory.form)
     vcpus = test.vcpus[: geometry.vcpus]
-    roles = [entry.get("as_id", 0) | (ROLE_GUEST_MODE if entry.get("nested") else 0) for entry in vcpus]
+    as_ids = [entry.get("as_id", 0) for entry in vcpus]
     threads, others, guests = [], [], []
     for n, entry in enumerate(vcpus):
         code = FETCH if entry.get("execute") else 0
@@ -36,88 +46,72 @@ def scenario(test: Litmus, geometry: Geometry, options: Options) -> Scenario:
         guests.append(
             Guest((*((gfn, code) for gfn in entry.get("gfns", ())), *((gfn, WRITE) for gfn in writes)), writes)
         )
-        threads.append(_thread(n, entry, roles[n]))
+        threads.append(_parked(n) if entry.get("parked") else Task("vcpu", (n,), n, again=True, name=f"vCPU{n}"))
     for entry in test.host:
         args = _operands(test, entry, span)
         if entry["run"] in ("prefault", "prefetch"):
             # Who maps a page ahead stands for one more vCPU on the same root, whose guest is left out.
-            roles.append(roles[entry.get("vcpu", 0)])
+            as_ids.append(as_ids[entry.get("vcpu", 0)])
             guests.append(Guest())
-            threads.append(_thread(len(threads), {"parked": True}, roles[-1]))
-            args = (len(roles) - 1, *args)
+            threads.append(_parked(len(threads)))
+            args = (len(as_ids) - 1, *args)
         others.append(Task(entry["run"], args, name=entry["name"]))
-    # Of a nested guest the CPU would log addresses that are none of the slots'.
-    nested = any(entry.get("nested") for entry in vcpus)
     root_level = max(ROOT_LEVEL_MIN, geometry.levels)
     renewed = any(entry["run"] in ("zap_all_fast", "delete_slot", "move_slot") for entry in test.host)
-    known = {*roles, *(roles[n] | ROLE_GUEST_MODE for n, entry in enumerate(vcpus) if entry.get("switches"))}
     levels = dict.fromkeys(range(span), 1)
     for gfn, level in test.host_levels:
         levels.update(dict.fromkeys(range(gfn, gfn + 2 ** (level - 1)), level))
     return Scenario(
         levels=geometry.levels,
         root_level=root_level,
-        tables=geometry.tables + (root_level - geometry.levels) * len(known) * (1 + renewed) + SPARE,
+        tables=geometry.tables + (root_level - geometry.levels) * (len(set(as_ids)) + renewed) + SPARE,
         tasks=(*threads, *others),
         guests=tuple(guests),
-        start=tuple(_start(test, span, roles, levels, form)),
+        start=tuple(_start(test, span, as_ids, levels, form)),
         hardware=Hardware(
             form.ept, form.accessed if form.ad else 0, form.dirty if form.ad else 0, form.mmu_writable,
-            memory.hardware_ad, memory.pml and not nested, bool(memory.slots),
+            memory.hardware_ad, memory.pml, bool(memory.slots),
         ),
         options=options,
     )  # fmt: skip
 
 
-def _thread(vcpu: int, entry: dict[str, Any], role: int) -> Task:
-    """What a vCPU's thread does, for ever: runs its guest, with what the test says besides; parked, it holds a root."""
-    name = f"vCPU{vcpu}"
-    if entry.get("parked"):
-        return Task("parked", (), vcpu, name=name)
-    if entry.get("switches"):
-        return Task("switching", (vcpu, role), vcpu, again=True, name=name)
-    if "ahead" in entry:
-        return Task("ahead", (vcpu, entry["ahead"]), vcpu, again=True, name=name)
-    return Task("vcpu", (vcpu,), vcpu, again=True, name=name)
+def _parked(vcpu: int) -> Task:
+    """A vCPU that holds a root and never runs."""
+    return Task("parked", (), vcpu, name=f"vCPU{vcpu}")
 
 
-def _start(test: Litmus, span: int, roles: list[int], levels: dict[int, int], form: bits.SpteFormat) -> list[Task]:
+def _start(test: Litmus, span: int, as_ids: list[int], levels: dict[int, int], form: bits.SpteFormat) -> list[Task]:
     """The operations that make the start of a test."""
     memory = test.memory
     found = [
         Task("vm", (int(test.nx), int(memory.eager_split), int(memory.initially_set), int(memory.slot_zap_all),
-                         memory.ring, int(memory.pml)))
+                         memory.ring))
     ]  # fmt: skip
     if memory.slots:
         # Logging begins when all is mapped: a start is a state, and not a history.
         slots = [(n, slot.as_id, slot.base, slot.pages, 0) for n, slot in enumerate(memory.slots) if slot.pages]
     else:
-        slots = [(as_id, as_id, 0, span, 0) for as_id in sorted({0, *(role & ROLE_SMM for role in roles)})]
+        slots = [(as_id, as_id, 0, span, 0) for as_id in sorted({0, *as_ids})]
     found += [Task("slot", slot) for slot in slots]
-    found += [Task("load", (n, role)) for n, role in enumerate(roles)]
-    for role in sorted(set(roles)):
-        for gfn, level in _mapped(test, role):
+    found += [Task("load", (n, as_id)) for n, as_id in enumerate(as_ids)]
+    for as_id in sorted(set(as_ids)):
+        for gfn, level in (*test.mapped, *(test.mapped_as1 if as_id == 1 else ())):
             # With the NX mitigation a fault for execution maps small what the host maps large, and the table counts.
             found.append(Task("host", (gfn, levels[gfn] if test.nx else level, 1)))
-            found.append(Task("prefault", (roles.index(role), gfn, FETCH if test.nx else WRITE)))
+            found.append(Task("prefault", (as_ids.index(as_id), gfn, FETCH if test.nx else WRITE)))
     for gfn in range(span):
         found.append(Task("host", (gfn, levels[gfn], int(gfn not in memory.read_only))))
-    for role in sorted(set(roles)):
-        for gfn, level in _mapped(test, role):
+    for as_id in sorted(set(as_ids)):
+        for gfn, level in (*test.mapped, *(test.mapped_as1 if as_id == 1 else ())):
             keep, gets = _changed(test, range(gfn, gfn + 2 ** (level - 1)), form)
             if (keep, gets) != (-1, 0):
-                found.append(Task("leaf", (roles.index(role), gfn, bits.unsigned(keep), bits.unsigned(gets))))
+                found.append(Task("leaf", (as_ids.index(as_id), gfn, bits.unsigned(keep), bits.unsigned(gets))))
     for n, slot in enumerate(memory.slots):
         if slot.flags:
             found.append(Task("flags", (n, slot.flags)))
         found += [Task("dirty", (n, gfn)) for gfn in slot.gfns() if gfn in memory.dirty]
     return found
-
-
-def _mapped(test: Litmus, role: int) -> tuple[tuple[int, int], ...]:
-    """What a root of a role maps: gfn, level."""
-    own = test.mapped_as1 if role & ROLE_SMM else test.mapped_nested if role & ROLE_GUEST_MODE else ()
-    return (*test.mapped, *own)
 
 
 def _changed(test: Litmus, gfns: range, form: bits.SpteFormat) -> tuple[int, int]:

@@ -100,7 +100,6 @@ u64 *sd_tracked(const struct kvm_memory_slot *slot, int level, gfn_t gfn);	/* us
 void sd_vm_init(const struct sd_config *config);			/* vm.c */
 void sd_vcpu_init(int number);
 union kvm_mmu_page_role sd_role(unsigned role);
-void sd_set_pml(bool pml);
 
 struct kvm_memory_slot *sd_slot(int as_id, int slot);			/* slots.c */
 struct kvm_memory_slot *sd_find_slot(int slot);

@@ -60,28 +60,6 @@ static void op_vcpu(const u64 *arg)
 	sd_vcpu_run(vcpu_of(arg[0]));
 }
 
-/* vcpu role: its guest may have entered or left a nested guest, with a root of its own */
-static void op_switching(const u64 *arg)
-{
-	bool nested = need_resched();
-
-	sd_new_pgd(vcpu_of(arg[0]), arg[1] | (nested ? SD_ROLE_GUEST_MODE : 0));
-	sd_vcpu_run(vcpu_of(arg[0]));
-}
-
-/* vcpu gfn: its thread maps a page before the guest asks for it, if it has a root */
-static void op_ahead(const u64 *arg)
-{
-	struct kvm_vcpu *vcpu = vcpu_of(arg[0]);
-
-	sd_vcpu_run(vcpu);
-	if (!VALID_PAGE(vcpu->arch.mmu->root.hpa))
-		return;
-	sd_vcpu_load(vcpu);
-	sd_prefetch(vcpu, sd_real_gfn(arg[1]));
-	sd_vcpu_put();
-}
-
 /* a vCPU that only holds a root */
 static void op_parked(const u64 *arg)
 {
@@ -291,7 +269,7 @@ static void op_create_slot(const u64 *arg)
 const struct sd_op sd_ops[] = {
 	{ "vm", sd_start_vm }, { "slot", sd_start_slot }, { "load", sd_start_load }, { "leaf", sd_start_leaf },
 	{ "host", sd_start_host }, { "flags", sd_start_flags }, { "dirty", sd_start_dirty },
-	OP(vcpu), OP(switching), OP(ahead), OP(parked), OP(unmap), OP(zap_range), OP(zap_all_fast), OP(collapse), OP(recover_nx), OP(prefault), OP(prefetch),
+	OP(vcpu), OP(parked), OP(unmap), OP(zap_range), OP(zap_all_fast), OP(collapse), OP(recover_nx), OP(prefault), OP(prefetch),
 	OP(log_on), OP(log_off), OP(get_log), OP(clear_log), OP(reset_ring), OP(age), OP(clear_young), OP(test_young),
 	OP(change_pte), OP(write_protect), OP(host_writable), OP(release), OP(delete_slot), OP(move_slot), OP(create_slot),
 };

@@ -12,6 +12,7 @@ void sd_vm_create(const struct sd_scenario *scenario)
 		.format = scenario->ept ? scenario->accessed ? 1 : 2 : 0,
 		.levels = scenario->root_level,
 		.vcpus = scenario->vcpus,
+		.pml = scenario->logs,
 		.eager_split = 1,
 		.slot_zap_all = 1,
 	};
@@ -43,7 +44,7 @@ u64 sd_empty_spte(void)
 _Static_assert(sizeof(struct kvm_mmu_page) <= SD_HEADER_BYTES, "a header is larger than the explorer's room for it");
 #endif
 
-/* nx_huge_pages eager_split initially_set slot_zap_all ring_size pml: what sd_vm_create was not told */
+/* nx_huge_pages eager_split initially_set slot_zap_all ring_size: what sd_vm_create was not told */
 void sd_start_vm(const u64 *arg)
 {
 	sd->config.nx_huge_pages = nx_huge_pages = arg[0];
@@ -51,7 +52,6 @@ void sd_start_vm(const u64 *arg)
 	sd->config.initially_set = arg[2];
 	sd->config.slot_zap_all = arg[3];
 	sd->config.ring_size = sd->config.ring_soft_limit = arg[4];
-	sd_set_pml(arg[5]);
 }
 
 /* slot as_id base pages flags */

@@ -38,16 +38,6 @@ static void init_masks(int format)
 		kvm_mmu_set_ept_masks(format == 1, true);
 }
 
-/* Do CPUs log what they make dirty? Not for nested guests, though the VM's others are logged so. */
-void sd_set_pml(bool pml)
-{
-	sd->config.pml = pml;
-	kvm_x86_ops.cpu_dirty_log_size = pml ? 512 : 0;
-#ifdef SD_CPU_DIRTY_LOG_SIZE_VM
-	sd_kvm->arch.cpu_dirty_log_size = kvm_x86_ops.cpu_dirty_log_size;
-#endif
-}
-
 void sd_vm_init(const struct sd_config *config)
 {
 	struct kvm *kvm = sd_kvm;
@@ -55,12 +45,15 @@ void sd_vm_init(const struct sd_config *config)
 
 	sd->config = *config;
 	nx_huge_pages = config->nx_huge_pages;
+	kvm_x86_ops.cpu_dirty_log_size = config->pml ? 512 : 0;
 	init_masks(config->format);
 	refcount_set(&kvm->users_count, 1);
 	kvm->created_vcpus = config->vcpus;
 	kvm->arch.tdp_mmu_enabled = true;
 	kvm->arch.shadow_mmio_value = shadow_mmio_value;
-	sd_set_pml(config->pml);
+#ifdef SD_CPU_DIRTY_LOG_SIZE_VM
+	kvm->arch.cpu_dirty_log_size = kvm_x86_ops.cpu_dirty_log_size;
+#endif
 	INIT_LIST_HEAD(&sd->nx_list);
 	kvm_mmu_init_tdp_mmu(kvm);
 	for (as_id = 0; as_id < SD_AS; as_id++) {

@@ -141,7 +141,7 @@ RIGHT: tuple[Row, ...] = (
     ("K21", "", "a root with no reference left is on the list", "`notifier-and-fast-zap`, `two-roots-leafs` hold"),
     ("K22", "", "A and D are dropped where nothing is left to tell", "`collapse-zap` holds"),
     ("K23", "", "a nested guest uses its own stale entries", NESTED),
-    ("K24", "6.15", "pages are aged without the lock", "*behaviours end with 6.13"),
+    ("K24", "6.15", "pages are aged without the lock", "`age-notifier` holds under 6.18, `age-frozen` does not"),
     ("K25", "", "6.1 looks at the leaf's own bits and not at the role", "`nested-pml` holds under 6.1"),
     ("K26", "RFC 19/19, Nov 2021", "a promotion looks at the count of invalidations and not at the sequence",
      "`collapse-promote-rfc` holds"),

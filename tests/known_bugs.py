@@ -32,16 +32,18 @@ BUGS = (
     ),
     Mutation(
         "B03: the zap of one table may give way before it did anything",
-        (("mmu/huge_pages.py", "    m = kvm.m\n    untrack_locked(kvm, table)\n",
+        (("mmu/huge_pages.py",
+          "    m = kvm.m\n    if not kvm.behaviour.nx_shared:\n        untrack_locked(kvm, table)\n    sptep",
           "    m = kvm.m\n    if m.need_resched():\n        m.rcu_read_unlock()\n        m.write_unlock()\n"
-          "        m.write_lock()\n        m.rcu_read_lock()\n    untrack_locked(kvm, table)\n"),),
+          "        m.write_lock()\n        m.rcu_read_lock()\n    if not kvm.behaviour.nx_shared:\n"
+          "        untrack_locked(kvm, table)\n    sptep"),),
         "nx-recovery-yield", FREED,
     ),
     Mutation(
         "B04: a flush that is owed is overwritten by a later call that owes none",
         (("mmu/huge_pages.py",
-          "    while tables > 0:\n        table = m.list_next(NX_TABLES, NO_TABLE)\n",
-          "    while tables > 0:\n        batch.flush = False\n        table = m.list_next(NX_TABLES, NO_TABLE)\n"),),
+          "    while tables > 0:\n        table = take_tracked(kvm)\n",
+          "    while tables > 0:\n        batch.flush = False\n        table = take_tracked(kvm)\n"),),
         "nx-recovery-reuse", FREED,
     ),
     Mutation(

@@ -18,10 +18,12 @@ from tests.test_cli import schemas
 SEED = ROOT / "examples" / "seed"
 REFUTED = ("unmap-tables", "--tiny", "--policy", "rcu-literal")
 
-CHILDREN = {"testsuites": {"testsuite"}, "testsuite": {"testcase"}, "testcase": {"failure"}, "failure": set()}
+CHILDREN = {"testsuites": {"testsuite"}, "testsuite": {"testcase"}, "testcase": {"failure", "skipped"},
+            "failure": set(), "skipped": set()}  # fmt: skip
 ATTRIBUTES = {
     "testsuites": set(), "testsuite": {"name", "tests", "failures", "errors", "skipped", "time"},
     "testcase": {"name", "classname", "time"}, "failure": {"type", "message"},
+    "skipped": {"message"},
 }  # fmt: skip
 
 
@@ -36,6 +38,7 @@ def junit(path: Path) -> ElementTree.Element:
     cases = suite.findall("testcase")
     assert int(suite.attrib["tests"]) == len(cases)
     assert int(suite.attrib["failures"]) == len(suite.findall("testcase/failure"))
+    assert int(suite.attrib["skipped"]) == len(suite.findall("testcase/skipped"))
     assert len({(case.attrib["classname"], case.attrib["name"]) for case in cases}) == len(cases)
     assert float(suite.attrib["time"]) == pytest.approx(sum(float(case.attrib["time"]) for case in cases), abs=0.01)
     return suite

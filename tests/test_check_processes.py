@@ -14,6 +14,7 @@ import pytest
 from tests.processes import PATIENCE_SECONDS, Terminal, cpu_seconds, in_session, interrupt, start, until, workers
 from tests.shown import without_times
 from tests.structure import ROOT
+from tests.test_check_output import junit
 
 PATCH = str(ROOT / "examples" / "seed" / "all.diff")
 SOME = ("unmap-tables", "nx-recovery", "huge-in-the-way")
@@ -104,6 +105,40 @@ def test_a_request_to_end_leaves_nothing(jobs: str, endless: str, temporary: Pat
     assert "Traceback" not in errors
     until(lambda: not in_session(process.pid))
     assert not list(temporary.iterdir())
+
+
+def left(file: Path) -> list[tuple[str, str]]:
+    """Of a JUnit file, the test and what became of it: "" for a pass."""
+    return [(case.attrib["classname"].split(".")[-1], case[0].tag if len(case) else "") for case in junit(file)]
+
+
+@pytest.mark.parametrize(
+    ("end", "jobs"), [(signal.SIGINT, "1"), (signal.SIGINT, "2"), (signal.SIGTERM, "2"), (signal.SIGKILL, "1")]
+)
+def test_a_run_that_is_cut_short_leaves_a_junit_file(
+    end: signal.Signals, jobs: str, endless: str, temporary: Path
+) -> None:
+    """However it ends: the verdicts that were found, and the tests that were not checked as skipped."""
+    file = temporary / "j.xml"
+    words = ("unmap-tables", "unmap-leafs", endless, "two-notifiers", "--tiny", "--policy", "rcu")
+    process = start(temporary, *words, "--jobs", jobs, "--junit", str(file))
+    checked = [("unmap-tables", ""), ("unmap-leafs", "")] if end != signal.SIGKILL else []
+    assert process.stdout is not None
+    for _ in range(3):
+        process.stdout.readline()
+    until(lambda: file.exists())
+    if end == signal.SIGKILL:
+        process.kill()
+    elif end == signal.SIGTERM:
+        process.terminate()
+    else:
+        interrupt(process)
+    process.communicate(timeout=PATIENCE_SECONDS)
+    found = left(file)
+    assert found[: len(checked)] == checked
+    assert [name for name, _ in found] == ["unmap-tables", "unmap-leafs", "endless", "two-notifiers"]
+    assert found[2:] == [("endless", "skipped"), ("two-notifiers", "skipped")]
+    assert not [name for name in temporary.iterdir() if name != file]
 
 
 def test_workers_end_with_a_process_that_is_killed(endless: str, temporary: Path) -> None:

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from shootdown import build_info
 from shootdown.check import model as model_module
@@ -22,15 +20,12 @@ from shootdown.check import steps
 from shootdown.check.automaton import Automata
 from shootdown.check.build import build
 from shootdown.check.cases import behaviour_of
-from shootdown.check.litmus import Geometry, Litmus, suite
-from shootdown.check.memory import FORMATS, Memory, Slot
+from shootdown.check.litmus import Litmus, suite
 from shootdown.check.model import Model
 from shootdown.check.reference import Outcome, Reference
 from shootdown.check.reference_state import State
 from shootdown.check.search import path, search
 from shootdown.check.source import Source
-from shootdown.machine.words import LOG_DIRTY_PAGES
-from shootdown.mmu.policies.registry import POLICIES
 from tests import rows
 from tests.small import core_states, reference_states
 from tests.structure import ROOT
@@ -41,10 +36,23 @@ COUNTS = recorded()
 QUICK = ("huge-in-the-way", "nx-recovery", "unmap-tables", "zap-range-tables")
 """Tests that are checked under every policy and behaviour; the others under two that hold and one that is refuted."""
 
-MOVERS_LARGE = {"nested-collapses": "millions of states without movers: three levels"}
+MOVERS_LARGE = {
+    "nested-collapses": "millions of states without movers: three levels",
+    "age-frozen": "over 500,000 states with movers: three levels, a vCPU and two tasks",
+    "age-nx-recovery-reuse": "over 200,000 states with movers: three levels, a vCPU and three tasks",
+}
 """Tests that are too large for any explorer without movers."""
 LARGE = {
     **MOVERS_LARGE,
+    "recover-fast-zap": "over 110,000 states without movers: two tasks, and roots that go",
+    "recover-fast-fault": "over 6,500 states without movers: a fault without a lock",
+    "recover-age": "over 5,400 states without movers: two tasks",
+    "recover-faults": "over 23,000 states without movers: two regions, and a vCPU that faults in both ways",
+    "recover-nx-recovery": "over 37,000 states without movers: two tasks that want one table",
+    "recover-write-protect": "over 12,000 states without movers: two tasks, with SRCU, and a vCPU that writes",
+    "recover-notifier": "over 14,000 states without movers: two tasks",
+    "nx-recovery-write-protect": "over 25,000 states without movers: two tasks, with SRCU, and a vCPU that writes",
+    "age-nx-recovery": "over 27,000 states without movers: two tasks",
     "collapse-and-fast-zap": "over 600,000 states without movers: three levels",
     "notifier-and-fast-zap": "over 100,000 states without movers: a minute for the slow explorer",
     "two-collapses": "over 50,000 states without movers, since both tasks collapse the same table",
@@ -383,82 +391,3 @@ def test_compiled_and_plain_explorers_find_the_same_rows() -> None:
     kind, *lines = done.stdout.splitlines()
     assert kind == "plain"
     assert lines == rows.digests()
-
-
-# Tests of our own making
-
-TASKS: st.SearchStrategy[dict[str, Any]] = st.one_of(
-    st.sampled_from([{"run": "unmap", "start": 0, "end": 1}, {"run": "unmap", "start": 0, "end": 2, "refill": 8},
-                     {"run": "unmap", "start": 0, "end": 4, "may_block": False}]),
-    st.sampled_from([{"run": "zap_range", "start": 0, "end": 2}, {"run": "zap_range", "start": 1, "end": 4}]),
-    st.sampled_from([{"run": "collapse", "start": 0, "end": 2}, {"run": "collapse", "start": 0, "end": 4}]),
-    st.sampled_from([{"run": "recover_nx"}, {"run": "zap_all_fast"}, {"run": "prefault", "gfn": 0, "execute": True}]),
-    st.sampled_from([{"run": "age"}, {"run": "clear_young", "start": 0, "end": 1}, {"run": "test_young", "gfn": 0}]),
-    st.sampled_from([{"run": "write_protect", "gfn": 0}, {"run": "host_writable", "gfn": 0}]),
-)  # fmt: skip
-SLOT_TASKS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
-    [{"run": "log_on"}, {"run": "log_off"}, {"run": "delete_slot"}, {"run": "move_slot", "base": 2}, {"run": "unmap"}]
-)
-LOG_TASKS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
-    [{"run": "get_log"}, {"run": "clear_log"}, {"run": "log_off"}, {"run": "unmap", "start": 0, "end": 1}]
-)
-SLOTS = [((), TASKS), ((Slot(0, 2, 0, 0),), SLOT_TASKS), ((Slot(0, 2, 0, LOG_DIRTY_PAGES),), LOG_TASKS)]
-
-
-@st.composite
-def memories(draw: st.DrawFn, slots: tuple[Slot, ...]) -> Memory:
-    """How entries look at the start, and what is logged of them."""
-    some = st.sampled_from([(), (), (0,)])
-    return Memory(
-        slots=slots, form=draw(st.sampled_from(FORMATS)), hardware_ad=draw(st.booleans()),
-        pml=bool(slots) and draw(st.booleans()), eager_split=draw(st.booleans()), dirty=draw(some),
-        protected=draw(some), aged=draw(some), read_only=draw(some), initially_set=draw(st.booleans()),
-    )  # fmt: skip
-
-
-@st.composite
-def litmus_tests(draw: st.DrawFn) -> Litmus:
-    """A small test: one vCPU, one or two tasks, any start, with two levels."""
-    mapped = draw(st.sampled_from([(), ((0, 1),), ((0, 1), (1, 1)), ((0, 1), (2, 1)), ((0, 2),), ((0, 2), (2, 1))]))
-    huge = draw(st.sampled_from([(), ((0, 2),), ((0, 2), (2, 2))]))
-    slots, tasks = draw(st.sampled_from(SLOTS))
-    host = [{"name": f"t{n}", **task} for n, task in enumerate(draw(st.lists(tasks, min_size=1, max_size=2)))]
-    gfns = draw(st.sampled_from([[0], [1], [0, 2]]))
-    tables = draw(st.integers(3, 4))
-    geometry = Geometry(2, tables, 1)
-    return Litmus(
-        name="own", path="", promise="", guards=(), behaviours=(), exercises=(), policies=(), refuted=frozenset(),
-        full=geometry, tiny=geometry, mapped=mapped, mapped_as1=(), mapped_nested=(), host_levels=huge,
-        nx=draw(st.booleans()),
-        vcpus=({"gfns": gfns, "execute": draw(st.booleans()), "writes": draw(st.sampled_from([[], [0], [1]]))},),
-        host=tuple(host), memory=draw(memories(slots)),
-    )  # fmt: skip
-
-
-OWN_MAX = 2_500
-OWN_EXAMPLES = int(os.environ.get("SHOOTDOWN_OWN_EXAMPLES", "25"))
-
-
-@pytest.mark.slow
-@settings(max_examples=OWN_EXAMPLES, deadline=None, derandomize=True, database=None,
-          suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])  # fmt: skip
-@given(litmus_tests(), st.sampled_from(sorted(POLICIES)), st.sampled_from(["5.17", "6.1", "6.12", "6.13"]))
-def test_explorers_agree_on_tests_of_our_own(test: Litmus, policy: str, behaviour: str) -> None:
-    """On small tests of every kind, the fast explorer agrees with itself without movers and with the slow one.
-
-    Those with many states are only searched with movers and without, and only as far as the budget goes.
-    """
-    source = OWN
-    model = Model(build(test, test.tiny, policy, behaviour, source), movers=False)
-    plain = search(model, 12_000)
-    glued = search(Model(build(test, test.tiny, policy, behaviour, source)), 12_000)
-    if plain.stopped or glued.stopped:
-        return
-    assert glued.broken == plain.broken
-    if plain.states > OWN_MAX:
-        return
-    slow, outcome = reference(test, policy, behaviour, source)
-    agree(model, plain, slow, outcome)
-
-
-OWN = Source()

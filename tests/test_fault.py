@@ -38,7 +38,8 @@ from shootdown.mmu.write_track import write_track_add_gfn, write_track_remove_gf
 
 BITS, LEVELS = 2, 3
 GFNS = 1 << BITS * LEVELS
-VERSIONS = ["6.1", "6.12", "6.13"]
+VERSIONS = ["6.1", "6.12", "6.13", "6.18"]
+LATER = ("6.13", "6.18")
 FORMATS = {"NPT": NPT, "EPT": EPT, "EPT without A/D": EPT_NO_AD}
 SLOTS = ((0, 16, 0), (18, 14, 0), (32, 16, words.READONLY))
 """First gfn, gfns, flags: the second begins and the last ends where no huge page can."""
@@ -99,7 +100,7 @@ class Model:
 
     def __init__(self, fmt: SpteFormat, version: str, nx: bool) -> None:
         self.ad = fmt is not EPT_NO_AD
-        self.keeps_ad = self.ad or version == "6.13"
+        self.keeps_ad = self.ad or version in LATER
         self.version = version
         self.nx = nx
         self.leaves: dict[Place, Leaf] = {}
@@ -210,12 +211,14 @@ class Model:
         """The leaf itself."""
         level, first = place
         old = self.leaves.get(place)
-        if self.version == "6.13" and ((place in self.tables and ahead) or (old and (ahead or old.allows(kind)))):
+        if self.version == "6.13" and place in self.tables and ahead:
+            return SPURIOUS
+        if self.version in LATER and old and (ahead or old.allows(kind)):
             return SPURIOUS
         if slot < 0:
             self.mmio.add(gfn)
             return EMULATE
-        clean = self.version != "6.13" and old is not None and old.w
+        clean = self.version not in LATER and old is not None and old.w
         x = level == 1 or not self.nx
         pfn = self.pfn(gfn) - gfn + first
         new = Leaf(pfn, True, writable, x, writable, writable, self.keeps_ad, writable and self.keeps_ad and not clean)
@@ -243,9 +246,7 @@ class Model:
 class Faults(RuleBasedStateMachine):
     """Faults of all kinds, and what else changes a leaf's rights between them."""
 
-    @initialize(
-        form=st.sampled_from(sorted(FORMATS)), version=st.sampled_from(["6.1", "6.12", "6.13"]), nx=st.booleans()
-    )
+    @initialize(form=st.sampled_from(sorted(FORMATS)), version=st.sampled_from(VERSIONS), nx=st.booleans())
     def begin(self, form: str, version: str, nx: bool) -> None:
         """A VM with three slots."""
         self.fmt = FORMATS[form]
@@ -415,11 +416,11 @@ def test_a_racing_read_fault_takes_writability_away_without_a_flush_up_to_612(ve
     result = map_gfn(vm.kvm, 0, reader)
     vm.machine.read_unlock()
     lost = vm.spte(7) & 0x402 == 0
-    assert (result, lost) == ((SPURIOUS, False) if version == "6.13" else (FIXED, True))
+    assert (result, lost) == ((SPURIOUS, False) if version in LATER else (FIXED, True))
     assert vm.flushes() == before
 
 
-@pytest.mark.parametrize(("version", "flushed"), [("6.1", 0), ("6.12", 0), ("6.13", 1)])
+@pytest.mark.parametrize(("version", "flushed"), [("6.1", 0), ("6.12", 0), ("6.13", 1), ("6.18", 1)])
 def test_later_kernels_flush_when_a_fault_takes_writability_away(version: str, flushed: int) -> None:
     """A writable leaf that a fault rebuilds read-only: 6.13 flushes, and the others leave TLBs writable."""
     vm = Vm(version)
@@ -433,7 +434,7 @@ def test_later_kernels_flush_when_a_fault_takes_writability_away(version: str, f
     assert vm.flushes() - before == flushed
 
 
-@pytest.mark.parametrize(("version", "left"), [("6.1", False), ("6.12", False), ("6.13", True)])
+@pytest.mark.parametrize(("version", "left"), [("6.1", False), ("6.12", False), ("6.13", True), ("6.18", True)])
 def test_a_redundant_write_fault_drops_the_dirty_bit_up_to_612(version: str, left: bool) -> None:
     """A known defect: a second vCPU that faults on a writable page rebuilds its leaf without D."""
     vm = Vm(version)

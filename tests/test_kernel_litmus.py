@@ -1,38 +1,17 @@
-"""Which litmus tests the kernel's C can run."""
+"""Litmus tests as scenarios of the kernel's C."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import pytest
-
 from shootdown.check.litmus import suite
-from shootdown.errors import InputError
-from shootdown.kernel.litmus import is_expressible, scenario
+from shootdown.kernel.litmus import scenario
 from shootdown.kernel.scenario import Options
-from shootdown.kernel.verdict import cases
-
-TESTS = {test.name: test for test in suite()}
 
 
-def test_a_test_is_run_as_it_is_or_not_at_all() -> None:
-    """What the drivers do not have is refused, and never left out of a test that then says something else."""
-    left_out = {name for name, test in TESTS.items() if not is_expressible(test)}
-    assert left_out == {
-        name
-        for name, test in TESTS.items()
-        if test.mapped_nested or any(key in entry for entry in test.vcpus for key in ("nested", "switches", "ahead"))
-    }
-    assert left_out
-    assert not {case.test.name for case in cases(list(TESTS.values()), "6.12", True)} & left_out
-    for name in left_out:
-        with pytest.raises(InputError, match="nested guests"):
-            scenario(TESTS[name], TESTS[name].tiny, Options())
-
-
-def test_every_other_test_is_a_scenario() -> None:
-    """All that remain have tasks, guests and a start, in both geometries."""
-    for test in filter(is_expressible, TESTS.values()):
+def test_every_test_is_a_scenario() -> None:
+    """Each test has its vCPUs, the tasks of its host and a start on the C, in both geometries; none is left out."""
+    for test in suite():
         for geometry in (test.tiny, test.full):
-            found = scenario(replace(test, defects=frozenset()), geometry, Options())
-            assert len(found.guests) >= geometry.vcpus
+            found = scenario(test, geometry, Options())
+            names = [task.name for task in found.tasks]
+            assert len(found.guests) >= geometry.vcpus and found.start
+            assert names[-len(test.host) :] == [entry["name"] for entry in test.host]

@@ -91,7 +91,7 @@ class Tree:
                 if place not in self.leaves:
                     self.drop(place)
                     self.leaves[place] = pfn - pfn % self.pages(level)
-                elif self.behaviour.name != "6.13":
+                elif self.behaviour.name not in ("6.13", "6.18"):
                     self.clean.add(place)
                 return
             if place not in self.tables:

@@ -183,7 +183,7 @@ def _settled(test: Litmus) -> frozenset[int]:
     """The kinds of words that no task of the test writes."""
     runs = {entry["run"] for entry in test.host}
     found: set[int] = set()
-    if not runs & {"log_on", "log_off", "delete_slot", "move_slot", "create_slot"}:
+    if not runs & {"log_on", "log_off", "delete_slot", "move_slot", "create_slot", "create_shadowed"}:
         found |= {words.SLOT_BASE, words.SLOT_PAGES, words.SLOT_FLAGS, words.SLOT_AS, words.SLOTS_GENERATION}
     if not test.memory.read_only and not runs & {"host_writable", "change_pte"}:
         found.add(words.HOST_WRITABLE)
@@ -266,6 +266,8 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
             return number, entry.get("base", 0), slot.pages, pfns
         case "create_slot":
             return number, entry.get("base", 0), entry.get("pages", 1)
+        case "create_shadowed":
+            return number, entry.get("base", 0), entry.get("pages", 1), gfn
         case "release":
             return ()
         case "prefetch":

@@ -55,8 +55,10 @@ def behaviour_of(test: Litmus, policy: str, asked: str | None) -> str | None:
     if POLICIES[policy].exact and asked not in (None, own):
         return None
     chosen = asked or own
-    if chosen not in test.behaviours:
-        if asked or POLICIES[policy].exact:
+    if asked is not None and not test.is_for(asked):
+        return None
+    if asked is None and chosen not in test.behaviours:
+        if POLICIES[policy].exact:
             return None
         chosen = test.behaviours[0]
     # A test of a collapse is for the forms of it that its policies and behaviours have.

@@ -2,7 +2,8 @@
 
 promise = "what must hold, in a sentence"
 guards = ["P1"]                  # properties that it is about (docs/model.md)
-behaviours = ["6.12"]            # behaviours that it is for, the default first
+behaviours = ["6.12"]            # behaviours that it is for, the default first; with 6.12 also all later ones
+until = "6.12"                   # but none after this one
 exercises = ["zap_leafs"]        # functions that must run, or the test says nothing
 policies = ["eager", "rcu"]      # policies that it can tell apart or must pass; all, if missing
 refuted = ["rcu-literal"]        # those that must be refuted; all others must hold
@@ -52,15 +53,17 @@ from .programs import HOST
 
 SUITE = Path(__file__).resolve().parent / "suite"
 DEFAULT_POLICIES = ("eager", "list", "list-as-posted", "rcu", "rcu-literal", "promote")
+LONG = "6.12"
+"""Who keeps a promise under this behaviour keeps it under all that came later."""
 PROPERTIES = ("P1", "P2", "P3", "P4", "P5", "P6")
 """What a test can be about; docs/model.md says what they are."""
 LEVELS_MAX, TABLES_MAX, VCPUS_MAX, HOST_MAX = 3, 10, 3, 3
 
 KEYS: dict[str, dict[str, type]] = {
     "": {
-        "promise": str, "guards": list, "behaviours": list, "exercises": list, "policies": list, "refuted": list,
-        "defects": list, "geometry": dict, "tiny": dict, "start": dict, "slot": list,
-        "vcpu": list, "host": list,
+        "promise": str, "guards": list, "behaviours": list, "until": str, "exercises": list, "policies": list,
+        "refuted": list, "defects": list, "geometry": dict, "tiny": dict, "start": dict,
+        "slot": list, "vcpu": list, "host": list,
     },
     "geometry": {"levels": int, "tables": int, "vcpus": int},
     "tiny": {"tables": int, "vcpus": int},
@@ -109,7 +112,16 @@ class Litmus:
     vcpus: tuple[dict[str, Any], ...] = field(hash=False)
     host: tuple[dict[str, Any], ...] = field(hash=False)
     defects: frozenset[str] = frozenset()
+    until: str = ""
     memory: Memory = field(default_factory=Memory)
+
+    def is_for(self, behaviour: str) -> bool:
+        """Is it for a behaviour? What is for ``LONG`` is for later ones too, unless it says until when."""
+        if behaviour in self.behaviours:
+            return True
+        order = [*BEHAVIOURS]
+        last = order.index(self.until) if self.until else len(order)
+        return LONG in self.behaviours and order.index(LONG) < order.index(behaviour) <= last
 
     def expected(self, policy: str, behaviour: str) -> str:
         """The verdict that this test must give for a policy under a behaviour."""
@@ -187,6 +199,7 @@ def read_litmus(path: Path) -> Litmus:
     behaviours = _names(file, "behaviours", data.get("behaviours", ["6.12"]), tuple(BEHAVIOURS))
     policies = _names(file, "policies", data.get("policies", list(DEFAULT_POLICIES)), tuple(POLICIES))
     refuted = _names(file, "refuted", data.get("refuted", []), policies)
+    until = _names(file, "until", [data["until"]], tuple(BEHAVIOURS))[0] if "until" in data else ""
     for key, found in (("behaviours", behaviours), ("policies", policies)):
         if not found:
             raise file.wrong("", key, f"'{key}' is empty; name at least one")
@@ -202,6 +215,7 @@ def read_litmus(path: Path) -> Litmus:
         promise=data["promise"],
         guards=_names(file, "guards", data.get("guards", []), PROPERTIES),
         behaviours=behaviours,
+        until=until,
         exercises=_texts(file, "exercises", data.get("exercises", [])),
         policies=policies,
         refuted=frozenset(refuted),

@@ -65,7 +65,11 @@ def zap_all_fast(lib: Any, kvm: Any, promise: int) -> None:
 
 def collapse(lib: Any, kvm: Any, start: int, end: int) -> None:
     """Dirty logging of a slot was switched off: huge pages may come back."""
+    if kvm.slots > 0:
+        kvm.m.slots_lock()
     lib.huge_pages.disable_dirty_logging(kvm, 0, start, end)
+    if kvm.slots > 0:
+        kvm.m.slots_unlock()
 
 
 def recover_nx(lib: Any, kvm: Any, tables: int) -> None:
@@ -187,6 +191,15 @@ def create_slot(lib: Any, kvm: Any, slot: int, base: int, pages: int) -> None:
     lib.memory_region.set_memory_region(kvm, slot, 0, base, pages, 0)
 
 
+def create_shadowed(lib: Any, kvm: Any, slot: int, base: int, pages: int, gfn: int) -> None:
+    """A memory slot comes, and then a page of it turns out to hold page tables of a nested guest."""
+    lib.memory_region.set_memory_region(kvm, slot, 0, base, pages, 0)
+    kvm.m.srcu_read_lock()
+    lib.write_track.write_track_add_gfn(kvm, slot, gfn)
+    kvm.m.protect(1 << gfn)
+    kvm.m.srcu_read_unlock()
+
+
 def prefetch(lib: Any, kvm: Any, number: int, gfn: int) -> None:
     """A page that the host has brought in is mapped before the guest asks again."""
     lib.fault.prefetch(kvm, number, gfn)
@@ -223,5 +236,6 @@ HOST: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "delete_slot": (delete_slot, ("slot",)),
     "move_slot": (move_slot, ("slot", "base")),
     "create_slot": (create_slot, ("slot", "base", "pages")),
+    "create_shadowed": (create_shadowed, ("slot", "base", "pages", "gfn")),
 }
 """Tasks of the host by the name that a litmus file gives, and the keys that they take there."""

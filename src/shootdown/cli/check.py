@@ -19,7 +19,7 @@ from ..check.patch import PATCH_MAX
 from ..check.patched import Patched, patched
 from ..check.resume import Done, resumed
 from ..check.run import Answer, Job, answers, drawn
-from ..check.schedule_file import save, try_to_save, write
+from ..check.schedule_file import save, try_to_save
 from ..check.source import Source
 from ..check.verdict import HOLDS, REFUTED, Budget
 from ..errors import InputError
@@ -31,8 +31,9 @@ from ..kernel.tree import find_tree
 from ..mmu.behaviour import BEHAVIOURS
 from ..mmu.policies.registry import POLICIES
 from . import check_tree, verdicts
+from .against import against as against_tree
 from .follow import follow_file
-from .junit import junit
+from .junit import Journal
 from .kernel import patches_of, tree_of
 from .progress import clear, line
 from .report import dump
@@ -152,7 +153,7 @@ def command(
             return check_tree.bisect(tree, patch_files, wanted)
         patches = patches_of(patch_files)
         if against:
-            return check_tree.against(tree, find_tree(against), patches, wanted)
+            return against_tree(tree, find_tree(against), patches, wanted)
         return check_tree.check_tree(tree, patches, wanted)
     if against or bisect or ranged or gdb:
         raise InputError("--against, --bisect, --ranged and --gdb go with --tree")
@@ -186,13 +187,13 @@ def command(
             Budget(max_states, max_seconds, compact, livelocks), sources.folder, sources.text, sources.files,
             frozenset({HOLDS, REFUTED} if names else {HOLDS} if patch_files or junit_file else ()), why,
         )  # fmt: skip
+        journal = Journal(junit_file, asked)
         with resumed(resume_file, job) as done:
-            found = _run(asked, job, jobs or len(os.sched_getaffinity(0)), form, done)
+            found = _run(asked, job, jobs or len(os.sched_getaffinity(0)), form, done, journal)
         idle = sources.idle([answer.verdict for answer in found])
         if save_file:
             _save(found, job, sources, Path(save_file))
-        if junit_file:
-            write(Path(junit_file), junit(found, idle))
+        journal.end(found, idle)
         if form == verdicts.JSON:
             print(dump("check", verdicts.document(found, idle)))
         else:
@@ -247,8 +248,9 @@ def _read(path: str) -> str:
     return raw.decode("utf-8", "replace")
 
 
-def _run(asked: list[Case], job: Job, jobs: int, form: str, done: Done) -> list[Answer]:
+def _run(asked: list[Case], job: Job, jobs: int, form: str, done: Done, journal: Journal) -> list[Answer]:
     """All answers; each verdict is printed as it comes, and those of an earlier run in their places."""
+    journal.note(())
     known, found = done.known(asked), list[Answer]()
     rest = [case for n, case in enumerate(asked) if n not in known]
     jobs = max(1, min(jobs, len(rest)))
@@ -258,14 +260,19 @@ def _run(asked: list[Case], job: Job, jobs: int, form: str, done: Done) -> list[
             for n in range(len(asked)):
                 answer = known[n] if n in known else next(coming)
                 clear()
-                if form != verdicts.JSON:
-                    print(verdicts.line(answer.verdict, heading=not found), flush=True)
                 found.append(answer)
+                if form != verdicts.JSON:
+                    print(verdicts.line(answer.verdict, heading=len(found) == 1), flush=True)
+                journal.note(found)
     except KeyboardInterrupt:
         clear()
+        journal.note(found, now=True)
         covered = f"{len(found)} of {count(len(asked), 'verdict')}, {count(figures.states, 'state')} seen"
         kept = f"; kept in {done.file.name}" if done.file else ""
         print(f"shootdown: interrupted: {covered}{kept}", file=sys.stderr)
+        raise
+    except SystemExit:
+        journal.note(found, now=True)
         raise
     return found
 

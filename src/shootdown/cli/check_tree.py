@@ -52,7 +52,7 @@ def check_tree(tree: Tree, patches: Sequence[Patch], asked: Asked) -> int:
     if len(patches) > 1:
         return _series(tree, patches, asked)
     patched = apply(tree, patches)
-    found = _verdicts(patched.tree, asked, heading=not asked.as_json)
+    found = verdicts_on(patched.tree, asked, heading=not asked.as_json)
     parts = unrun(patched, asked.tests, asked.options) if patches else []
     if asked.save and not save(found, tree, patches, asked.options, Path(asked.save)):
         print(f"shootdown: nothing was refuted, so {asked.save} was not written", file=sys.stderr)
@@ -63,7 +63,7 @@ def check_tree(tree: Tree, patches: Sequence[Patch], asked: Asked) -> int:
     return code(found, parts, asked)
 
 
-def _verdicts(tree: Tree, asked: Asked, heading: bool) -> list[Judged]:
+def verdicts_on(tree: Tree, asked: Asked, heading: bool) -> list[Judged]:
     """All verdicts on a tree; printed as they come, under a heading, if asked for."""
     like = likeness(tree)
     wanted = cases(asked.tests, like.behaviour, asked.tiny)
@@ -106,14 +106,16 @@ def follow(tree: Tree, patches: Sequence[Patch], path: str, as_json: bool) -> in
 
 def debug(tree: Tree, patches: Sequence[Patch], path: str) -> int:
     """Step through a saved schedule under gdb."""
-    step(read(Path(path)), path, build(apply(tree, patches).tree, STEPPED))
+    library = build(apply(tree, patches).tree, STEPPED)
+    outcome, about = followed(read(Path(path)), path, library)
+    step(library.path, about, outcome)
     return verdicts.REFUTED_CODE
 
 
 def bisect(tree: Tree, names: tuple[str, ...], asked: Asked) -> int:
     """The exit code for ``git bisect run``: only what is refuted and was not expected to be is bad."""
     try:
-        found = _verdicts(apply(tree, patches_of(names)).tree, asked, heading=not asked.as_json)
+        found = verdicts_on(apply(tree, patches_of(names)).tree, asked, heading=not asked.as_json)
     except InputError as error:
         print(f"shootdown: {error}", file=sys.stderr)
         return BISECT_SKIP
@@ -135,7 +137,7 @@ def _series(tree: Tree, patches: Sequence[Patch], asked: Asked) -> int:
         title = str(patches[number - 1].title or patches[number - 1].where) if number else "the tree as it is"
         head = f"{number}/{len(patches)} {title}"
         try:
-            last = _verdicts(apply(tree, patches[:number]).tree, asked, heading=False)
+            last = verdicts_on(apply(tree, patches[:number]).tree, asked, heading=False)
         except InputError as error:
             if number == len(patches):
                 raise
@@ -156,40 +158,6 @@ def _series(tree: Tree, patches: Sequence[Patch], asked: Asked) -> int:
     else:
         print("\n".join([*[text for need in needs for text in wrap(need)], *_end(last, parts, asked)]))
     return code(last, parts, asked)
-
-
-# Against another tree
-
-
-def against(tree: Tree, other: Tree, patches: Sequence[Patch], asked: Asked) -> int:
-    """Which verdicts differ between a tree with the patches and another one, as text for a review."""
-    mine = {e.verdict.case.test.name: e for e in _verdicts(apply(tree, patches).tree, asked, heading=False)}
-    theirs = {e.verdict.case.test.name: e for e in _verdicts(other, asked, heading=False)}
-    rows = [(name, theirs.get(name), mine.get(name)) for name in sorted(mine.keys() | theirs.keys())]
-    changed = [row for row in rows if _words(row[1]) != _words(row[2])]
-    if asked.as_json:
-        print(dump("check --against", {"tests": [
-            {"name": name, "before": _words(before)[0], "after": _words(after)[0]} for name, before, after in rows
-        ]}))  # fmt: skip
-    else:
-        with_patches = f" with {count(len(patches), 'patch', 'patches')}" if patches else ""
-        print(f"before: {other.name}, Linux {other.version}")
-        print(f"after:  {tree.name}, Linux {tree.version}{with_patches}")
-        for name, before, after in changed:
-            print(f"{name:24} {_words(before)[0]} -> {_words(after)[0]}")
-            if after and after.verdict.word == REFUTED:
-                print("\n".join(["", *table(after.outcome, after.scenario).lines(), ""]))
-        same = len(rows) - len(changed)
-        print(f"{count(len(changed), 'verdict')} changed, {same} the same.")
-    return verdicts.REFUTED_CODE if changed else verdicts.FINE
-
-
-def _words(judged_: Judged | None) -> tuple[str, ...]:
-    """A verdict, and of what is refuted what broke."""
-    if judged_ is None:
-        return ("not tested",)
-    word = judged_.verdict.word
-    return (f"{word}: {judged_.outcome.broken}",) if word == REFUTED else (word,)
 
 
 # Output

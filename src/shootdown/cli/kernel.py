@@ -98,7 +98,7 @@ def _document(tree: Tree, patches: list[Patch], built: list[tuple[Library, float
     return {
         "tree": tree.name,
         "version": tree.version,
-        "behaviour": {"like": like.behaviour, "differs": list(like.differs), "beyond": list(like.beyond)},
+        "behaviour": {"like": like.behaviour, "differs": list(like.differs)},
         "patches": [str(patch) for patch in patches],
         "libraries": [
             {

@@ -174,11 +174,23 @@ def set_host(pair: Pair, start: int, end: int, pfn: int) -> None:
     end = min(end, HOST_END)
     if end - start > 2 * HUGE or start >= end:
         return
+    for gib in range(start // GIB, (end - 1) // GIB + 1):
+        cut_gib(pair, gib)
     first = start // HUGE * HUGE
     set_level(pair, first, -(-end // HUGE) * HUGE, 1)
     pair.c.host(start, end - start, pfn)
     for gfn in range(start, end):
         pair.machine.store(words.HOST_PFN, gfn, pfn if pfn < 0 else pfn + gfn - start)
+
+
+def cut_gib(pair: Pair, gib: int) -> None:
+    """A part of a GiB is to lie elsewhere: no page of the host is that large there any more."""
+    if gib in pair.cut:
+        return
+    pair.cut.add(gib)
+    for start in range(gib * GIB, min((gib + 1) * GIB, HOST_END), HUGE):
+        if pair.machine.load(words.HOST_LEVEL, start) == 3:
+            set_level(pair, start, start + HUGE, 2)
 
 
 def set_level(pair: Pair, start: int, end: int, level: int) -> None:
@@ -250,7 +262,7 @@ def host_level(pair: Pair, gfn: int, level: int) -> None:
     """The host maps the pages around a gfn by larger ones, or smaller ones, which nobody is told."""
     size = GIB if level == 3 else HUGE
     start = gfn // size * size
-    if level == 3 and pair.config.host_level != 3:
+    if level == 3 and (pair.config.host_level != 3 or gfn // GIB in pair.cut):
         return
     if level == 1 or is_usual(pair, start, start + HUGE):
         set_level(pair, start, start + HUGE, level)

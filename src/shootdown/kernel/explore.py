@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -259,7 +260,8 @@ def explore(library: Path, scenario: Scenario, budget: Budget | None = None) -> 
 def replay(library: Path, scenario: Scenario, schedule: Schedule) -> Outcome:
     """Follow one schedule, and tell each access of it."""
     answer = _run(request_of(library, scenario, Budget(), schedule))
-    return _died(scenario, answer["died"]) if "died" in answer else _outcome(library, scenario, answer)
+    found = _died(scenario, answer["died"]) if "died" in answer else _outcome(library, scenario, answer)
+    return replace(found, schedule=schedule)
 
 
 def steps(outcome: Outcome) -> list[list[Event]]:

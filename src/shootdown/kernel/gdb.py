@@ -13,31 +13,24 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ..errors import InputError
-from .build import Library
 from .explore import request_of
-from .scenario import Budget, Schedule
+from .scenario import Budget, Outcome, Scenario
 from .schedule import rows, table
-from .schedule_file import follow, scenario_of
 
 ROWS: Final = Path(__file__).with_name("gdb_rows.py")
 
 
-def step(data: dict[str, Any], name: str, library: Library) -> None:
-    """Run gdb on a library of build.STEPPED until its user leaves it.
-
-    Raises InputError if there is no gdb, or the schedule does not break the same on this library.
-    """
+def step(library: Path, about: Scenario, outcome: Outcome) -> None:
+    """Run gdb on a library that followed a schedule, until its user leaves it. Raises InputError if there is no gdb."""
     gdb = shutil.which("gdb")
     if gdb is None:
         raise InputError("gdb is not found", advice="install gdb, or leave --gdb out")
-    outcome, about = follow(data, name, library)
     shown = table(outcome, about)
     numbers = {id(event): number for number, event in enumerate(outcome.events)}
-    _, schedule = scenario_of(data, name)
-    request = request_of(library.path, about, Budget(seconds=0), Schedule(schedule.choices, schedule.written))
+    request = request_of(library, about, Budget(seconds=0), outcome.schedule)
     with tempfile.TemporaryDirectory(prefix="shootdown-") as folder:
         asked, told = Path(folder, "request.json"), Path(folder, "rows.json")
         asked.write_text(json.dumps(request), encoding="utf-8")

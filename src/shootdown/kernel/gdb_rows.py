@@ -55,9 +55,9 @@ def on_library(event: Any) -> None:
 
 
 def select() -> None:
-    """Select the innermost frame that is not the explorer's own."""
+    """Select the innermost frame that is not the explorer's own; none is where it looks by itself, between steps."""
     frame = gdb.selected_frame()
-    while frame is not None:
+    while frame is not None and frame.name() != "sd_explore":
         table = frame.find_sal().symtab
         if table is not None and not table.fullname().startswith(TOLD["ours"]) and "/c/shims/" not in table.fullname():
             frame.select()

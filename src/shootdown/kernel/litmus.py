@@ -12,6 +12,7 @@ from typing import Any
 from ..check.build import leaf_at_start
 from ..check.litmus import Geometry, Litmus
 from ..errors import InputError
+from ..machine.words import ROLE_GUEST_MODE, ROLE_SMM
 from ..mmu import spte as bits
 from ..mmu.access import FETCH, WRITE
 from .scenario import Guest, Hardware, Options, Scenario, Task
@@ -21,24 +22,13 @@ SPARE = 1
 """Tables beyond those of the test: the C takes what a map may need before it locks, ours when it does need it."""
 
 
-def is_expressible(test: Litmus) -> bool:
-    """Can the kernel's C run a test? Its drivers know no nested guests, and no vCPU that maps ahead by itself."""
-    keys = {key for entry in test.vcpus for key in entry}
-    return not keys & {"nested", "switches", "ahead"} and not test.mapped_nested
-
-
 def scenario(test: Litmus, geometry: Geometry, options: Options) -> Scenario:
-    """What a test is on the kernel's C. Raises InputError if it cannot be expressed there."""
-    if not is_expressible(test):
-        raise InputError(
-            f"{test.path}: nested guests, and vCPUs that map ahead, are not in the drivers of the kernel's C",
-            advice="leave --tree out",
-        )
+    """What a test is on the kernel's C."""
     memory = test.memory
     span = 2**geometry.levels
     form: bits.SpteFormat = getattr(bits, memory.form)
     vcpus = test.vcpus[: geometry.vcpus]
-    as_ids = [entry.get("as_id", 0) for entry in vcpus]
+    roles = [role_of(entry) for entry in vcpus]
     threads, others, guests = [], [], []
     for n, entry in enumerate(vcpus):
         code = FETCH if entry.get("execute") else 0
@@ -46,28 +36,28 @@ def scenario(test: Litmus, geometry: Geometry, options: Options) -> Scenario:
         guests.append(
             Guest((*((gfn, code) for gfn in entry.get("gfns", ())), *((gfn, WRITE) for gfn in writes)), writes)
         )
-        threads.append(_parked(n) if entry.get("parked") else Task("vcpu", (n,), n, again=True, name=f"vCPU{n}"))
+        threads.append(_thread(n, entry))
     for entry in test.host:
         args = _operands(test, entry, span)
         if entry["run"] in ("prefault", "prefetch"):
             # Who maps a page ahead stands for one more vCPU on the same root, whose guest is left out.
-            as_ids.append(as_ids[entry.get("vcpu", 0)])
+            roles.append(roles[entry.get("vcpu", 0)])
             guests.append(Guest())
             threads.append(_parked(len(threads)))
-            args = (len(as_ids) - 1, *args)
+            args = (len(roles) - 1, *args)
         others.append(Task(entry["run"], args, name=entry["name"]))
     root_level = max(ROOT_LEVEL_MIN, geometry.levels)
     renewed = any(entry["run"] in ("zap_all_fast", "delete_slot", "move_slot") for entry in test.host)
-    levels = dict.fromkeys(range(span), 1)
-    for gfn, level in test.host_levels:
-        levels.update(dict.fromkeys(range(gfn, gfn + 2 ** (level - 1)), level))
+    switching = {roles[n] | ROLE_GUEST_MODE for n, entry in enumerate(vcpus) if entry.get("switches")}
+    roots = {*roles, *switching}
+    levels = levels_of(test, span)
     return Scenario(
         levels=geometry.levels,
         root_level=root_level,
-        tables=geometry.tables + (root_level - geometry.levels) * (len(set(as_ids)) + renewed) + SPARE,
+        tables=geometry.tables + (root_level - geometry.levels) * (len(roots) + renewed) + SPARE,
         tasks=(*threads, *others),
         guests=tuple(guests),
-        start=tuple(_start(test, span, as_ids, levels, form)),
+        start=tuple(_start(test, span, roles, levels, form)),
         hardware=Hardware(
             form.ept, form.accessed if form.ad else 0, form.dirty if form.ad else 0, form.mmu_writable,
             memory.hardware_ad, memory.pml, bool(memory.slots),
@@ -76,12 +66,43 @@ def scenario(test: Litmus, geometry: Geometry, options: Options) -> Scenario:
     )  # fmt: skip
 
 
+def levels_of(test: Litmus, span: int) -> dict[int, int]:
+    """By gfn, the level by which the host maps it."""
+    levels = dict.fromkeys(range(span), 1)
+    for gfn, level in test.host_levels:
+        levels.update(dict.fromkeys(range(gfn, gfn + 2 ** (level - 1)), level))
+    return levels
+
+
+def role_of(vcpu: dict[str, Any]) -> int:
+    """The role of the root that a vCPU begins on."""
+    return int(vcpu.get("as_id", 0)) | (ROLE_GUEST_MODE if vcpu.get("nested") else 0)
+
+
+def mapped_in(test: Litmus, role: int) -> tuple[tuple[int, int], ...]:
+    """Gfns and levels of what a root of a role maps at the start."""
+    own = test.mapped_as1 if role & ROLE_SMM else test.mapped_nested if role & ROLE_GUEST_MODE else ()
+    return (*test.mapped, *own)
+
+
 def _parked(vcpu: int) -> Task:
     """A vCPU that holds a root and never runs."""
     return Task("parked", (), vcpu, name=f"vCPU{vcpu}")
 
 
-def _start(test: Litmus, span: int, as_ids: list[int], levels: dict[int, int], form: bits.SpteFormat) -> list[Task]:
+def _thread(vcpu: int, entry: dict[str, Any]) -> Task:
+    """What a vCPU's thread does for ever."""
+    if entry.get("parked"):
+        return _parked(vcpu)
+    name = f"vCPU{vcpu}"
+    if entry.get("switches"):
+        return Task("switching", (vcpu, role_of(entry)), vcpu, again=True, name=name)
+    if "ahead" in entry:
+        return Task("ahead", (vcpu, entry["ahead"]), vcpu, again=True, name=name)
+    return Task("vcpu", (vcpu,), vcpu, again=True, name=name)
+
+
+def _start(test: Litmus, span: int, roles: list[int], levels: dict[int, int], form: bits.SpteFormat) -> list[Task]:
     """The operations that make the start of a test."""
     memory = test.memory
     found = [
@@ -92,21 +113,26 @@ def _start(test: Litmus, span: int, as_ids: list[int], levels: dict[int, int], f
         # Logging begins when all is mapped: a start is a state, and not a history.
         slots = [(n, slot.as_id, slot.base, slot.pages, 0) for n, slot in enumerate(memory.slots) if slot.pages]
     else:
-        slots = [(as_id, as_id, 0, span, 0) for as_id in sorted({0, *as_ids})]
+        slots = [(as_id, as_id, 0, span, 0) for as_id in sorted({0, *(role & ROLE_SMM for role in roles)})]
     found += [Task("slot", slot) for slot in slots]
-    found += [Task("load", (n, as_id)) for n, as_id in enumerate(as_ids)]
-    for as_id in sorted(set(as_ids)):
-        for gfn, level in (*test.mapped, *(test.mapped_as1 if as_id == 1 else ())):
+    found += [Task("load", (n, role)) for n, role in sorted(enumerate(roles), key=lambda one: one[1])]
+    for role in sorted(set(roles)):
+        for gfn, level in mapped_in(test, role):
             # With the NX mitigation a fault for execution maps small what the host maps large, and the table counts.
             found.append(Task("host", (gfn, levels[gfn] if test.nx else level, 1)))
-            found.append(Task("prefault", (as_ids.index(as_id), gfn, FETCH if test.nx else WRITE)))
+            found.append(Task("prefault", (roles.index(role), gfn, FETCH if test.nx else WRITE)))
+            if test.nx and level > 1:
+                # The table that is one too many goes; what is left above counts. Where it was zapped, a fault maps it.
+                found.append(Task("collapse", (gfn, gfn + 2 ** (level - 1))))
+                found.append(Task("host", (gfn, level, 1)))
+                found.append(Task("prefault", (roles.index(role), gfn, WRITE)))
     for gfn in range(span):
         found.append(Task("host", (gfn, levels[gfn], int(gfn not in memory.read_only))))
-    for as_id in sorted(set(as_ids)):
-        for gfn, level in (*test.mapped, *(test.mapped_as1 if as_id == 1 else ())):
+    for role in sorted(set(roles)):
+        for gfn, level in mapped_in(test, role):
             keep, gets = _changed(test, range(gfn, gfn + 2 ** (level - 1)), form)
             if (keep, gets) != (-1, 0):
-                found.append(Task("leaf", (as_ids.index(as_id), gfn, bits.unsigned(keep), bits.unsigned(gets))))
+                found.append(Task("leaf", (roles.index(role), gfn, bits.unsigned(keep), bits.unsigned(gets))))
     for n, slot in enumerate(memory.slots):
         if slot.flags:
             found.append(Task("flags", (n, slot.flags)))
@@ -146,6 +172,8 @@ def _operands(test: Litmus, entry: dict[str, Any], span: int) -> tuple[int, ...]
             return slot, entry.get("base", 0)
         case "create_slot":
             return slot, entry.get("base", 0), entry.get("pages", 1)
+        case "create_shadowed":
+            return slot, entry.get("base", 0), entry.get("pages", 1), gfn
         case "release":
             return ()
         case "prefetch":

@@ -22,6 +22,7 @@ WORDS: Final = 1 << 13
 COUNTERS: Final = (
     *("pages_4k", "pages_2m", "pages_1g", "nx_splits", "flush_requests", "tables", "dirty", "accessed"),
     *("local_flushes", "fast_faults", "mmio_sptes", "resched_calls"),
+    *("range_flushes", "range_pages", "freed", "requests"),
 )
 FLUSHES, FREED, PROBLEMS = 0, 1, 2
 TRACK, UNTRACK, COLLAPSE, SPLIT, PROTECT, CLEAR_DIRTY = range(6)

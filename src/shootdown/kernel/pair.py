@@ -19,9 +19,9 @@ from .native import Config, KernelBug, NativeVm, unsigned
 from .state import digest, rows
 
 SLOTS: Final = 8
-ASKS_FIRST: Final = ("6.13",)
+ASKS_FIRST: Final = ("6.13", "6.18")
 """Versions that ask whether to give way before they look whether a walk got on, so that calls are counted otherwise."""
-POLICY_OF: Final = {"6.1": "kernel-6.1", "6.12": "kernel-6.12", "6.13": "rcu"}
+POLICY_OF: Final = {"6.1": "kernel-6.1", "6.12": "kernel-6.12", "6.13": "promote", "6.18": "promote"}
 """The policy whose flushes are those of a version, flush for flush."""
 
 
@@ -40,6 +40,7 @@ class Pair:
     roles, taken     of each vCPU: its role, and how many entries were taken from its ring
     running          ranges of notifiers that have begun and not ended
     tracked          pages whose writes are tracked, slot and gfn
+    cut              GiBs of which the host maps a part elsewhere
     acted            something was done in both
     """
 
@@ -62,6 +63,7 @@ class Pair:
         self.taken = [0] * config.vcpus
         self.running: list[tuple[int, int]] = []
         self.tracked: list[tuple[int, int]] = []
+        self.cut: set[int] = set()
         self.acted = False
         self._difference = ""
 

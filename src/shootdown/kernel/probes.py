@@ -143,6 +143,18 @@ FLAGS: Final = (
         r"KVM_PAGES_PER_HPAGE\(iter->level \+ 1\)",
         function="tdp_mmu_map_handle_target_level",
     ),
+    Probe("lists_tables", TDP_C, r"\blist_add\(&sp->link, &kvm->arch\.tdp_mmu_pages\)"),
+    Probe("heeds_mtrrs", MMU_C, r"\bkvm_mtrr_check_gfn_range_consistency\("),
+    Probe("nx_shared", TDP_H, r"\bkvm_tdp_mmu_zap_possible_nx_huge_page\("),
+    Probe("age_lockless", KCONFIG, r"\bselect KVM_MMU_LOCKLESS_AGING\b"),
+    Probe("age_invalid_roots", TDP_C, r"\bkvm_tdp_mmu_handle_gfn\([^{]*\{[^{}]*\bfor_each_tdp_mmu_root\("),
+    Probe("volatile_accessed", SPTE_H, r"\bspte_has_volatile_bits\("),
+    Probe(
+        "ahead_stops_at_table",
+        TDP_C,
+        r"\bfault->prefetch && is_shadow_present_pte\(",
+        function="tdp_mmu_map_handle_target_level",
+    ),
     Probe("nx_keeps_logged", MMU_C, r"\w+_dirty_(?:track|logging)_enabled\(", function="kvm_recover_nx_huge_pages"),
 )
 """The flags of mmu/behaviour.py; of ``passes`` and ``empty``, whether they are those of 6.12."""

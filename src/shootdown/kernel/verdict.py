@@ -12,7 +12,7 @@ from ..check.search import Result
 from ..check.verdict import HOLDS, NOT_EXERCISED, REFUTED, UNDETERMINED, Verdict
 from .build import Library
 from .explore import explore
-from .litmus import is_expressible, scenario
+from .litmus import scenario
 from .scenario import Budget, Options, Outcome, Scenario
 
 POLICIES = ("kernel-{}", "promote", "rcu")
@@ -31,7 +31,7 @@ class Judged:
 def cases(tests: Sequence[Litmus], behaviour: str, tiny: bool) -> list[Case]:
     """The tests that a tree with a behaviour can run, each under the policy of ours that flushes as it does."""
     found = []
-    for test in filter(is_expressible, tests):
+    for test in tests:
         expected = REFUTED if behaviour in test.defects else HOLDS
         for policy in (name.format(behaviour) for name in POLICIES):
             known = policy in test.policies or policy.startswith("kernel-")

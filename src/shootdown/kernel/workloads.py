@@ -66,12 +66,12 @@ class OurVm:
 class TheirVm:
     """A VM of the kernel's C with one vCPU and one slot of so many pages."""
 
-    def __init__(self, library: Path, number: int, nx: bool = False, host_level: int = 1) -> None:
+    def __init__(self, library: Path, number: int, config: Config) -> None:
         tables = 64 + number // HUGE * 5 // 4
-        self.c = NativeVm(library, Config(host_level=host_level, nx_huge_pages=nx), tables)
+        self.c = NativeVm(library, config, tables)
         self.c.set_memory_region(0, 0, 0, number, 0)
         self.c.enter(0)
-        self.code = FETCH if nx else 0
+        self.code = FETCH if config.nx_huge_pages else 0
 
     def map(self, number: int, step: int = 1) -> None:
         """As ``OurVm.map``."""
@@ -204,4 +204,5 @@ def ours_of(workload: Workload, behaviour: str, policy: str, number: int, slots:
 
 def theirs_of(workload: Workload, library: Path, number: int) -> Work:
     """The same on one of the C's; it ends the one before."""
-    return workload.theirs(TheirVm(library, number, workload.nx, workload.host_level), number)
+    config = Config(host_level=workload.host_level, nx_huge_pages=workload.nx)
+    return workload.theirs(TheirVm(library, number, config), number)

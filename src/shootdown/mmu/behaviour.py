@@ -57,6 +57,15 @@ class Behaviour:
     wide_fault_flush      a fault that replaced a table flushes what the table around its entry covers (read in 6.1),
                           else what the entry covers (c6753e20e09d)
     nx_keeps_logged       NX recovery leaves the tables of a logged slot where they are (read in 6.12)
+    nx_shared             NX recovery holds mmu_lock for read, forgets a table before it zaps it, and zaps it only where
+                          it still is (read in 6.18), else it holds the lock for write
+    age_lockless          ageing holds no lock but RCU, and clears A in whatever the entry is by then (read in 6.18;
+                          aa34b811650c let architectures do so, in 6.15), else it holds mmu_lock for write
+    age_invalid_roots     ageing visits invalid roots too (read in 6.1 and 6.12)
+    volatile_accessed     an A that a CPU may set meanwhile is kept when an entry is written (read in 6.13), else only a
+                          D is, and what has no A or D bits is always written by exchange (read in 6.18)
+    ahead_stops_at_table  a page is not mapped ahead of its fault where a table is (read in 6.13), else not where a leaf
+                          is (read in 6.18)
     """
 
     def __init__(
@@ -95,6 +104,11 @@ class Behaviour:
         slot_zap_choice: bool,
         nx_keeps_logged: bool,
         wide_fault_flush: bool,
+        nx_shared: bool,
+        age_lockless: bool,
+        age_invalid_roots: bool,
+        volatile_accessed: bool,
+        ahead_stops_at_table: bool,
     ) -> None:
         self.name = name
         self.range_zap_tables = range_zap_tables
@@ -129,46 +143,57 @@ class Behaviour:
         self.slot_zap_choice = slot_zap_choice
         self.nx_keeps_logged = nx_keeps_logged
         self.wide_fault_flush = wide_fault_flush
+        self.nx_shared = nx_shared
+        self.age_lockless = age_lockless
+        self.age_invalid_roots = age_invalid_roots
+        self.volatile_accessed = volatile_accessed
+        self.ahead_stops_at_table = ahead_stops_at_table
 
 
 def _behaviour(name: str) -> Behaviour:
-    late = name in ("6.12", "6.13")
+    late = name in ("6.12", "6.13", "6.18")
+    later = name in ("6.13", "6.18")
     return Behaviour(
         name,
         range_zap_tables=name == "5.17",
         flush_then_remove=late,
         flush_invalid_roots=not late,
         split_in_fault=late,
-        promote=name == "6.13",
+        promote=later,
         passes=(1, 2, 3, 0) if late else (3, 0),
         empty=EMPTY_612 if late else EMPTY_61,
         frozen=FROZEN_612 if late else FROZEN_61,
         ring_full_by_request=late,
-        software_ad=name == "6.13",
-        refault_drops_dirty=name != "6.13",
-        spurious_early=name == "6.13",
-        flush_lost_writable=name == "6.13",
+        software_ad=later,
+        refault_drops_dirty=not later,
+        spurious_early=later,
+        flush_lost_writable=later,
         check_early=late,
         lists_tables=not late,
         heeds_mtrrs=not late,
         marks_refused=late,
         write_protected=late,
-        counts_pfns=name != "6.13",
+        counts_pfns=not later,
         direct_clear=late,
         recheck_leaf=late,
         protect_invalid_roots=not late,
         split_end_short=not late,
         protect_end_short=True,
         split_alloc_locked=not late,
-        flush_young=name != "6.13",
+        flush_young=not later,
         change_pte=not late,
         range_by_slot=late,
         zap_blocks_all=name == "6.1",
         slot_zap_choice=late,
         nx_keeps_logged=late,
         wide_fault_flush=not late,
+        nx_shared=name == "6.18",
+        age_lockless=name == "6.18",
+        age_invalid_roots=not later,
+        volatile_accessed=name != "6.18",
+        ahead_stops_at_table=name == "6.13",
     )
 
 
-BEHAVIOURS: Final = {name: _behaviour(name) for name in ("5.17", "6.1", "6.12", "6.13")}
+BEHAVIOURS: Final = {name: _behaviour(name) for name in ("5.17", "6.1", "6.12", "6.13", "6.18")}
 """All behaviours by name."""

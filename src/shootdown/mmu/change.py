@@ -121,13 +121,18 @@ def take_over(kvm: Kvm, sptep: i64) -> i64:
 
 
 def is_volatile(kvm: Kvm, spte: i64) -> bool:
-    """May a CPU or a lock-free fault change a present leaf behind our back? Source: ``spte_has_volatile_bits``."""
+    """May a CPU or a lock-free fault change a present leaf behind our back, in a bit that must not be lost?
+
+    Source: ``spte_has_volatile_bits``; ``spte_needs_atomic_update`` (6.18).
+    """
     fmt = kvm.fmt
     if spte & WRITABLE == 0 and spte & fmt.mmu_writable != 0:
         return True
     if not ad_enabled(spte):
-        return is_access_track(spte)
-    return spte & fmt.accessed == 0 or (spte & WRITABLE != 0 and spte & fmt.dirty == 0)
+        return not kvm.behaviour.volatile_accessed or is_access_track(spte)
+    if spte & fmt.accessed == 0 and kvm.behaviour.volatile_accessed:
+        return True
+    return spte & WRITABLE != 0 and spte & fmt.dirty == 0
 
 
 def write_spte(kvm: Kvm, sptep: i64, old: i64, new: i64, level: i64) -> i64:

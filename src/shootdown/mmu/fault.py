@@ -321,7 +321,9 @@ def is_served(kvm: Kvm, it: TdpIter, fault: PageFault) -> bool:
     """Does the walk's entry allow the access already, or is something there that need not be mapped ahead?"""
     if it.old_spte & PRESENT == 0:
         return False
-    return fault.prefetch or (is_last(it.old_spte, it.level) and is_allowed(it.old_spte, fault.code, kvm.fmt))
+    if fault.prefetch and kvm.behaviour.ahead_stops_at_table:
+        return True
+    return is_last(it.old_spte, it.level) and (fault.prefetch or is_allowed(it.old_spte, fault.code, kvm.fmt))
 
 
 def is_tracked(kvm: Kvm, it: TdpIter) -> bool:

@@ -27,10 +27,10 @@ from ..machine.words import (
     WRITE_TRACKED,
 )
 from .batch import Batch
-from .change import set_spte, set_spte_atomic, untrack_locked, zap_spte_atomic
+from .change import handle_changed_spte, set_spte, set_spte_atomic, untrack_locked, zap_spte_atomic
 from .iter import TdpIter
 from .levels import tracked_at
-from .make_spte import make_huge, make_nonleaf, make_spte
+from .make_spte import make_huge, make_spte
 from .policies.policy import PROMOTE, RECOVER, ZAP_LEAFS
 from .resched import cond_resched
 from .roots import next_root, root_as_id, root_level
@@ -200,41 +200,74 @@ def nx_recovery(kvm: Kvm, ratio: i64) -> None:
 def recover_nx_huge_pages(kvm: Kvm, tables: i64) -> None:
     """Zap up to ``tables`` tables that stand where only the NX mitigation forbade a huge page, the oldest first.
 
-    Locks: takes mmu_lock for write; enters SRCU if there are slots, and RCU. TLB: as the policy says.
-    Source: ``kvm_recover_nx_huge_pages``.
+    Locks: takes mmu_lock for write, later kernels for read and the pages lock; enters SRCU if there are slots, and RCU.
+    TLB: as the policy says. Source: ``kvm_recover_nx_huge_pages``.
     """
     m = kvm.m
     batch = Batch()
     if kvm.slots > 0:
         m.srcu_read_lock()
-    m.write_lock()
+    lock_for_recovery(kvm)
     m.rcu_read_lock()
     while tables > 0:
-        table = m.list_next(NX_TABLES, NO_TABLE)
+        table = take_tracked(kvm)
         if table == NO_TABLE:
             break
         if kvm.behaviour.nx_keeps_logged and is_in_logged_slot(kvm, table):
             # A huge page cannot come back there, so the table is only forgotten.
-            untrack_locked(kvm, table)
+            if not kvm.behaviour.nx_shared:
+                untrack_locked(kvm, table)
         else:
             zap_sp(kvm, batch, table)
         tables -= 1
         if m.need_resched():
             kvm.policy.leave_to_yield(kvm, batch)
             batch.flush = False
-            m.write_unlock()
-            m.write_lock()
+            unlock_after_recovery(kvm)
+            lock_for_recovery(kvm)
             m.rcu_read_lock()
     kvm.policy.end_recovery(kvm, batch)
-    m.write_unlock()
+    unlock_after_recovery(kvm)
     if kvm.slots > 0:
         m.srcu_read_unlock()
+
+
+def lock_for_recovery(kvm: Kvm) -> None:
+    """Locks: takes mmu_lock in the mode that NX recovery has it in. TLB: none."""
+    if kvm.behaviour.nx_shared:
+        kvm.m.read_lock()
+    else:
+        kvm.m.write_lock()
+
+
+def unlock_after_recovery(kvm: Kvm) -> None:
+    """Locks: drops mmu_lock. TLB: none."""
+    if kvm.behaviour.nx_shared:
+        kvm.m.read_unlock()
+    else:
+        kvm.m.write_unlock()
+
+
+def take_tracked(kvm: Kvm) -> i64:
+    """The oldest table that NX recovery knows; later kernels forget it as they take it, so that others leave it alone.
+
+    Locks: mmu_lock for write, or for read: takes the pages lock. TLB: none. Source: ``kvm_recover_nx_huge_pages``.
+    """
+    m = kvm.m
+    if not kvm.behaviour.nx_shared:
+        return m.list_next(NX_TABLES, NO_TABLE)
+    m.pages_lock()
+    table = m.list_next(NX_TABLES, NO_TABLE)
+    if table != NO_TABLE:
+        untrack_locked(kvm, table)
+    m.pages_unlock()
+    return table
 
 
 def is_in_logged_slot(kvm: Kvm, table: i64) -> bool:
     """Does a table belong to a slot whose dirty pages are logged?
 
-    Locks: SRCU, mmu_lock for write. TLB: none. Source: ``kvm_recover_nx_huge_pages`` (6.12).
+    Locks: SRCU, mmu_lock. TLB: none. Source: ``kvm_recover_nx_huge_pages`` (6.12).
     """
     if kvm.slots == 0:
         return False
@@ -255,18 +288,26 @@ def is_in_logged_slot(kvm: Kvm, table: i64) -> bool:
 def zap_sp(kvm: Kvm, batch: Batch, table: i64) -> None:
     """Zap one table, found by itself and not by a walk.
 
-    Locks: mmu_lock for write, RCU. TLB: the caller flushes before it leaves its RCU section.
-    Source: ``kvm_tdp_mmu_zap_sp``.
+    Locks: mmu_lock for write, RCU; later kernels for read. TLB: the caller flushes before it leaves its RCU section.
+    Source: ``kvm_tdp_mmu_zap_sp``; ``kvm_tdp_mmu_zap_possible_nx_huge_page`` (6.18).
     """
-    kvm.m.assert_locked(False)
+    kvm.m.assert_locked(kvm.behaviour.nx_shared)
     m = kvm.m
-    untrack_locked(kvm, table)
+    if not kvm.behaviour.nx_shared:
+        untrack_locked(kvm, table)
     sptep = m.load(SP_PARENT, table)
     level = m.load(SP_LEVEL, table) + 1
     gfn = m.load(SP_GFN, table)
-    entry = make_nonleaf(kvm, table)
     old = m.read(sptep)
-    if old != entry:
+    if not is_table(old, level) or kvm.pfn(old) != table:
         return
-    set_spte(kvm, batch, sptep, gfn, level, old, kvm.empty)
+    if kvm.behaviour.nx_shared:
+        found = m.cmpxchg(sptep, old, kvm.empty)
+        if found != old:
+            if is_table(found, level) and kvm.pfn(found) == table:
+                raise Bug("the entry of a table that NX recovery zaps changed, but is that table's")
+            return
+        handle_changed_spte(kvm, batch, gfn, old, kvm.empty, level, True)
+    else:
+        set_spte(kvm, batch, sptep, gfn, level, old, kvm.empty)
     batch.flush = True

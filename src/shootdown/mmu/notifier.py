@@ -163,8 +163,8 @@ def leave_slots(kvm: Kvm) -> None:
 def clear_flush_young(kvm: Kvm, start: i64, end: i64) -> bool:
     """Was a page of a range used since this was asked last?
 
-    Locks: takes mmu_lock for write. TLB: flushes before it drops the lock, if the answer is yes; not from 6.13 on:
-    a use that goes unnoticed harms nobody. Source: ``kvm_mmu_notifier_clear_flush_young``.
+    Locks: takes mmu_lock for write, later kernels none. TLB: flushes before it drops the lock, if the answer is yes;
+    not from 6.13 on: a use that goes unnoticed harms nobody. Source: ``kvm_mmu_notifier_clear_flush_young``.
     """
     return age(kvm, start, end, kvm.behaviour.flush_young)
 
@@ -181,7 +181,8 @@ def age(kvm: Kvm, start: i64, end: i64, flush: bool) -> bool:
     read_slots(kvm)
     slots = slots_in(kvm, start, end)
     if len(slots) > 0:
-        m.write_lock()
+        if not kvm.behaviour.age_lockless:
+            m.write_lock()
         i = 0
         while i < len(slots):
             first = start_in(kvm, slots[i], start)
@@ -192,7 +193,8 @@ def age(kvm: Kvm, start: i64, end: i64, flush: bool) -> bool:
             i += 1
         if young and flush:
             flush_remote_tlbs(kvm)
-        m.write_unlock()
+        if not kvm.behaviour.age_lockless:
+            m.write_unlock()
     leave_slots(kvm)
     return young
 
@@ -200,21 +202,23 @@ def age(kvm: Kvm, start: i64, end: i64, flush: bool) -> bool:
 def test_young(kvm: Kvm, gfn: i64) -> bool:
     """Was a page used since it was made unused? Changes nothing.
 
-    Locks: takes mmu_lock for write. TLB: none. Source: ``kvm_mmu_notifier_test_young``.
+    Locks: takes mmu_lock for write, later kernels none. TLB: none. Source: ``kvm_mmu_notifier_test_young``.
     """
     m = kvm.m
     young = False
     read_slots(kvm)
     slots = slots_in(kvm, gfn, gfn + 1)
     if len(slots) > 0:
-        m.write_lock()
+        if not kvm.behaviour.age_lockless:
+            m.write_lock()
         i = 0
         while i < len(slots):
             as_id = slot_as_id(kvm, slots[i])
             if test_age_gfn_range(kvm, as_id, gfn, gfn + 1):
                 young = True
             i += 1
-        m.write_unlock()
+        if not kvm.behaviour.age_lockless:
+            m.write_unlock()
     leave_slots(kvm)
     return young
 

@@ -60,6 +60,26 @@ static void op_vcpu(const u64 *arg)
 	sd_vcpu_run(vcpu_of(arg[0]));
 }
 
+/* vcpu gfn: the thread maps a page before the guest asks for it, if it has a root */
+static void op_ahead(const u64 *arg)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(arg[0]);
+
+	sd_vcpu_run(vcpu);
+	if (!VALID_PAGE(vcpu->arch.mmu->root.hpa))
+		return;
+	sd_vcpu_load(vcpu);
+	sd_prefetch(vcpu, sd_real_gfn(arg[1]));
+	sd_vcpu_put();
+}
+
+/* vcpu role: the guest may have entered or left a nested guest, which has a root of its own */
+static void op_switching(const u64 *arg)
+{
+	sd_new_pgd(vcpu_of(arg[0]), arg[1] | (sd_choose(2) ? SD_ROLE_GUEST_MODE : 0));
+	sd_vcpu_run(vcpu_of(arg[0]));
+}
+
 /* a vCPU that only holds a root */
 static void op_parked(const u64 *arg)
 {
@@ -265,12 +285,20 @@ static void op_create_slot(const u64 *arg)
 	sd_set_memory_region(arg[0], 0, END(arg), sd_real_gfn(arg[1] + arg[2]) - END(arg), 0);
 }
 
+/* slot base pages gfn */
+static void op_create_shadowed(const u64 *arg)
+{
+	op_create_slot(arg);
+	op_write_protect(arg + 3);
+}
+
 #define OP(name) { #name, op_##name }
 const struct sd_op sd_ops[] = {
 	{ "vm", sd_start_vm }, { "slot", sd_start_slot }, { "load", sd_start_load }, { "leaf", sd_start_leaf },
 	{ "host", sd_start_host }, { "flags", sd_start_flags }, { "dirty", sd_start_dirty },
-	OP(vcpu), OP(parked), OP(unmap), OP(zap_range), OP(zap_all_fast), OP(collapse), OP(recover_nx), OP(prefault), OP(prefetch),
-	OP(log_on), OP(log_off), OP(get_log), OP(clear_log), OP(reset_ring), OP(age), OP(clear_young), OP(test_young),
-	OP(change_pte), OP(write_protect), OP(host_writable), OP(release), OP(delete_slot), OP(move_slot), OP(create_slot),
+	OP(vcpu), OP(ahead), OP(switching), OP(parked), OP(unmap), OP(zap_range), OP(zap_all_fast), OP(collapse),
+	OP(recover_nx), OP(prefault), OP(prefetch), OP(log_on), OP(log_off), OP(get_log), OP(clear_log),
+	OP(reset_ring), OP(age), OP(clear_young), OP(test_young), OP(change_pte), OP(write_protect), OP(host_writable),
+	OP(release), OP(delete_slot), OP(move_slot), OP(create_slot), OP(create_shadowed),
 };
 const unsigned sd_op_count = ARRAY_SIZE(sd_ops);

@@ -34,8 +34,13 @@ static void put(hpa_t *root)
 #endif
 }
 
+/* Not 0 if there is no memory for a root, which who explores has little of: mmu_topup_memory_caches. */
 int sd_mmu_load(struct kvm_vcpu *vcpu)
 {
+#ifdef SD_EXPLORE
+	if (!sd_tables_left())
+		return -ENOMEM;
+#endif
 #if defined(SD_ALLOC_ROOT_PRIVATE)	/* from 6.14 on */
 	kvm_tdp_mmu_alloc_root(vcpu, false);
 #elif defined(SD_ALLOC_ROOT)

@@ -72,14 +72,22 @@ u64 sd_logged(void)
 	return found;
 }
 
-/* The CPU has logged a page that the guest made dirty: as if it had been handed over. */
+/* The CPU has logged a page that the guest made dirty: as if it had been handed over. It does not log nested guests. */
 void sd_pml(unsigned vcpu, sd_u64 gfn)
 {
-	struct kvm_memory_slot *slot = slot_at(sd->vcpu[vcpu].vcpu.arch.mmu->root_role.smm, sd_real_gfn(gfn));
+	union kvm_mmu_page_role role = sd->vcpu[vcpu].vcpu.arch.mmu->root_role;
+	struct kvm_memory_slot *slot = slot_at(role.smm, sd_real_gfn(gfn));
 	u64 offset = slot ? sd_real_gfn(gfn) - slot->base_gfn : 0;
 
-	if (slot && kvm_slot_dirty_track_enabled(slot))
+	if (!role.guest_mode && slot && kvm_slot_dirty_track_enabled(slot))
 		*sd_dirty_word(slot, offset / 64) |= 1ull << offset % 64;
+}
+
+int sd_vcpu_root(unsigned vcpu)
+{
+	hpa_t root = sd->vcpu[vcpu].vcpu.arch.mmu->root.hpa;
+
+	return VALID_PAGE(root) ? sd_table_number(__va(root)) : -1;
 }
 
 sd_u64 sd_listed_roots(void)

@@ -23,7 +23,7 @@ static void serve_requests(struct kvm_vcpu *vcpu, u64 requests)
 		sd_clear_request(id, SD_REQ_UPDATE_CPU_DIRTY_LOGGING);
 }
 
-/* Its fault as hooks.h has it, or 0; stays out of the guest if there is a ring to be read. */
+/* Its fault as hooks.h has it, or 0; stays out of the guest if there is a ring to be read, or no memory for a root. */
 u64 sd_vcpu_enter_guest(struct kvm_vcpu *vcpu)
 {
 	unsigned int id = vcpu->vcpu_id;
@@ -33,8 +33,8 @@ u64 sd_vcpu_enter_guest(struct kvm_vcpu *vcpu)
 		return 0;
 	if (requests)
 		serve_requests(vcpu, requests);
-	if (!VALID_PAGE(vcpu->arch.mmu->root.hpa))
-		sd_mmu_load(vcpu);
+	if (!VALID_PAGE(vcpu->arch.mmu->root.hpa) && sd_mmu_load(vcpu))
+		return 0;
 	sd_irq_disable(id);
 	sd_set_mode(id, SD_IN_GUEST_MODE);
 	if (sd_mode(id) != SD_EXITING_GUEST_MODE && !sd_requests(id))

@@ -229,6 +229,7 @@ void leave_rcu(void);
 /* hardware.c */
 void settle(int cpu);
 void table_freed(unsigned number);
+int root_of(unsigned vcpu);
 void close_set(unsigned vcpu);
 void flush_range(unsigned vcpu, u64 first, u64 end);
 bool is_table(u64 spte);

@@ -131,6 +131,16 @@ static bool leads_to(const struct hw *h, u64 tables)
 	return false;
 }
 
+int sd_vcpu_root(unsigned vcpu) __attribute__((weak));
+
+/* The root that a vCPU is on, be it that its thread has switched since it was in the guest; -1: none. */
+int root_of(unsigned vcpu)
+{
+	if (sd_vcpu_root)
+		return sd_vcpu_root(vcpu);
+	return G->hw[vcpu].level ? G->hw[vcpu].root : -1;
+}
+
 /* A table is free: mark those who may reach it. */
 void table_freed(unsigned number)
 {
@@ -138,7 +148,7 @@ void table_freed(unsigned number)
 	for (unsigned v = 0; v < E.s.vcpus; v++) {
 		struct hw *h = &G->hw[v];
 
-		if ((h->level && h->root == number) || leads_to(h, BIT(number))) {
+		if (root_of(v) == (int)number || leads_to(h, BIT(number))) {
 			h->flags |= HOLDS_FREED;
 			E.sets |= BIT(v);
 		}

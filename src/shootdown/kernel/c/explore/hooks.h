@@ -97,9 +97,11 @@ extern const unsigned sd_op_count;
 void sd_vm_create(const struct sd_scenario *scenario);	/* VM, vCPUs, locks; runs before everything */
 sd_u64 sd_empty_spte(void);				/* what a fresh table is filled with */
 /* Optional (weak). Gfns that a bitmap or an unread ring entry says are dirty; what PML does with a gfn; the
- * tables (mask of numbers, sd_table_number) that are roots on the VM's list. None of them may take a step. */
+ * root (sd_table_number) that a vCPU would enter its guest on, -1 for none: without it, the one that it was on last;
+ * the tables (mask of numbers) that are roots on the VM's list. None of them may take a step. */
 sd_u64 sd_logged(void);
 void sd_pml(unsigned vcpu, sd_u64 gfn);
+int sd_vcpu_root(unsigned vcpu);
 sd_u64 sd_listed_roots(void);
 int sd_table_number(const volatile void *address);	/* of a table or anything in it; -1: none */
 

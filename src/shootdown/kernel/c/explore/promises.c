@@ -113,16 +113,18 @@ void sd_forget(u64 first, u64 end)
 	promised(FORGET, mask, SITE);
 	for (unsigned v = 0; v < E.s.vcpus; v++) {
 		struct hw *h = &G->hw[v], held = *h;
+		int root = root_of(v);
 
-		if (!h->level)
+		if (!h->level || root < 0)
 			continue;
 		memset(h->token, 0, sizeof(h->token));
 		h->tokens = 0;
+		h->root = root;
 		close_set(v);
 		for (unsigned n = 0; n < held.tokens; n++) {
 			u64 t = held.token[n];
 
-			if (T_LEAF(t) && T_ROOT(t) == held.root && gfns_of(t) & mask && !gives(h, t))
+			if (T_LEAF(t) && T_ROOT(t) == (unsigned)root && gfns_of(t) & mask && !gives(h, t))
 				held.flags |= HOLDS_STALE;
 		}
 		*h = held;

@@ -182,6 +182,10 @@ SD_API void sd_native_counters(u64 *out)
 	for (*++out = i = 0; i < sd->config.vcpus; i++)
 		*out += sd->vcpu[i].vcpu.stat.pf_mmio_spte_created;
 	*++out = native.resched_calls;
+	*++out = native.counters[RANGES];
+	*++out = native.counters[RANGE_PAGES];
+	*++out = native.freed.count;
+	*++out = native.counters[REQUESTS];
 }
 
 /* list 0: flushes, 1: freed tables, 2: problems; how many there are beyond ``from`` */

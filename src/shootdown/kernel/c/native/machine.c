@@ -225,6 +225,7 @@ bool sd_request_all(u64 request)
 {
 	int i;
 
+	native.counters[REQUESTS]++;
 	for (i = 0; i < sd->config.vcpus; i++)
 		sd->vcpu[i].vcpu.requests |= request;
 	return false;
@@ -233,6 +234,8 @@ bool sd_request_all(u64 request)
 static void flush(u64 kind, u64 gfn, u64 count)
 {
 	note(&native.flushes, kind, gfn, count, 0);
+	native.counters[RANGES] += kind;
+	native.counters[RANGE_PAGES] += count;
 	sd_request_all(SD_REQ_TLB_FLUSH);
 }
 
@@ -269,6 +272,7 @@ void sd_protect(u64 gfns) { (void)gfns; }
 void sd_watch(u64 gfns) { (void)gfns; }
 void sd_unwatch(u64 gfns) { (void)gfns; }
 void sd_harvest(u64 gfns) { (void)gfns; }
+unsigned sd_choose(unsigned n) { (void)n; return 0; }
 
 u64 sd_enter_guest(unsigned vcpu, u64 root, unsigned level)
 {

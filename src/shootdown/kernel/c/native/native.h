@@ -9,7 +9,8 @@
 
 struct note { u64 kind, a, b, c; };
 struct notes { struct note note[NOTES]; unsigned long count; };
-enum { DIRTY_PFNS, ACCESSED_PFNS, LOCAL_FLUSHES, COUNTERS };
+/* RANGES: flushes of a range, and their pages; REQUESTS: to all vCPUs at once */
+enum { DIRTY_PFNS, ACCESSED_PFNS, LOCAL_FLUSHES, RANGES, RANGE_PAGES, REQUESTS, COUNTERS };
 
 /*
  * flushes   kind 0: all, 1: b pages from gfn a on

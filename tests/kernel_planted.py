@@ -9,7 +9,7 @@ from pathlib import Path
 from shootdown.check.litmus import suite
 from shootdown.check.verdict import UNDETERMINED
 from shootdown.errors import InputError
-from shootdown.kernel.build import EXPLORE, C, build
+from shootdown.kernel.build import EXPLORE, C, Library, build
 from shootdown.kernel.edits import Edit, body, edited, masked
 from shootdown.kernel.probes import X86
 from shootdown.kernel.scenario import Budget, Options, Outcome
@@ -34,36 +34,37 @@ def is_in(text: str, function: str) -> bool:
     return True
 
 
-def is_driver(tree: Tree, edit: Edit) -> bool:
-    """Is the function in none of the tree's files that are built?"""
-    return not any(is_in(tree.read(file), edit.function) for file in FILES)
-
-
-def planted(tree: Tree, edits: tuple[Edit, ...], drivers: Path) -> Tree:
-    """A tree with edits; those of drivers are made in a folder of them."""
+def find(tree: Tree, edits: tuple[Edit, ...]) -> dict[str, tuple[str, str]]:
+    """By file of the tree, or name of a driver, its text before the edits and after."""
+    texts = {file: tree.read(file) for file in FILES}
+    texts |= {path.name: path.read_text(encoding="utf-8") for path in sorted(DRIVERS.glob("*.c"))}
+    found = {}
     for edit in edits:
-        file = next((file for file in FILES if is_in(tree.read(file), edit.function)), "")
-        if file:
-            tree = tree.with_changes({file: edited(tree.read(file), edit)})
-        else:
-            path = next(path for path in sorted(drivers.glob("*.c")) if is_in(path.read_text(), edit.function))
-            path.write_text(edited(path.read_text(), edit))
-    return tree
+        file = next(name for name, text in texts.items() if is_in(text, edit.function))
+        before = found[file] if file in found else (texts[file], texts[file])
+        found[file] = (before[0], edited(before[1], edit))
+    return found
+
+
+def library(tree: Tree, edits: tuple[Edit, ...]) -> Library:
+    """The library of a tree with edits, of its own files and of drivers."""
+    found = find(tree, edits)
+    tree = tree.with_changes({file: after for file, (_, after) in found.items() if file in FILES})
+    drivers = {file: after for file, (_, after) in found.items() if file not in FILES}
+    if not drivers:
+        return build(tree, EXPLORE)
+    with tempfile.TemporaryDirectory(prefix="shootdown-drivers-") as folder:
+        for path in DRIVERS.iterdir():
+            text = drivers.get(path.name) or path.read_text(encoding="utf-8")
+            (Path(folder) / path.name).write_text(text, encoding="utf-8")
+        return build(tree, EXPLORE, Path(folder))
 
 
 def tried(bug: Planted, version: str, without: bool = False) -> Judged:
     """What a test gives with a bug planted, or ``without``."""
-    tree = planted(linux(version), bug.upon, DRIVERS)
     (case,) = cases([SUITE[bug.test]], version, tiny=True)
-    options = Options(ranged=bug.ranged, failures=bug.failures)
-    if without:
-        return judge(case, build(tree, EXPLORE), options, BUDGET)
-    if not any(is_driver(tree, edit) for edit in bug.edits):
-        return judge(case, build(planted(tree, bug.edits, DRIVERS), EXPLORE), options, BUDGET)
-    with tempfile.TemporaryDirectory(prefix="shootdown-drivers-") as folder:
-        for path in DRIVERS.iterdir():
-            (Path(folder) / path.name).write_bytes(path.read_bytes())
-        return judge(case, build(planted(tree, bug.edits, Path(folder)), EXPLORE, Path(folder)), options, BUDGET)
+    edits = bug.upon if without else (*bug.upon, *bug.edits)
+    return judge(case, library(linux(version), edits), Options(ranged=bug.ranged, failures=bug.failures), BUDGET)
 
 
 def agrees(bug: Planted, found: Outcome, control: Outcome) -> bool:

@@ -55,7 +55,10 @@ FLUSH, RANGE = r"kvm_flush_remote_tlbs\(kvm\)", r"kvm_flush_remote_tlbs_\w+"
 RESCHED = "tdp_mmu_iter_cond_resched"
 LATE = drop(RESCHED, FLUSH)
 AFTER_RCU = (*LATE, *put(RESCHED, r"rcu_read_unlock\(\)", "rcu_read_unlock(); if (flush) kvm_flush_remote_tlbs(kvm)"))
-AFTER_LOCK = (*LATE, *put(RESCHED, r"iter->yielded = true", "if (flush) kvm_flush_remote_tlbs(kvm); iter->yielded = true"))
+AFTER_LOCK = (
+    *LATE,
+    *put(RESCHED, r"iter->yielded = true", "if (flush) kvm_flush_remote_tlbs(kvm); iter->yielded = true"),
+)
 NO_KICK = drop("invalidate_roots", "sd_request_all")
 AT_ONCE = put("handle_removed_pt", r"call_rcu\(&sp->rcu_head, tdp_mmu_free_sp_rcu_callback\)", "tdp_mmu_free_sp(sp)")
 AGAIN = "rcu_read_unlock(); rcu_read_lock()"

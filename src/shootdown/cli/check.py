@@ -147,7 +147,7 @@ def command(
         if schedule_file:
             return check_tree.follow(tree, patches_of(patch_files), schedule_file, as_json)
         wanted = check_tree.Asked(
-            _tests(names, None), bool(names), tiny, Options(yields=yields, failures=failures, ranged=ranged, tso=buffers > 0),
+            _tests(names, None), bool(names), tiny, Options(yields, failures, ranged=ranged, tso=buffers > 0),
             TreeBudget(max_states, seconds=max_seconds), jobs or len(os.sched_getaffinity(0)), as_json, save_file,
         )  # fmt: skip
         if bisect:

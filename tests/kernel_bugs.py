@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shootdown.kernel.edits import AFTER, BEFORE, DROP, REPLACE, Edit
+from shootdown.kernel.edits import BEFORE, DROP, REPLACE, Edit
 
 BOTH = ("6.1", "6.12")
 FREED, REVOKED, STALE, USED, LEAK = "freed in reach", "revoked in reach", "stale", "use after free", "leak"
@@ -65,7 +65,7 @@ AGAIN = "rcu_read_unlock(); rcu_read_lock()"
 LAST_PAGE = put("tdp_mmu_zap_spte_atomic", "iter->gfn", "iter->gfn + KVM_PAGES_PER_HPAGE(iter->level) - 1")
 MAP_RANGE_61 = put("tdp_mmu_map_handle_target_level", r"sp->gfn", "iter->gfn")
 OUTSIDE = (
-    *drop("kvm_tdp_mmu_map", "rcu_read_lock"), *drop("kvm_tdp_mmu_map", "rcu_read_unlock", -1)
+    *drop("kvm_tdp_mmu_map", "rcu_read_lock"), *put("kvm_tdp_mmu_map", r"rcu_read_unlock\(\)", "(void)0", -1)
 )  # fmt: skip
 MENDED = (
     *drop("tdp_mmu_link_sp", "spin_lock"),
@@ -197,7 +197,7 @@ ROWS: tuple[Planted, ...] = (
             put("__tdp_mmu_zap_root", r"iter\.level > zap_level",
                 "iter.level > zap_level || iter.level == root->role.level"), "fast-zap-fault", LEAK),
     Planted("B33", "a table that was zapped meanwhile goes on the list for NX recovery",
-            put("kvm_tdp_mmu_map", r"sp->nx_huge_page_disallowed(?=\))", "true"), "nx-split-collapse", USED, ("6.12",)),
+            put("kvm_tdp_mmu_map", r"sp->nx_huge_page_disallowed(?=\))", "true"), "nx-split-collapse", FAULT, ("6.12",)),
     Planted("B34", "a table is on its list when it can be seen", MENDED, "link-and-collapse", HARMLESS, ("6.1",),
             without=FAULT),
     Planted("B38", "a fault goes on at a frozen entry", put("kvm_tdp_mmu_map", r"is_frozen_spte\(iter\.old_spte\)",
@@ -207,12 +207,15 @@ ROWS: tuple[Planted, ...] = (
             *put("kvm_tdp_mmu_map", r"is_removed_spte\(iter\.old_spte\)", "false")), "collapse-zap", WARN, ("6.1",)),
     Planted("B39", "a page is mapped ahead in an invalid root",
             put("is_stale", r"root->role\.invalid", "!fault->prefetch && root->role.invalid"), "slot-delete-prefetch",
-            LEAK),
+            LEAK, ("6.12",)),
+    Planted("B39", "the same where tables are on a list",
+            put("is_stale", r"root->role\.invalid", "!fault->prefetch && root->role.invalid"), "slot-delete-prefetch",
+            FAULT, ("6.1",)),
     Planted("B45", "a fault does not look for an invalidation before it takes the lock",
             put("faultin_pfn", r"sd_is_retry\(fault->gfn, fault->mmu_seq, false\)", "false"), "unmap-leafs", HARMLESS,
             ("6.12",)),
     Planted("B57", "previous roots that were invalidated stay, and none comes back to them",
-            drop("sd_free_obsolete_roots", r"put\(&prev"), "previous-roots", HARMLESS),
+            drop("sd_free_obsolete_roots", r"put\(&prev"), "previous-roots", HARMLESS, ("6.1",)),
     Planted("B57", "a vCPU comes back to them",
             (*drop("sd_free_obsolete_roots", r"put\(&prev"),
              *put("usable", r"role_of\(root\)\.word == role\.word",
@@ -224,9 +227,10 @@ ROWS: tuple[Planted, ...] = (
 """By row of docs/bugs.md."""
 
 TWINS: tuple[Planted, ...] = (
-    Planted("E02", "no flush when a range is zapped", drop("sd_zap_gfn_range", RANGE), "zap-range-leafs", STALE),
+    Planted("E02", "no flush when a range is zapped", put("sd_zap_gfn_range", r"end, false\)", "end, false) && false"),
+            "zap-range-leafs", STALE),
     Planted("E04", "no flush when a page was replaced: the start of the notifier has flushed",
-            drop("sd_change_pte", "kvm_flush_remote_tlbs"), "change-pte", HARMLESS, ("6.1",)),
+            put("handle_range", "r && flush", "false"), "change-pte", HARMLESS, ("6.1",)),
     Planted("E06", "all is zapped without a flush while vCPUs run",
             (*drop("sd_zap_all_fast", "invalidate_roots"),
              *put("sd_zap_all_fast", r"zap_invalidated_roots\(\)", "sd_zap_all()")), "zap-all-fast", FREED),
@@ -238,8 +242,8 @@ TWINS: tuple[Planted, ...] = (
             (Edit("tdp_mmu_zap_spte_atomic", BEFORE, r"__kvm_tdp_mmu_write_spte", RANGE),), "collapse-and-notifier",
             HARMLESS, ("6.12",)),
     Planted("E16", "no flush of huge pages that were put in place",
-            drop("recover_huge_pages_range", FLUSH, -1), "collapse-promote", FREED, ("6.13",)),
-    Planted("E18", "no flush when pages were aged", put("sd_age", r"kvm_flush_remote_tlbs\(sd_kvm\)", ";"),
+            drop("recover_huge_pages_range", "kvm_flush_remote_tlbs_memslot"), "collapse-promote", FREED, ("6.13",)),
+    Planted("E18", "no flush when pages were aged", put("handle_range", "r && flush", "false"),
             "age-notifier", HARMLESS),
     Planted("E20", "a fault flushes what the table mapped, and no more",
             (*MAP_RANGE_61, *put("tdp_mmu_map_handle_target_level", r"iter->level \+ 1", "iter->level")),
@@ -248,7 +252,7 @@ TWINS: tuple[Planted, ...] = (
             put("tdp_mmu_map_handle_target_level", r"iter->level \+ 1", "iter->level"),
             "fault-replaces-table", HARMLESS, ("6.1",), ranged=True),
     Planted("E25", "a flush after a huge page was split",
-            put("tdp_mmu_split_huge_page", r"kvm_update_page_stats", "kvm_flush_remote_tlbs(kvm); kvm_update_page_stats"),
+            put("tdp_mmu_split_huge_page", r"kvm_update_\w+", "kvm_flush_remote_tlbs(kvm); kvm_update_page_stats"),
             "split-two-vcpus", HARMLESS),
     Planted("E25", "no flush when logging is switched on", drop("sd_apply_flags", "sd_flush_memslot"),
             "split-two-vcpus", LOST),
@@ -259,7 +263,9 @@ MORE: tuple[Planted, ...] = (
     Planted("", "a fault does not log the write that it makes possible", drop("make_spte", "mark_page_dirty_in_slot"),
             "prefetch", LOST),
     Planted("", "a fault does not ask whether its page must stay write-protected",
-            put("make_spte", r"mmu_try_to_unsync_pages\([^;]*\)(?=\) \{)", "0"), "write-protect", WRITABLE),
+            (*put("make_spte", r"mmu_try_to_unsync_pages\([^;]*\)(?=\) \{)", "0"),
+             *put("kvm_tdp_page_fault", r"sd_is_tracked\(fault->slot, fault->gfn\)", "false")), "write-protect",
+            WRITABLE),
     Planted("", "protection for good keeps MMU-writable",
             put("write_protect_gfn", r"\(PT_WRITABLE_MASK \| shadow_mmu_writable_mask\)", "PT_WRITABLE_MASK"),
             "write-protect-logged", WRITABLE),

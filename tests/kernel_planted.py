@@ -38,7 +38,7 @@ def find(tree: Tree, edits: tuple[Edit, ...]) -> dict[str, tuple[str, str]]:
     """By file of the tree, or name of a driver, its text before the edits and after."""
     texts = {file: tree.read(file) for file in FILES}
     texts |= {path.name: path.read_text(encoding="utf-8") for path in sorted(DRIVERS.glob("*.c"))}
-    found = {}
+    found: dict[str, tuple[str, str]] = {}
     for edit in edits:
         file = next(name for name, text in texts.items() if is_in(text, edit.function))
         before = found[file] if file in found else (texts[file], texts[file])

@@ -56,7 +56,7 @@ def test_each_edit_fits_each_tree(version: str) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", MAY_FAIL)
 def test_allocations_may_fail(name: str, version: str) -> None:
-    """Where one allocation of each run fails, whichever, the C keeps its promises; and more can happen than if none does."""
+    """Where one allocation of each run fails, whichever, the C keeps its promises; and more can happen."""
     asked = cases([SUITE[name]], version, tiny=True)
     if not asked:
         pytest.skip(f"not for {version}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from shootdown.check.litmus import suite
@@ -32,6 +33,12 @@ def is_in(text: str, function: str) -> bool:
     except InputError:
         return False
     return True
+
+
+@cache
+def is_driver(function: str) -> bool:
+    """Is a function one of our drivers'?"""
+    return any(is_in(path.read_text(encoding="utf-8"), function) for path in DRIVERS.glob("*.c"))
 
 
 def find(tree: Tree, edits: tuple[Edit, ...]) -> dict[str, tuple[str, str]]:

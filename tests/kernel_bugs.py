@@ -120,7 +120,7 @@ ROWS: tuple[Planted, ...] = (
                 "u64 old_spte; if (need_resched()) { rcu_read_unlock(); cond_resched_rwlock_write(&kvm->mmu_lock); "
                 "rcu_read_lock(); }"), "nx-recovery-yield", FREED),
     Planted("B04", "NX recovery forgets what was owed", put("sd_recover_nx", r"flush \|= recover", "flush = recover"),
-            "nx-recovery-reuse", HARMLESS),
+            "nx-recovery-two-slots", FREED, ("6.12",)),
     Planted("B04", "a notifier forgets what was owed", put("sd_range_start", r"flush \|= kvm", "flush = kvm"),
             "two-slots-notifier", REVOKED),
     Planted("B04", "write protection forgets what was owed",
@@ -286,8 +286,7 @@ MORE: tuple[Planted, ...] = (
     Planted("", "a table of a split that nobody needs is not freed",
             drop("tdp_mmu_split_huge_pages_root", "tdp_mmu_free_sp"), "split-notifier", LEAK, ("6.12",)),
     Planted("", "a walk that dropped its lock for a table goes on where it was",
-            drop("tdp_mmu_split_huge_pages_root", r"iter\.yielded = true"), "split-clear-notifier", REVOKED,
-            ("6.12",)),
+            drop("tdp_mmu_split_huge_pages_root", r"iter\.yielded = true"), "split-release", USED, ("6.12",)),
     Planted("", "the ranges of two notifiers are that of the latter", put("range_add", r"min\([^;]*(?=\);)", "start"),
             "two-ranges", REVOKED),
 )  # fmt: skip

@@ -11,6 +11,9 @@ from shootdown.check import steps
 
 from .bug_rows import BUGS, FLUSHES, RIGHT, Row
 from .further_bugs import FURTHER
+from .kernel_bugs import ABSENT, Planted
+from .kernel_bugs import PLANTED as IN_C
+from .kernel_planted import is_driver
 from .known_bugs import BUGS as PLANTED
 from .known_bugs import PAIRS
 from .mutations import MUTATIONS, OPERATIONS, Mutation
@@ -34,6 +37,18 @@ is planted in this project's MMU, and a test is refuted. `test`: P1 means that t
 breaks ([model.md](model.md)); *holds* that the change is harmless there. What is planted is in `tests/mutations.py`,
 `tests/known_bugs.py` and `tests/further_bugs.py`; `python -m tests.bug_table` writes this page.
 """
+C_TOP = """## On the kernel's own C
+The same in the tree's own files, or in the driver that stands for the kernel's function (*), by edits that name
+functions and what is done there (`tests/kernel_bugs.py`). Each test, in its smallest geometry, holds without the edit
+on that kernel. *ranges*: a flush of a range flushes no more; *W1 mended*: on 6.1 with its [known defect](findings.md)
+mended, since the test is refuted there by that. `SHOOTDOWN_LINUX=FOLDER python -m tests.kernel_planted` tries them all.
+"""
+EVENTS = {
+    steps.USE_AFTER_FREE: "use after free", steps.FREED_IN_REACH: "freed in reach",
+    steps.REVOKED_IN_REACH: "revoked in reach", steps.STALE: "stale", steps.STILL_MAPPED: "still mapped",
+    steps.LOST_WRITE: "lost write", steps.OVERWRITTEN: "overwritten", steps.WRITABLE_IN_REACH: "writable in reach",
+}  # fmt: skip
+"""What the explorer of the C calls them; what it has besides breaks P6."""
 PARTS = (
     ("Bugs", "Commits fixed them, or mails proposed them.", "bug", BUGS),
     ("Flushes that KVM dropped or moved", "The MMU has them dropped as the behaviour has it, and the suite holds. "
@@ -78,6 +93,32 @@ def further() -> Iterator[str]:
         yield f"| {text} | {commit} | {shown((mutation.site,))} |"
 
 
+def breaks(bug: Planted) -> str:
+    """The property that a bug in the C breaks."""
+    kind = next((number for number, name in EVENTS.items() if name == bug.breaks and number), 0)
+    return BREAKS[kind] if kind or not bug.breaks else "P6"
+
+
+def on_the_c() -> Iterator[str]:
+    """The lines about the kernel's own C."""
+    yield "| | planted | in | shown by |"
+    yield "|---|---|---|---|"
+    bugs: dict[tuple[str, str], list[Planted]] = {}
+    for bug in IN_C:
+        bugs.setdefault((bug.row, bug.name), []).append(bug)
+    for (row, name), same in bugs.items():
+        where = dict.fromkeys(
+            f"`{edit.function}`" + (" *" if is_driver(edit.function) else "") for bug in same for edit in bug.edits
+        )
+        yield f"| {row} | {name} | {', '.join(where)} | {', '.join(map(told, same))} |"
+
+
+def told(bug: Planted) -> str:
+    """A test on some kernels, and what it gives."""
+    more = ", ranges" * bug.ranged + ", an allocation fails" * (bug.failures > 0) + ", W1 mended" * bool(bug.upon)
+    return f"`{bug.test}` ({', '.join(bug.versions)}{more}): {breaks(bug)}"
+
+
 def page() -> str:
     """The whole page."""
     lines = [TOP]
@@ -91,6 +132,8 @@ def page() -> str:
     for name, text, source, tests, what in RULES:
         known = ", ".join(f"`{test}`" if " " not in test else test for test in tests.split(", ") if test)
         lines.append(f"| {name} | {text} | {source} | {known} | {shown(what)} |")
+    lines += ["", C_TOP, *on_the_c(), ""]
+    lines += ["Not planted there: " + "; ".join(f"{row}: {why}" for row, why in ABSENT.items()) + "."]
     return "\n".join(lines) + "\n"
 
 

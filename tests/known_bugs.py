@@ -342,6 +342,11 @@ PAIRS = (
         "split-clear-notifier", REVOKED,
     ),
     Mutation(
+        "the same where the table that it was in may have gone",
+        (("mmu/split.py", "    it.yielded = True\n    return table\n", "    return table\n"),),
+        "split-release", USED,
+    ),
+    Mutation(
         "entries of a table that was cut off are exchanged, also under mmu_lock held for write",
         (("mmu/change.py", "                old = write_spte(kvm, sptep, old, kvm.frozen, level)\n",
           "                m.write(sptep, kvm.frozen)\n"),),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,10 @@ import pytest
 from shootdown.check.litmus import suite
 from shootdown.check.verdict import HOLDS, REFUTED
 from shootdown.kernel.build import EXPLORE, build
-from shootdown.kernel.edits import DROP, REPLACE, Edit, edited
+from shootdown.kernel.edits import REPLACE, Edit, edited
 from shootdown.kernel.needs import needed
 from shootdown.kernel.probes import TDP_C
 from shootdown.kernel.scenario import Budget, Options
-from shootdown.kernel.schedule import table
 from shootdown.kernel.verdict import Judged, cases, judge
 from tests.test_check_cli import run
 from tests.trees import VERSIONS, explored, linux
@@ -29,18 +27,17 @@ QUICK = (
     "slot-create", "unmap-leafs", "unmap-yield-leafs", "write-protect", "zap-range-leafs",
 )  # fmt: skip
 """Tests of which the tiny geometry takes no second on the C."""
-ITER = "arch/x86/kvm/mmu/tdp_iter.h"
 
 
-def found(name: str, version: str, *edits: Edit, options: Options | None = None, file: str = TDP_C) -> Judged:
+def found(name: str, version: str, *edits: Edit) -> Judged:
     """What a test gives on a tree with edits made."""
     built = explored(version)
     if edits:
-        text = linux(version).read(file)
+        text = linux(version).read(TDP_C)
         for edit in edits:
             text = edited(text, edit)
-        built = build(linux(version).with_changes({file: text}), EXPLORE)
-    return judge(cases([SUITE[name]], version, tiny=True)[0], built, options or Options(), BUDGET)
+        built = build(linux(version).with_changes({TDP_C: text}), EXPLORE)
+    return judge(cases([SUITE[name]], version, tiny=True)[0], built, Options(), BUDGET)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -69,47 +66,6 @@ def test_a_late_read_fault_takes_the_right_to_write_away_unseen(version: str) ->
     judged = found("read-fault-upgrade", version)
     assert judged.verdict.word == REFUTED == judged.verdict.case.expected
     assert judged.outcome.broken == "writable in reach"
-
-
-@dataclass(frozen=True)
-class Planted:
-    """A bug that an edit plants, the test that refutes it, and what breaks."""
-
-    name: str
-    edit: Edit
-    test: str
-    breaks: str
-    versions: tuple[str, ...] = VERSIONS
-    ranged: bool = False
-    file: str = TDP_C
-
-
-PLANTED = (
-    Planted("no flush when a table is zapped under the lock for read",
-            Edit("tdp_mmu_zap_spte_atomic", DROP, r"kvm_flush_remote_tlbs_\w+"), "collapse-zap", "freed in reach"),
-    Planted("no flush when a fault replaces a table",
-            Edit("tdp_mmu_map_handle_target_level", DROP, r"kvm_flush_remote_tlbs_\w+"), "fault-replaces-table",
-            "freed in reach"),
-    Planted("a zap of leaves forgets that it zapped",
-            Edit("tdp_mmu_zap_leafs", DROP, r"flush = true"), "unmap-leafs", "revoked in reach"),
-    Planted("no flush before giving way", Edit("tdp_mmu_iter_cond_resched", DROP, r"kvm_flush_remote_tlbs"),
-            "unmap-yield-leafs", "revoked in reach"),
-    Planted("a removed table is freed at once",
-            Edit("handle_removed_pt", REPLACE, r"call_rcu\(&sp->rcu_head, tdp_mmu_free_sp_rcu_callback\)",
-                 by="tdp_mmu_free_sp(sp)"), "nx-recovery", "freed in reach"),
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("bug", PLANTED, ids=lambda bug: bug.name)
-def test_a_planted_bug_of_the_kernels_is_refuted(bug: Planted, version: str) -> None:
-    """An edit of the C that takes a flush away, or has it come too late, is refuted, with a schedule for a mail."""
-    judged = found(bug.test, version, bug.edit, options=Options(ranged=bug.ranged), file=bug.file)
-    assert judged.outcome.broken == bug.breaks
-    lines = table(judged.outcome, judged.scenario).lines()
-    assert max(map(len, lines)) <= 72
-    assert any("tdp_mmu.c:" in line for line in lines)
-    assert any(line.startswith("BROKEN: ") for line in lines)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -14,11 +14,12 @@ import pytest
 from shootdown.errors import InputError
 from shootdown.kernel import abi
 from shootdown.kernel.build import EXPLORE, build
+from shootdown.kernel.edits import REPLACE, Edit
 from shootdown.kernel.explore import explore, replay, steps
 from shootdown.kernel.scenario import BROKEN, Budget, Guest, Options, Outcome, Scenario, Schedule, Task
 from shootdown.kernel.tree import find_tree
 from shootdown.kernel.variables import variables
-from tests.toy_library import DIRTY, PLAIN, Player, guests, tasks, toy, without_movers
+from tests.toy_library import DIRTY, PLAIN, Player, guests, tasks, toy, without_movers, wrong_explorer
 from tests.trees import tree
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
@@ -55,7 +56,7 @@ REFUTED = {
     "lock kept": (tasks(Task("wrong", (7,))), "lockdep"),
     "a freed pointer followed": (tasks(Task("wrong", (8,))), "memory fault"),
     "too narrow a range": (guests(Task(UNMAP, (0, 2, 2)), options=Options(ranged=True)), "revoked in reach"),
-    "no retry": (guests(Task(UNMAP, (0, 1, 0)), mapped=(), fault=2), "revoked in reach"),
+    "no retry": (guests(Task(UNMAP, (0, 1, 0)), mapped=(), fault=2), "still mapped"),
     "requests not looked at again": (guests(Task(UNMAP, (0, 1, 0)), early=True), "revoked in reach"),
     "logging without protection": (guests(Task("log_on", (1,)), writes=(0,), hardware=DIRTY), "lost write"),
     "logging without a flush": (guests(Task("log_on", (2,)), writes=(0,), hardware=DIRTY), "lost write"),
@@ -65,6 +66,7 @@ REFUTED = {
     "stores that wait": (
         tasks(Task("store_load", (0,)), Task("store_load", (1,)), options=Options(tso=True)), "warn"),
     "an allocation that fails": (tasks(Task("fails", (1,)), options=Options(failures=1)), "warn"),
+    "a page given back that is mapped": (tasks(Task(UNMAP, (0, 1, 4)), mapped=(0, 1)), "still mapped"),
 }  # fmt: skip
 
 
@@ -166,6 +168,22 @@ def test_options_do_not_change_what_is_right(late: bool, reuse: bool, tso: bool)
     options = Options(late=late, reuse=reuse, tso=tso)
     for scenario, broken in ((HOLDING["zap a table"], ""), REFUTED["freed too early"]):
         assert explore(toy(), replace(scenario, options=options)).broken == broken
+
+
+@pytest.mark.parametrize("vcpu", [0, 1])
+def test_interrupts_are_taken_in_any_order(vcpu: int) -> None:
+    """Who waits for one vCPU alone to take its interrupt is refuted, whichever that is: another may take its later."""
+    scenario = guests(Task(UNMAP, (0, 1, 0)), vcpus=2, mapped=(0,))
+    waits = Edit("request_all", REPLACE, r"kicked & BIT\(v\)", f"kicked & BIT({vcpu}) & BIT(v)", 1)
+    outcome = explore(wrong_explorer("vcpu.c", waits), scenario)
+    assert (outcome.broken, outcome.vcpu) == ("revoked in reach", 1 - vcpu)
+    assert explore(toy(), scenario).word == "holds"
+
+
+def test_a_task_may_give_way_in_two_places_with_no_step_between() -> None:
+    """Where it did not in the one it may in the other: what it does there need not be the same."""
+    outcome = explore(toy(), tasks(Task("gives_way"), options=Options(yields=1)))
+    assert outcome.broken == "warn"
 
 
 def test_places_are_the_source_s_own() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shootdown.errors import InputError
-from shootdown.kernel.account import EXECUTED, NEVER, NO_CODE, NOT_COMPILED, account, idle
+from shootdown.kernel.account import EXECUTED, FOLDED, NEVER, NO_CODE, NOT_COMPILED, account, idle
 from shootdown.kernel.build import COVERAGE, build
 from shootdown.kernel.coverage import code_of, read_code
 from shootdown.kernel.probes import X86
@@ -156,7 +156,15 @@ CASES = [
     ("a statement that ran", TDP, "\t\treturn walk.level;", "\t\treturn walk.level + 1;", [("toy_map", EXECUTED)]),
     ("a later line of one that ran", TDP, "\t\twrite) {", "\t\twrite && 1) {", [("toy_map", EXECUTED)]),
     ("a statement that did not", TDP, "\t\ttable[0] = 7;", "\t\ttable[0] = 8;", [("toy_map", NEVER)]),
-    ("a statement that says nothing", TDP, '\t\tpr_err("far");', '\t\tpr_err("near");', [("toy_map", NOT_COMPILED)]),
+    ("a statement that says nothing", TDP, '\t\tpr_err("far");', '\t\tpr_err("near");', [("toy_map", FOLDED)]),
+    ("what a constant decides", TDP, "\t\ttable[0] = 7;", "\t\tif (0)\n\t\t\ttable[0] = 8;", [("toy_map", FOLDED)]),
+    ("the same that ran", TDP, "\twalk.level = TWICE(index);", "\tif (1)\n\t\twalk.level = 2;",
+     [("toy_map", EXECUTED)]),
+    ("a block that a constant leaves out", TDP, '\t\tpr_err("far");',
+     "\t\tif (IS_ENABLED(TOY)) {\n\t\t\ttable[1] = 7;\n\t\t}", [("toy_map", FOLDED)]),
+    ("what only gcc checks", TDP, '\t\tpr_err("far");', "\t\tstatic_assert(sizeof(u64) == 8);", [("toy_map", NO_CODE)]),
+    ("an #if in a function", TDP, '\t\tpr_err("far");', "#ifdef TOY\n\t\ttable[1] = 7;\n#endif",
+     [("toy_map", NOT_COMPILED)]),
     ("left out by the preprocessor", TDP, "\treturn 1;", "\treturn 2;", [("toy_never", NOT_COMPILED)]),
     ("a comment", TDP, "/* What the walk found. */", "/* What it found. */", [("", NO_CODE)]),
     ("a macro that is used", TDP, "#define TWICE(x) ((x) * 2)", "#define TWICE(x) ((x) << 1)", [("", EXECUTED)]),
@@ -181,7 +189,7 @@ CASES = [
 @pytest.mark.skipif(shutil.which("gcc") is None or shutil.which("objdump") is None, reason="no gcc or objdump")
 @pytest.mark.parametrize("case", CASES, ids=[case[0] for case in CASES])
 def test_each_hunk_is_accounted_for(tmp_path: Path, case: tuple) -> None:
-    """Each hunk is said to be executed, never executed, not compiled or no code, function by function."""
+    """Each hunk is said to be executed, never executed, folded away, not compiled or no code, function by function."""
     _, file, old, new, expected = case
     made = find_tree(str(toy_tree.make(tmp_path)))
     (tmp_path / "x.diff").write_text(change(file, old, new))
@@ -194,8 +202,8 @@ def test_each_hunk_is_accounted_for(tmp_path: Path, case: tuple) -> None:
     code = code_of(library)
     parts = account(patched, code, code.ran(places[:count]))
     assert [(part.function, part.state) for part in parts] == expected
-    assert [part.state in (NEVER, NOT_COMPILED) for part in parts] == [part in idle(parts) for part in parts]
-    assert all(bool(part.why) == (part.state == NOT_COMPILED) for part in parts)
+    assert [part.state in (NEVER, FOLDED, NOT_COMPILED) for part in parts] == [part in idle(parts) for part in parts]
+    assert all(bool(part.why) == (part.state in (FOLDED, NOT_COMPILED)) for part in parts)
 
 
 def test_statements_and_functions_are_found() -> None:

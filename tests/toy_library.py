@@ -7,10 +7,12 @@ import subprocess
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from shutil import copytree
+from tempfile import TemporaryDirectory, mkdtemp
 
 from shootdown.kernel import abi
 from shootdown.kernel.child import scenario_of
+from shootdown.kernel.edits import Edit, edited
 from shootdown.kernel.explore import request_of
 from shootdown.kernel.scenario import Budget, Guest, Hardware, Options, Scenario, Schedule, Task
 
@@ -25,9 +27,25 @@ WRITES = ((0, 2), (1, 2))
 @cache
 def toy(*flags: str) -> Path:
     """The library; ``flags`` are for the toy's own code."""
+    return _built(EXPLORER, flags)
+
+
+@cache
+def wrong_explorer(file: str, *edits: Edit) -> Path:
+    """The toy with an explorer that has edits in one of its files."""
+    with TemporaryDirectory(prefix="shootdown-explorer") as folder:
+        copy = Path(copytree(EXPLORER, Path(folder) / "explore"))
+        text = (copy / file).read_text(encoding="utf-8")
+        for edit in edits:
+            text = edited(text, edit)
+        (copy / file).write_text(text, encoding="utf-8")
+        return _built(copy, ())
+
+
+def _built(explorer: Path, flags: tuple[str, ...]) -> Path:
     folder = Path(mkdtemp(prefix="shootdown-toy"))
-    common = ["gcc", "-std=gnu11", "-O2", "-g", "-fPIC", "-Wall", "-Wextra", "-Werror", f"-I{EXPLORER}", "-c"]
-    for number, source in enumerate([HERE / "toy" / "toy.c", *sorted(EXPLORER.glob("*.c"))]):
+    common = ["gcc", "-std=gnu11", "-O2", "-g", "-fPIC", "-Wall", "-Wextra", "-Werror", f"-I{explorer}", "-c"]
+    for number, source in enumerate([HERE / "toy" / "toy.c", *sorted(explorer.glob("*.c"))]):
         mine = ["-Wno-infinite-recursion", *flags] if number == 0 else []
         subprocess.run([*common, *mine, str(source), "-o", str(folder / f"{number}.o")], check=True)
     objects = sorted(str(path) for path in folder.glob("*.o"))

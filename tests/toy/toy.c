@@ -34,6 +34,11 @@ u64 sd_logged(void)
 	return bitmap;
 }
 
+u64 sd_listed_roots(void)
+{
+	return 1ull << sd_table_number(root);
+}
+
 static u64 pa(const void *p)
 {
 	return (u64)p - SD_ARENA + SD_PHYSICAL;
@@ -153,7 +158,7 @@ static void map(const u64 *arg)
 	fault(arg[0], 2, RIGHT);
 }
 
-enum { NO_FLUSH = 1, NARROW, BEFORE_FLUSH };
+enum { NO_FLUSH = 1, NARROW, BEFORE_FLUSH, LEAVES };
 
 /* The host takes the pages of a range back: first gfn, end, what is wrong. */
 static void unmap(const u64 *arg)
@@ -170,7 +175,8 @@ static void unmap(const u64 *arg)
 			continue;
 		if (READ_ONCE(va(old)[gfn & 1]) & RWX)
 			flush = true;
-		xchg(&va(old)[gfn & 1], 0);
+		if (arg[2] != LEAVES)
+			xchg(&va(old)[gfn & 1], 0);
 	}
 	if (arg[2] == BEFORE_FLUSH)
 		sd_revoke(sd_real_pfn(arg[0]));
@@ -366,6 +372,14 @@ static void yields(const u64 *arg)
 	}
 }
 
+/* Asked twice, in two places, with nothing between that others see. */
+static void gives_way(const u64 *arg)
+{
+	(void)arg;
+	if (!need_resched())
+		WARN_ON(need_resched());
+}
+
 static void fails(const u64 *arg)
 {
 	void *p = sd_alloc(1 | SD_MAY_FAIL);
@@ -385,6 +399,6 @@ const struct sd_op sd_ops[] = {
 	{ "vcpu", vcpu }, { "map", map }, { "unmap", unmap }, { "zap_table", zap_table }, { "locks", locks },
 	{ "wrong", wrong }, { "log_on", log_on }, { "store_load", store_load }, { "yields", yields },
 	{ "fails", fails }, { "counts", counts }, { "plainly", plainly },
-	{ "fills", fills },
+	{ "fills", fills }, { "gives_way", gives_way },
 };
 const unsigned sd_op_count = sizeof(sd_ops) / sizeof(*sd_ops);

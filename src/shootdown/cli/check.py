@@ -64,6 +64,7 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
 @click.option("--bisect", is_flag=True, help="With --tree: exit codes for git bisect run.")
 @click.option("--yields", default=2, show_default=True, type=click.IntRange(-1), help="With --tree: in each run.")
 @click.option("--ranged", is_flag=True, help="With --tree: a flush of a range flushes no more than that.")
+@click.option("--failures", default=0, type=click.IntRange(0), help="With --tree: allocations that fail in each run.")
 @click.option("--tiny", is_flag=True, help="The smallest geometry of each test.")
 @click.option(
     "--jobs",
@@ -114,7 +115,7 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
 def command(
     names: tuple[str, ...], policies: tuple[str, ...], behaviour: str | None, patch_files: tuple[str, ...],
     tree_name: str | None, debian: str | None, against: str | None, bisect: bool, yields: int, ranged: bool,
-    tiny: bool, jobs: int | None, save_file: str | None, schedule_file: str | None, form: str | None,
+    failures: int, tiny: bool, jobs: int | None, save_file: str | None, schedule_file: str | None, form: str | None,
     junit_file: str | None, why: bool, step: bool, gdb: bool, max_states: int, max_seconds: float, compact: bool,
     resume_file: str | None, list_: bool, buffers: int, livelocks: bool, as_json: bool,
 ) -> int:  # fmt: skip
@@ -135,8 +136,8 @@ def command(
     if tree_name or debian:
         if any((policies, behaviour, list_, step, form, junit_file, why, compact, resume_file, livelocks)):
             raise InputError(
-                "--tree goes with names, --patch, --tiny, --jobs, --save, --schedule, --max-..., --yields, --ranged, "
-                "--store-buffers, --against, --bisect and --json only"
+                "--tree goes with names, --patch, --tiny, --jobs, --save, --schedule, --max-..., --yields, --failures, "
+                "--ranged, --store-buffers, --against, --bisect and --json only"
             )
         if gdb and not schedule_file:
             raise InputError("--gdb goes with --schedule")
@@ -146,7 +147,7 @@ def command(
         if schedule_file:
             return check_tree.follow(tree, patches_of(patch_files), schedule_file, as_json)
         wanted = check_tree.Asked(
-            _tests(names, None), bool(names), tiny, Options(yields=yields, ranged=ranged, tso=buffers > 0),
+            _tests(names, None), bool(names), tiny, Options(yields, failures, ranged=ranged, tso=buffers > 0),
             TreeBudget(max_states, seconds=max_seconds), jobs or len(os.sched_getaffinity(0)), as_json, save_file,
         )  # fmt: skip
         if bisect:
@@ -155,8 +156,8 @@ def command(
         if against:
             return against_tree(tree, find_tree(against), patches, wanted)
         return check_tree.check_tree(tree, patches, wanted)
-    if against or bisect or ranged or gdb:
-        raise InputError("--against, --bisect, --ranged and --gdb go with --tree")
+    if against or bisect or ranged or failures or gdb:
+        raise InputError("--against, --bisect, --failures, --ranged and --gdb go with --tree")
     form = _form(form, as_json)
     if schedule_file:
         others = (names, policies, behaviour, patch_files, tiny, jobs, save_file, junit_file, resume_file)

@@ -10,13 +10,14 @@ from typing import Final
 from ..check.diff import Hunk
 from .coverage import Code, Place
 from .series import Patched
-from .statements import CODE, DECLARATION, NOTHING, Piece, Shape
+from .statements import CODE, DECLARATION, NOTHING, Function, Piece, Shape
 
 EXECUTED: Final = "executed"
 NEVER: Final = "never executed"
+FOLDED: Final = "folded away"
 NOT_COMPILED: Final = "not compiled"
 NO_CODE: Final = "no code"
-ORDER: Final = (EXECUTED, NEVER, NOT_COMPILED, NO_CODE)
+ORDER: Final = (EXECUTED, NEVER, FOLDED, NOT_COMPILED, NO_CODE)
 """What a part of a hunk is, if one of its lines is that and none is one before it."""
 
 OTHER: Final = re.compile(
@@ -25,6 +26,8 @@ OTHER: Final = re.compile(
 """Files that are no part of a kernel."""
 _LEAVES: Final = re.compile(r"\}|^\s*(?:\w+|case\b.*):")
 """A line by which a block ends, or to which something else jumps."""
+_CHECKED: Final = re.compile(r"(?:static_assert|_Static_assert)\b")
+"""What has done its work once the file is compiled."""
 DEPTH: Final = 4
 """How many macros may stand between a name and the code that uses it."""
 
@@ -34,8 +37,8 @@ class Part:
     """What a hunk changes in one function, or outside of any.
 
     line    the first changed line, in the changed file
-    state   EXECUTED, NEVER, NOT_COMPILED or NO_CODE
-    why     of what is not compiled
+    state   EXECUTED, NEVER, FOLDED, NOT_COMPILED or NO_CODE
+    why     of what is folded away or not compiled
     unrun   changed lines of a part that was executed which themselves never ran
     """
 
@@ -59,7 +62,7 @@ def account(patched: Patched, code: Code, ran: frozenset[Place]) -> list[Part]:
 
 def idle(parts: Iterable[Part]) -> list[Part]:
     """Those that change code which nothing ran."""
-    return [part for part in parts if part.state in (NEVER, NOT_COMPILED)]
+    return [part for part in parts if part.state in (NEVER, FOLDED, NOT_COMPILED)]
 
 
 class _Use:
@@ -97,13 +100,22 @@ class _Use:
         """The state of a statement, or of a declaration by the use of what it declares."""
         if piece.kind == NOTHING:
             return NO_CODE
-        if piece.kind == CODE:
-            return self.recorded(file, range(piece.first, piece.last + 1))
         function = self.shape(file).function_at(number)
+        if piece.kind == CODE:
+            return self.statement(file, piece, function)
         if piece.kind == DECLARATION:
             inside = (function.first, function.last) if function else None
             return self.used(_declared(piece, self.shape(file).lines[number - 1]), file, piece, depth, inside)
         return self.recorded(file, range(function.first, function.last + 1)) if function else NOT_COMPILED
+
+    def statement(self, file: str, piece: Piece, function: Function | None) -> str:
+        """The state of a statement; gcc may have made no code of one, though it has read it."""
+        state = self.recorded(file, range(piece.first, piece.last + 1))
+        if state != NOT_COMPILED or function is None or self.shape(file).depends(function, piece.first):
+            return state
+        if _CHECKED.match(piece.text):
+            return NO_CODE
+        return state if self.recorded(file, range(function.first, function.last + 1)) == NOT_COMPILED else FOLDED
 
     def directive(self, file: str, number: int, depth: int) -> str:
         """The state of a preprocessor line: that of the users of what it defines."""
@@ -176,7 +188,9 @@ def _part(hunk: Hunk, function: str, states: list[tuple[int, str]], built: bool)
     state = min((state for _, state in states), key=ORDER.index)
     line = next(number for number, each in states if each == state)
     why = ""
-    if state == NOT_COMPILED:
+    if state == FOLDED:
+        why = "gcc makes no code of it: what it hangs on is constant, or nothing comes of it"
+    elif state == NOT_COMPILED:
         why = "left out by the preprocessor, or nothing that is built uses it" if built else "a file that is not built"
     unrun = tuple(number for number, each in states if each == NEVER) if state == EXECUTED else ()
     return Part(hunk, hunk.file, line, function, state, why, unrun)

@@ -137,6 +137,8 @@ def _start(test: Litmus, span: int, roles: list[int], levels: dict[int, int], fo
         if slot.flags:
             found.append(Task("flags", (n, slot.flags)))
         found += [Task("dirty", (n, gfn)) for gfn in slot.gfns() if gfn in memory.dirty]
+    if memory.watched():
+        found.append(Task("watch", (memory.watched(),)))
     return found
 
 

@@ -56,6 +56,12 @@ class Shape:
         """The function that a line is in."""
         return next((f for f in self.functions if f.first <= line <= f.last), None)
 
+    def depends(self, function: Function, line: int) -> bool:
+        """Does the preprocessor decide, within a function, whether a line of it is compiled?"""
+        inside = [self.lines[n - 1] for n in self.directives if function.first <= n < line]
+        begun = sum(re.match(r"\s*#\s*if", text) is not None for text in inside)
+        return begun > sum(re.match(r"\s*#\s*endif", text) is not None for text in inside)
+
     def _read(self, bare: str) -> None:
         starts = [0, *(match.end() for match in re.finditer("\n", bare))]
         depth, begin, opened = 0, -1, -1

@@ -101,6 +101,12 @@ void sd_start_flags(const u64 *arg)
 	slot->flags = arg[1];
 }
 
+/* gfns: the user relies on their writes being logged from here on */
+void sd_start_watch(const u64 *arg)
+{
+	sd_watch(arg[0]);
+}
+
 /* slot gfn: the page is dirty */
 void sd_start_dirty(const u64 *arg)
 {

@@ -28,8 +28,10 @@ static void stop(struct cpu *c, int kind, const volatile void *object, unsigned 
 	c->pc = pc;
 	sd_switch(&c->sp, E.main_sp);
 	c->idle = 0;
-	if (kind != YIELD && kind != CHOOSE && kind != FAIL)
+	if (kind != YIELD && kind != CHOOSE && kind != FAIL) {
 		c->fresh = 1;
+		c->asked = 0;
+	}
 }
 
 /*
@@ -60,6 +62,7 @@ void point(int kind, const volatile void *object, unsigned arg, u64 pc)
 				E.past = !(flags & RIGHT);
 				E.takes |= (flags & TAKES) != 0;
 				c->fresh = 1;
+				c->asked = 0;
 				return;
 			}
 			E.rejected = true;

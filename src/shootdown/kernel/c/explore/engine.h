@@ -83,7 +83,7 @@ extern const u8 kind_flags[KIND_COUNT];
 
 #define BUFFERED 4
 struct cpu {
-	u64 sp, pc, object;
+	u64 sp, pc, object, asked;
 	u16 kind, arg;
 	int16_t yields, failures;
 	u8 rcu, srcu, fresh, idle, held, stored, pad[2];
@@ -237,6 +237,7 @@ int what_of(u64 spte);
 unsigned rights_of(u64 spte);
 bool may_change(u64 spte);
 u64 gfns_of(u64 token);
+bool maps(u64 roots, u64 pfn);
 /* guest.c */
 unsigned guest_choices(unsigned vcpu, u16 *choices);
 void guest_acts(unsigned vcpu, unsigned choice);

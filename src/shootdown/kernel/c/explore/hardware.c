@@ -198,6 +198,27 @@ void settle(int cpu)
 	}
 }
 
+/* Does a leaf under one of these tables map a page of the host? Its rights do not matter: code will yet zap it. */
+bool maps(u64 roots, u64 pfn)
+{
+	u64 below;
+
+	for (unsigned level = E.s.root_level; level; level--, roots = below) {
+		below = 0;
+		for (unsigned n = 0; n < E.s.tables; n++)
+			for (unsigned i = 0; roots & BIT(n) && G->page[n] == LIVE && i < E.s.entries; i++) {
+				u64 spte = table(n)[i];
+
+				if (what_of(spte) == 2 && level > 1)
+					below |= BIT((ADDRESS(spte) - SD_PHYSICAL) / PAGE);
+				else if (!is_table(spte) && (level == 1 || spte & SPTE_LARGE) &&
+					 pfn - ADDRESS(spte) / PAGE < 1ull << 9 * (level - 1))
+					return true;
+			}
+	}
+	return false;
+}
+
 /* A flush at its word: a table goes if the range covers all that it maps, a leaf if it touches the range. */
 void flush_range(unsigned vcpu, u64 first, u64 end)
 {

@@ -130,7 +130,10 @@ void write_unlock(struct rwlock *l)
 	unlock_write(l, SITE);
 }
 
-/* Giving way: need_resched and rwlock_needbreak are one choice, asked again only after a step. */
+/*
+ * Giving way: need_resched and rwlock_needbreak are one choice, asked again in the same place only after a step: a walk
+ * over entries that do not take part would else ask for each.
+ */
 bool need_resched(void);
 bool need_resched(void)
 {
@@ -140,9 +143,10 @@ bool need_resched(void)
 	if (E.cur < 0 || E.cur >= SD_CPUS_MAX)
 		return false;
 	c = &G->cpu[E.cur];
-	if (!c->yields || !c->fresh)
+	if (!c->yields || (!c->fresh && c->asked == SITE))
 		return false;
 	c->fresh = 0;
+	c->asked = SITE;
 	yields = choose(YIELD, 2, SITE);
 	record(YIELD, NULL, 0, yields, SITE);
 	if (yields && c->yields > 0)

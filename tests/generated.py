@@ -26,9 +26,10 @@ from shootdown.check.model import Model
 from shootdown.check.search import search
 from shootdown.check.setting import Setting
 from shootdown.check.source import Source
-from shootdown.check.tabulate import unpacked
 from shootdown.errors import InputError
 from shootdown.mmu.policies.registry import POLICIES
+
+from .rows import digest
 
 Table = dict[str, Any]
 
@@ -185,7 +186,7 @@ def digests(each: int, states_max: int, every: int) -> list[str]:
                 model = Model(setting, movers)
                 result = search(model, states_max)
                 rows = [
-                    hashlib.sha256(unpacked(array)[: result.states * each].tobytes()).hexdigest()
+                    digest(array, result.states * each)
                     for array, each in ((model.t.rows, model.width), (model.t.parents, 1))
                 ]
                 figures = f"{result.states} {result.transitions} {result.broken} {result.stopped}"

@@ -162,8 +162,8 @@ def build(
         return bool(spte.is_present(raw)) and not raw & spte.LARGE and spte.spte_pfn(raw) < HOST_PFN_FIRST
 
     fmt = kvm.fmt
-    # Of a nested guest the CPU would log addresses that are none of the slots'.
-    logs_gfns = memory.pml and not any(entry.get("nested") for entry in vcpus)
+    # Of a nested guest that runs the CPU would log addresses that are none of the slots'.
+    logs_gfns = memory.pml and not any(entry.get("nested") and not entry.get("parked") for entry in vcpus)
     accessed, dirty = (fmt.accessed, fmt.dirty) if fmt.ad else (0, 0)
     hardware = Hardware(fmt.ept, accessed, dirty, fmt.mmu_writable, memory.hardware_ad, logs_gfns)
     logs, rings = _slots(test, start)
@@ -261,7 +261,7 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
         case "host_writable" | "test_young":
             return (gfn,)
         case "delete_slot":
-            return number, tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())
+            return number, slot.as_id, tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())
         case "move_slot":
             pfns = tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())
             return number, entry.get("base", 0), slot.pages, pfns
@@ -270,7 +270,9 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
         case "create_shadowed":
             return number, entry.get("base", 0), entry.get("pages", 1), gfn
         case "release":
-            return ()
+            mapped = (*test.mapped, *test.mapped_as1, *test.mapped_nested)
+            gfns = sorted({gfn + n for gfn, level in mapped for n in range(2 ** (level - 1))})
+            return (tuple(HOST_PFN_FIRST + gfn for gfn in gfns),)
         case "prefetch":
             return entry.get("vcpu", 0), gfn
         case _:

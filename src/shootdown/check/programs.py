@@ -31,6 +31,11 @@ def switching(lib: Any, kvm: Any, number: int, role: int) -> None:
         role |= words.ROLE_GUEST_MODE
     lib.vcpu_roots.new_pgd(kvm, number, role)
     lib.vcpu.vcpu_run(kvm, number, role)
+    root = kvm.m.load(words.VCPU_ROOT, number)
+    if root != words.NO_TABLE:
+        owned = kvm.m.load(words.SP_ROLE, root)
+        if owned & (words.ROLE_SMM | words.ROLE_GUEST_MODE) != role:
+            raise kvm.m.bug("a vCPU has run on a root of another role")
 
 
 def parked(lib: Any, kvm: Any, number: int, role: int) -> None:
@@ -163,14 +168,18 @@ def host_writable(lib: Any, kvm: Any, gfn: int) -> None:
     kvm.m.store(words.HOST_WRITABLE, gfn, 1)
 
 
-def release(lib: Any, kvm: Any) -> None:
-    """The process that owns the VM ends; no vCPU runs any more."""
+def release(lib: Any, kvm: Any, pfns: tuple[int, ...]) -> None:
+    """The process that owns the VM ends, and its pages with it; no vCPU runs any more."""
     lib.notifier.release(kvm)
+    i = 0
+    while i < len(pfns):
+        kvm.m.revoke(pfns[i])
+        i += 1
 
 
-def delete_slot(lib: Any, kvm: Any, slot: int, pfns: tuple[int, ...]) -> None:
+def delete_slot(lib: Any, kvm: Any, slot: int, as_id: int, pfns: tuple[int, ...]) -> None:
     """A memory slot goes, and its pages are used for something else, with no notifier that would find a slot."""
-    lib.memory_region.set_memory_region(kvm, slot, 0, 0, 0, 0)
+    lib.memory_region.set_memory_region(kvm, slot, as_id, 0, 0, 0)
     i = 0
     while i < len(pfns):
         kvm.m.revoke(pfns[i])

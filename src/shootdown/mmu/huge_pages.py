@@ -35,7 +35,7 @@ from .policies.policy import PROMOTE, RECOVER, ZAP_LEAFS
 from .resched import cond_resched
 from .roots import next_root, root_as_id, root_level
 from .slots import find_slot, slot_flags
-from .spte import is_leaf, is_table
+from .spte import PRESENT, is_leaf, is_table
 
 if TYPE_CHECKING:
     from .kvm import Kvm
@@ -299,9 +299,9 @@ def zap_sp(kvm: Kvm, batch: Batch, table: i64) -> None:
     level = m.load(SP_LEVEL, table) + 1
     gfn = m.load(SP_GFN, table)
     old = m.read(sptep)
-    if not is_table(old, level) or kvm.pfn(old) != table:
-        return
     if kvm.behaviour.nx_shared:
+        if not is_table(old, level) or kvm.pfn(old) != table:
+            return
         found = m.cmpxchg(sptep, old, kvm.empty)
         if found != old:
             if is_table(found, level) and kvm.pfn(found) == table:
@@ -309,5 +309,7 @@ def zap_sp(kvm: Kvm, batch: Batch, table: i64) -> None:
             return
         handle_changed_spte(kvm, batch, gfn, old, kvm.empty, level, True)
     else:
+        if old & PRESENT == 0:
+            raise Bug("NX recovery zaps a table, and finds nothing mapped where it hangs")
         set_spte(kvm, batch, sptep, gfn, level, old, kvm.empty)
     batch.flush = True

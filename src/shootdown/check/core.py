@@ -157,8 +157,9 @@ def explore(t: Tables) -> i64:
             elif kind == END:
                 choices = 0
                 ended |= me
-            elif kind == BUG:
+            elif kind == BUG and every:
                 choices = 0
+                p[BREACHES] = p[BREACHES] | bit_of(ASSERTION)
             choice: i64 = 0
             if only >= 0:
                 choice = only_choice

@@ -274,7 +274,7 @@ def broken(model: Model, kind: int, state: int, program: int) -> list[str]:
             written = _gfns(model.field(state, int(model.t.p[layout.F_WRITTEN])))
             return [f"At rest: the guest wrote {written} since the user was last told, and no log says so."]
         case steps.STILL_MAPPED:
-            return [f"{names[program]} gives a page back that a root still maps: the host would hear of it later."]
+            return ["A root maps a page that was given back: the host would hear of it later."]
         case steps.OVERWRITTEN:
             return [
                 f"{names[program]} overwrites, without looking, a leaf in which a CPU may set D, or a fault W, now."

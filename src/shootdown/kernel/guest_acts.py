@@ -23,8 +23,7 @@ from ..mmu.mark_dirty import bit_of, word_of
 from ..mmu.slots import find_slot
 from ..mmu.spte import is_leaf, unsigned
 from ..mmu.walk import walk_to_last
-from .acts import ACTS, enter, end_range, flags_of, has_root, is_logged, log_of, pages_of, place_of, start_range, track
-from .acts import unit
+from .acts import ACTS, end_range, enter, has_root, is_logged, log_of, pages_of, place_of, start_range, track
 from .pair import Pair
 
 # The start
@@ -88,7 +87,7 @@ def collapse_range(pair: Pair, start: int, end: int) -> None:
         return
     pair.both(
         lambda: pair.c.operation("collapse", start, end),
-        lambda: unit(disable_dirty_logging(pair.kvm, 0, start, end)),
+        lambda: disable_dirty_logging(pair.kvm, 0, start, end),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ..check.litmus import Litmus
 from .apart import Step, apart
-from .differ import Difference, Found, Plant, add, play, story
+from .differ import Difference, Found, Plant, play, story
 from .native import Config, calls
 from .operations import Operation
 from .orders import Order, Situation, serial, situation, woven

@@ -1,8 +1,8 @@
 """A litmus test as operations on a pair (pair.py), one after the other, and the orders in which they can come.
 
-The test is first what it is for the explorer of the kernel's C (litmus.py): its start, tasks and guests. Tables have 512
-entries here, so bit i of a test's gfn is the lowest bit of the index at level i+1, and a root is at level 4, as KVM's
-are: above the test's levels are tables of which one entry is used.
+The test is first what it is for the explorer of the kernel's C (litmus.py): its start, tasks and guests. Tables have
+512 entries here, so bit i of a test's gfn is the lowest bit of the index at level i+1, and a root is at level 4, as
+KVM's are: above the test's levels are tables of which one entry is used.
 What a task does at once here is what the kernel does under one lock, or one call of it: in between others may come.
 """
 
@@ -82,7 +82,7 @@ def real_gfn(gfn: int, levels: int) -> int:
 
 
 def serial(situation: Situation, most: int, random: Random) -> tuple[list[Order], bool]:
-    """Orders in which one thread ends before the next begins, and each vCPU comes once more at the end; are they all?"""
+    """Orders in which a thread ends before the next begins, and each vCPU comes again at the end; are they all?"""
     threads = situation.threads
     last = [operation for each in threads if each.rounds for operation in each.operations]
     found = permutations(threads)

@@ -277,6 +277,7 @@ def host_writable(pair: Pair, gfn: int, writable: int) -> None:
     pair.machine.store(words.HOST_WRITABLE, gfn, writable)
     if not writable:
         end_range(pair, gfn, gfn + 1)
+    pair.acted = True
 
 
 def zap_range(pair: Pair, start: int, end: int) -> None:

@@ -53,6 +53,7 @@ _CALLS: Final[dict[str, list[Any]]] = {
     "clear_log": [c_int, ctypes.c_void_p, c_int],
     "harvest": [c_int, c_uint],
     "reset_rings": [],
+    "operation": [ctypes.c_char_p, ctypes.c_void_p],
     "drain": [],
     "counters": [ctypes.c_void_p],
     "notes": [c_int, c_uint64, ctypes.c_void_p, c_int],
@@ -131,7 +132,7 @@ class NativeVm:
         if self._call["create"](numbers, tables, config.host_level, config.resched_every) != 0:
             raise MemoryError("the host has no memory for a VM's tables")
 
-    def _do(self, name: str, *arguments: int) -> int:
+    def _do(self, name: str, *arguments: Any) -> int:
         answer = int(self._call[name](*arguments))
         if answer == BUGGED:
             last = self.problems()[-1]
@@ -241,6 +242,10 @@ class NativeVm:
     def reset_rings(self) -> int:
         """Entries that were harvested are free again: how many."""
         return self._do("reset_rings")
+
+    def operation(self, name: str, *arguments: int) -> None:
+        """An operation of c/drivers/ops.c that has no method of its own."""
+        self._do("operation", name.encode(), (c_uint64 * len(arguments))(*arguments))
 
     # What there is, and what happened
 

@@ -41,6 +41,8 @@ class Pair:
     running          ranges of notifiers that have begun and not ended
     tracked          pages whose writes are tracked, slot and gfn
     cut              GiBs of which the host maps a part elsewhere
+    faults           of vCPUs that left their guest: gfn and code of what is not served yet
+    read             of slots: words of a log that the user has read and not cleared
     acted            something was done in both
     """
 
@@ -64,6 +66,8 @@ class Pair:
         self.running: list[tuple[int, int]] = []
         self.tracked: list[tuple[int, int]] = []
         self.cut: set[int] = set()
+        self.faults: dict[int, tuple[int, int]] = {}
+        self.read: dict[int, dict[int, int]] = {}
         self.acted = False
         self._difference = ""
 

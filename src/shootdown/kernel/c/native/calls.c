@@ -157,6 +157,17 @@ SD_API s64 sd_native_clear_log(int slot, const u64 *words, int count)
 SD_API s64 sd_native_harvest(int vcpu, unsigned int index) { CALL(sd_ring_harvest(vcpu, index)); }
 SD_API s64 sd_native_reset_rings(void) { CALL(sd_reset_rings()); }
 
+/* One of sd_ops by its name, its gfns real ones, that no call of its own here does. */
+SD_API s64 sd_native_operation(const char *name, const u64 *arg)
+{
+	unsigned int n;
+
+	for (n = 0; n < sd_op_count; n++)
+		if (!__builtin_strcmp(sd_ops[n].name, name))
+			DO(sd_ops[n].run(arg));
+	return -1;
+}
+
 /* ---- what there is ---- */
 
 SD_API s64 sd_native_drain(void)

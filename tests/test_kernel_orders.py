@@ -14,12 +14,12 @@ from shootdown.check.litmus import Litmus, read_litmus, suite
 from shootdown.cli.main import cli
 from shootdown.kernel.build import NATIVE, build
 from shootdown.kernel.edits import REPLACE, Edit, edited
-from shootdown.kernel.guest_acts import GUEST_ACTS
 from shootdown.kernel.litmus_diff import compare
 from shootdown.kernel.native import KernelBug
 from shootdown.kernel.orders import WAIT, real_gfn, serial, situation, woven
 from shootdown.kernel.pair import Pair
 from shootdown.kernel.probes import TDP_C
+from shootdown.kernel.told import EVERY_ACT
 from shootdown.machine.interface import Bug
 from tests.test_cli import schemas
 from tests.trees import VERSIONS, linux, tree
@@ -100,7 +100,7 @@ def test_that_both_stop_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
         pair.both(theirs, ours)
 
-    monkeypatch.setitem(GUEST_ACTS, "range_end", stop)
+    monkeypatch.setitem(EVERY_ACT, "range_end", stop)
     (found,) = compare(library("6.12"), "6.12", suite_for("6.12", "unmap-leafs"), 1, 1)
     assert found.difference is None
     assert found.stopped == ("range_end 0 1: stopped: here",)
@@ -139,7 +139,7 @@ def test_orders_keep_what_each_task_does_in_order(test: Litmus) -> None:
         for thread in hosts:
             rest = iter(order.operations)
             assert all(operation in rest for operation in thread.operations)
-    assert all(operation.name in GUEST_ACTS for thread in about.threads for operation in thread.operations)
+    assert all(operation.name in EVERY_ACT for thread in about.threads for operation in thread.operations)
 
 
 def test_gfns_of_a_test_lie_in_one_table_if_they_do_in_the_test() -> None:

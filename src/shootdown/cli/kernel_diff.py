@@ -16,6 +16,7 @@ from ..kernel.series import apply
 from ..kernel.tree import Tree
 from . import kernel, progress
 from .kernel_litmus import DIFFERS, STOPPED, litmus_diff, story
+from .kernel_trace import trace_diff
 from .report import columns, dump, wrap
 
 OPERATIONS = 100_000
@@ -48,6 +49,7 @@ def _behaviour(like: Likeness, asked: str | None) -> str:
 @kernel.PATCH
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--litmus", is_flag=True, help="Go through the litmus tests, or those that are named.")
+@click.option("--trace", metavar="FILE", help="Do what this recording tells.")
 @click.option("--orders", type=click.IntRange(0), default=20, show_default=True, help="With --litmus: mixed ones.")
 @click.option("--operations", type=click.IntRange(1), help=f"How many random ones.  [default: {OPERATIONS}]")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the random numbers.")
@@ -59,6 +61,7 @@ def diff_command(
     patch_names: tuple[str, ...],
     names: tuple[str, ...],
     litmus: bool,
+    trace: str | None,
     orders: int,
     operations: int | None,
     seed: int,
@@ -67,29 +70,33 @@ def diff_command(
 ) -> int:
     """Compare the kernel's own C with our MMU.
 
-    Both are driven with the same random operations, or with those of litmus
-    tests in many orders; after each, every SPTE, counter, flush request, freed
-    table and dirty bit must be the same. The first difference is shown as a
-    short list of operations that leads there.
+    Both are driven with the same random operations, with those of litmus tests
+    in many orders, or with a recording's; after each, every SPTE, counter, flush
+    request, freed table and dirty bit must be the same (SPTEs seldom, of a
+    recording). The first difference is shown as a short list of operations.
 
     \b
     Example: shootdown kernel diff ~/linux --operations 10000
              shootdown kernel diff --debian 6.12 --litmus unmap-leafs
     Exit codes: 0 no difference found, 1 bad input, 2 they differ, 3 both stop
-    at an assertion.
+    at an assertion, or a recording has nothing to compare.
     """
     if litmus and debian and tree_name:
         names = (tree_name, *names)
         tree_name = None
     if names and not litmus:
         raise InputError(f"'{names[0]}' is one name too many", advice="give --litmus before names of tests")
-    if litmus and operations:
-        raise InputError("--litmus has operations of its own", advice="leave --operations out, or give --orders")
+    if litmus and trace:
+        raise InputError("--litmus and --trace exclude each other")
+    if operations and (litmus or trace):
+        raise InputError("operations are random, or of --litmus, or of --trace", advice="leave --operations out")
     tree = _patched(tree_name, debian, patch_names)
     like = likeness(tree)
     chosen = _behaviour(like, behaviour)
     if litmus:
         return litmus_diff(tree, lambda: build(tree, NATIVE).path, chosen, names, orders, seed, as_json)
+    if trace:
+        return trace_diff(tree, lambda: build(tree, NATIVE).path, chosen, trace, as_json)
     operations = operations or OPERATIONS
     library = build(tree, NATIVE).path
     report = progress.reporter("operations")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,15 +12,16 @@ from typing import Any, Final, NamedTuple
 
 from .acts import get_log
 from .apart import Step, apart
-from .guest_acts import GUEST_ACTS
 from .native import Config, calls
 from .operations import Operation, draw_config, draw_operations
 from .pair import ASKS_FIRST, SLOTS, BothBugged, Pair
+from .told import EVERY_ACT
 
 SESSION: Final = 250
 """Operations on one VM, before the next is made."""
 SECONDS: Final = 120
-"""Of the processor's time for them."""
+"""Of the processor's time for them, and one more for each A_SECOND operations."""
+A_SECOND: Final = 100
 
 
 @dataclass(frozen=True)
@@ -98,13 +101,14 @@ def play(
     step: Step = lambda number: None,
     first: int = 0,
     logs: bool = False,
+    slots: int = SLOTS,
 ) -> Found:
     """Do operations on a fresh pair, until they differ.
 
     Entries are compared after every ``every``-th operation from number ``first`` on, and after the last; dirty bitmaps
     where they are read, and at the end, or after each operation (``logs``).
     """
-    pair = Pair(library, config, behaviour)
+    pair = Pair(library, config, behaviour, slots)
     last = len(operations) - 1
     done: dict[str, int] = {}
     undone: list[int] = []
@@ -115,7 +119,7 @@ def play(
             plant(pair, n)
         pair.acted = False
         try:
-            GUEST_ACTS[operation.name](pair, *operation.numbers)
+            EVERY_ACT[operation.name](pair, *operation.numbers)
         except BothBugged as bug:
             stopped = f"{operation}: {bug}"
             break
@@ -136,7 +140,7 @@ def play(
 
 def read_logs(pair: Pair) -> None:
     """Read all bitmaps, which changes none."""
-    for slot in range(SLOTS):
+    for slot in range(pair.slots):
         get_log(pair, slot, 1)
 
 
@@ -148,24 +152,30 @@ def play_apart(
     every: int = 1,
     plant: Plant | None = None,
     logs: bool = False,
+    slots: int = SLOTS,
 ) -> Found:
     """The same in a process of its own: a crash of the C is a difference."""
 
     def work(step: Step) -> Found:
-        return play(library, behaviour, config, operations, every, plant, step, logs=logs)
+        return play(library, behaviour, config, operations, every, plant, step, logs=logs, slots=slots)
 
-    ended = apart(work, SECONDS)
+    ended = apart(work, SECONDS + len(operations) // A_SECOND)
     if ended.answer is not None:
         return ended.answer
     return Found(ended.step, f"the C does not come back: {ended.how}", {})
 
 
-def shrink(differs: Callable[[list[Operation]], bool], operations: list[Operation]) -> list[Operation]:
-    """A list of which no single operation can be left out, that still differs. Source: Zeller, ddmin (1999)."""
+def shrink(
+    differs: Callable[[list[Operation]], bool], operations: list[Operation], until: float = math.inf
+) -> list[Operation]:
+    """A list of which no single operation can be left out, that still differs; ``until`` when to look for one.
+
+    Source: Zeller, ddmin (1999).
+    """
     size = len(operations) // 2
     while size:
         n = 0
-        while n < len(operations):
+        while n < len(operations) and time.monotonic() < until:
             fewer = operations[:n] + operations[n + size :]
             if fewer and differs(fewer):
                 operations = fewer

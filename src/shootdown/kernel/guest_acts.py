@@ -23,7 +23,7 @@ from ..mmu.mark_dirty import bit_of, word_of
 from ..mmu.slots import find_slot
 from ..mmu.spte import is_leaf, unsigned
 from ..mmu.walk import walk_to_last
-from .acts import ACTS, end_range, enter, has_root, is_logged, log_of, pages_of, place_of, start_range, track
+from .acts import ACTS, can_run, end_range, has_root, is_logged, log_of, pages_of, place_of, start_range, track
 from .pair import Pair
 
 # The start
@@ -123,10 +123,13 @@ def host_page(pair: Pair, gfn: int, pfn: int, writable: int) -> None:
     pair.acted = True
 
 
-def change_page(pair: Pair, gfn: int, pfn: int) -> None:
-    """The host has put a page that nobody may write in the place of another, and says so (6.1)."""
+def change_page(pair: Pair, gfn: int, pfn: int, writable: int) -> None:
+    """The host has put a page in the place of another, which nobody may write if it says so, and tells (6.1)."""
     if pair.kvm.behaviour.change_pte and is_running(pair, gfn):
-        pair.both(lambda: pair.c.change_pte(gfn, pfn, False), lambda: notifier.change_pte(pair.kvm, gfn, pfn, False))
+        pair.both(
+            lambda: pair.c.change_pte(gfn, pfn, writable != 0),
+            lambda: notifier.change_pte(pair.kvm, gfn, pfn, writable != 0),
+        )
 
 
 def track_at(pair: Pair, gfn: int) -> None:
@@ -166,7 +169,7 @@ def stale_prefetch(pair: Pair, vcpu: int, gfn: int) -> None:
 def access(pair: Pair, vcpu: int, gfn: int, code: int) -> None:
     """The guest touches a page: the CPU sets A or D, or it leaves with a fault that is served later."""
     pair.faults.pop(vcpu, None)
-    if not enter(pair, vcpu) or not has_root(pair, vcpu):
+    if not can_run(pair, vcpu):
         return
     it = walk_to_last(pair.kvm, pair.machine.load(words.VCPU_ROOT, vcpu), gfn)
     fmt = pair.kvm.fmt
@@ -208,4 +211,4 @@ GUEST_ACTS: Final[dict[str, Callable[..., Any]]] = {
     "track_at": track_at, "read_log": read_log, "clear_read": clear_read, "stale_prefetch": stale_prefetch,
     "access": access, "serve": serve,
 }  # fmt: skip
-"""Everything that can be done to a pair."""
+"""What random stories and litmus tests do to a pair."""

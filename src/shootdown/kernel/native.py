@@ -18,7 +18,12 @@ FORMATS: Final = ("NPT", "EPT", "EPT_NO_AD")
 TABLES: Final = 1 << 17
 ROWS_FIRST: Final = 1 << 16
 NOTES: Final = 4096
-WORDS: Final = 1 << 13
+WORDS: Final = 1 << 16
+"""Words of a bitmap that can be read at once."""
+SLOTS: Final = 32
+VCPUS: Final = 4
+RING: Final = 1024
+"""Most that a VM has: slots, vCPUs, entries of a ring (c/drivers/driver.h)."""
 COUNTERS: Final = (
     *("pages_4k", "pages_2m", "pages_1g", "nx_splits", "flush_requests", "tables", "dirty", "accessed"),
     *("local_flushes", "fast_faults", "mmio_sptes", "resched_calls"),
@@ -172,7 +177,7 @@ class NativeVm:
 
         Callers tell notifiers.
         """
-        self._call["host"](gfn, count, pfn, level, writable)
+        self._do("host", gfn, count, pfn, level, writable)
 
     def host_level(self, level: int) -> None:
         """Pages whose level was not told are of this one from here on."""

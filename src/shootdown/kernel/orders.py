@@ -189,7 +189,7 @@ def _of_host(number: int, task: Task, levels: int) -> Iterator[Operation]:
             gfn = at(args[0])
             yield Operation("range_start", (gfn, gfn + 1, 1))
             yield Operation("host_page", (gfn, other + gfn, 0))
-            yield Operation("change_page", (gfn, other + gfn))
+            yield Operation("change_page", (gfn, other + gfn, 0))
             yield Operation("range_end", (gfn, gfn + 1))
         case "zap_range" | "age" | "clear_young":
             yield Operation(task.op, (at(args[0]), at(args[1])))

@@ -19,6 +19,7 @@ from .native import Config, KernelBug, NativeVm, unsigned
 from .state import digest, rows
 
 SLOTS: Final = 8
+"""Of a VM, unless it is told otherwise."""
 ASKS_FIRST: Final = ("6.13", "6.18")
 """Versions that ask whether to give way before they look whether a walk got on, so that calls are counted otherwise."""
 POLICY_OF: Final = {"6.1": "kernel-6.1", "6.12": "kernel-6.12", "6.13": "promote", "6.18": "promote"}
@@ -36,6 +37,7 @@ class BothBugged(Exception):  # noqa: N818 - agreement is no error
 class Pair:
     """The two VMs, and what their user knows.
 
+    slots            how many numbers of slots there are
     c, kvm, machine  the kernel's VM, ours, and the machine of ours
     roles, taken     of each vCPU: its role, and how many entries were taken from its ring
     running          ranges of notifiers that have begun and not ended
@@ -46,18 +48,19 @@ class Pair:
     acted            something was done in both
     """
 
-    def __init__(self, library: Path, config: Config, behaviour: str) -> None:
+    def __init__(self, library: Path, config: Config, behaviour: str, slots: int = SLOTS) -> None:
         if behaviour not in POLICY_OF:
             raise InputError(f"our MMU has no policy for {behaviour}", advice=f"use one of {', '.join(POLICY_OF)}")
         self.config: Final = config
+        self.slots: Final = slots
         self.c: Final = NativeVm(library, config)
         self.machine: Final = NativeMachine(
-            config.vcpus, resched_every=config.resched_every, slots=SLOTS, host_level=config.host_level
+            config.vcpus, resched_every=config.resched_every, slots=slots, host_level=config.host_level
         )
         self.machine.keep_journal()
         self.kvm: Final = Kvm(
             self.machine, getattr(spte, config.format), BEHAVIOURS[behaviour], POLICIES[POLICY_OF[behaviour]],
-            config.levels, config.vcpus, config.nx_huge_pages, slots=SLOTS, pml=config.pml,
+            config.levels, config.vcpus, config.nx_huge_pages, slots=slots, pml=config.pml,
             eager_split=config.eager_split, initially_set=config.initially_set, ring_size=config.ring_size,
             ring_soft_limit=config.ring_soft_limit, slot_zap_all=config.slot_zap_all, phys_bits=PHYS_BITS,
         )  # fmt: skip

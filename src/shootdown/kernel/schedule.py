@@ -76,7 +76,7 @@ def before_all(outcome: Outcome) -> list[str]:
     if place:
         texts.append(f"At {where(outcome.place)}, in {place.function}.")
     texts.append(
-        "If no patch is to blame, a driver of ours (kernel/c/drivers) does not fit this tree: its head says what it needs."
+        "If no patch is to blame, a driver of ours does not fit this tree (kernel/c/drivers: heads say what they need)."
     )
     return broken_lines(texts)
 

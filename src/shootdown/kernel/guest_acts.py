@@ -132,13 +132,6 @@ def change_page(pair: Pair, gfn: int, pfn: int, writable: int) -> None:
         )
 
 
-def track_at(pair: Pair, gfn: int) -> None:
-    """A page of address space 0 turns out to hold what must not be written unseen."""
-    slot = find_slot(pair.kvm, 0, gfn)
-    if slot >= 0:
-        track(pair, int(slot), gfn)
-
-
 def read_log(pair: Pair, slot: int) -> None:
     """The user reads a log, to clear later what it says."""
     if is_logged(pair, slot) and pair.config.ring_size == 0:
@@ -208,7 +201,7 @@ def serve(pair: Pair, vcpu: int) -> None:
 GUEST_ACTS: Final[dict[str, Callable[..., Any]]] = {
     **ACTS, "host": host, "leaf": leaf, "flags": flags, "dirty": dirty, "collapse_range": collapse_range,
     "range_start": range_start, "range_end": range_end, "host_page": host_page, "change_page": change_page,
-    "track_at": track_at, "read_log": read_log, "clear_read": clear_read, "stale_prefetch": stale_prefetch,
+    "read_log": read_log, "clear_read": clear_read, "stale_prefetch": stale_prefetch,
     "access": access, "serve": serve,
 }  # fmt: skip
 """What random stories and litmus tests do to a pair."""

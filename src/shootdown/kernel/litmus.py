@@ -170,7 +170,9 @@ def _operands(test: Litmus, entry: dict[str, Any], span: int) -> tuple[int, ...]
             return (entry.get("vcpu", 0),)
         case "change_pte":
             return gfn, entry.get("refill", 8)
-        case "write_protect" | "host_writable" | "test_young":
+        case "write_protect":
+            return slot, gfn
+        case "host_writable" | "test_young":
             return (gfn,)
         case "move_slot":
             return slot, entry.get("base", 0)

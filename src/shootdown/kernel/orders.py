@@ -214,7 +214,7 @@ def _of_host(number: int, task: Task, levels: int) -> Iterator[Operation]:
             yield Operation("harvest", (args[0], TAKEN_MOST))
             yield Operation("reset")
         case "write_protect":
-            yield Operation("track_at", (at(args[0]),))
+            yield Operation("track", (args[0], at(args[1])))
         case "host_writable":
             yield Operation("host_writable", (at(args[0]), 1))
         case "delete_slot":
@@ -224,6 +224,6 @@ def _of_host(number: int, task: Task, levels: int) -> Iterator[Operation]:
         case "create_slot" | "create_shadowed":
             yield Operation("create", (args[0], 0, at(args[1]), at(args[1] + args[2]) - at(args[1]), 0))
             if task.op == "create_shadowed":
-                yield Operation("track_at", (at(args[3]),))
+                yield Operation("track", (args[0], at(args[3])))
         case op:
             raise InputError(f"'{op}' is no operation of kernel diff", advice="leave the test out")

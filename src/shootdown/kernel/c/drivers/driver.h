@@ -97,6 +97,10 @@ u64 sd_next_word(const struct kvm_memory_slot *slot, u64 word);	/* this one, or 
 void sd_clear_dirty(const struct kvm_memory_slot *slot);		/* the whole bitmap */
 u64 *sd_tracked(const struct kvm_memory_slot *slot, int level, gfn_t gfn);	/* users who track writes below there */
 
+#ifdef SD_EXPLORE
+void sd_describe_storage(const volatile void *word, char *text, unsigned size);	/* for names.c */
+#endif
+
 /* ---- the drivers ---- */
 void sd_vm_init(const struct sd_config *config);			/* vm.c */
 void sd_vcpu_init(int number);

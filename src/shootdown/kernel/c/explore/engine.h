@@ -259,7 +259,7 @@ void save_pristine(void);
 void restore_pristine(void);
 /* record.c */
 void record(int kind, const volatile void *object, u64 before, u64 after, u64 pc);
-void record_sets(void);
+void record_sets(bool step);
 void begin_record(void);
 /* races.c */
 void race_lock(const void *lock, bool rw);

@@ -23,7 +23,7 @@ from ..mmu.mark_dirty import bit_of, word_of
 from ..mmu.slots import find_slot
 from ..mmu.spte import is_leaf, unsigned
 from ..mmu.walk import walk_to_last
-from .acts import ACTS, can_run, end_range, has_root, is_logged, log_of, pages_of, place_of, start_range, track
+from .acts import ACTS, can_run, end_range, has_root, is_logged, log_of, pages_of, place_of, start_range
 from .pair import Pair
 
 # The start

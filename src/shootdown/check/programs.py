@@ -42,8 +42,14 @@ def parked(lib: Any, kvm: Any, number: int, role: int) -> None:
     """A vCPU whose thread has gone, or never runs."""
 
 
-def unmap(lib: Any, kvm: Any, start: int, end: int, pfns: tuple[int, ...], refill: int, may_block: bool) -> None:
-    """The host takes the pages of a range back, and gives ``refill`` frames further on in their place (-1: none)."""
+def unmap(
+    lib: Any, kvm: Any, start: int, end: int, pfns: tuple[int, ...], refill: int, may_block: bool, read_only: bool
+) -> None:
+    """The host takes the pages of a range back, and gives ``refill`` frames further on in their place (-1: none).
+
+    ``read_only``: pages that others have too, as when equal pages are made one. A write would get its own; in a test
+    that says so no guest writes there.
+    """
     lib.notifier.invalidate_range_start(kvm, start, end, may_block)
     i = 0
     while i < len(pfns):
@@ -52,6 +58,9 @@ def unmap(lib: Any, kvm: Any, start: int, end: int, pfns: tuple[int, ...], refil
     gfn = start
     while gfn < end:
         kvm.m.store(words.HOST_PFN, gfn, -1 if refill < 0 else pfns[gfn - start] + refill)
+        if read_only:
+            kvm.m.store(words.HOST_WRITABLE, gfn, 0)
+            kvm.m.protect(1 << gfn)
         gfn += 1
     lib.notifier.invalidate_range_end(kvm, start, end)
 
@@ -223,7 +232,7 @@ def store_buffer(machine: Any, number: int) -> None:
 
 
 HOST: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
-    "unmap": (unmap, ("start", "end", "refill", "may_block")),
+    "unmap": (unmap, ("start", "end", "refill", "may_block", "read_only")),
     "zap_range": (zap_range, ("start", "end")),
     "zap_all_fast": (zap_all_fast, ()),
     "collapse": (collapse, ("start", "end")),

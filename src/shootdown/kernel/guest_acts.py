@@ -43,14 +43,13 @@ def leaf(pair: Pair, vcpu: int, gfn: int, keep: int, gets: int) -> None:
         return
     it = walk_to_last(pair.kvm, pair.machine.load(words.VCPU_ROOT, vcpu), gfn)
     if it.valid and is_leaf(int(it.old_spte), it.level):
-        _change(pair, vcpu, gfn, it.sptep, int(it.old_spte), unsigned(int(it.old_spte)) & keep | gets)
+        _change(pair, vcpu, gfn, it.sptep, int(it.old_spte), int(it.old_spte) & signed(keep) | signed(gets))
 
 
 def _change(pair: Pair, vcpu: int, gfn: int, sptep: int, old: int, new: int) -> None:
     """A leaf becomes another, in both."""
-    flip = unsigned(old) ^ unsigned(new)
-    pair.machine.write(sptep, signed(unsigned(new)))
-    pair.c.poke(vcpu, gfn, flip)
+    pair.machine.write(sptep, new)
+    pair.c.poke(vcpu, gfn, unsigned(old ^ new))
     pair.acted = True
 
 

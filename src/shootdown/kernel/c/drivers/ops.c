@@ -236,11 +236,14 @@ static void op_change_pte(const u64 *arg)
 	sd_range_end(gfn, gfn + 1);
 }
 
-/* gfn: who tracks writes has them noticed; the promise is made before mmu_lock is dropped */
+/* gfn, of the first address space with a slot there: its writes are tracked; promised before mmu_lock is dropped */
 static void op_write_protect(const u64 *arg)
 {
-	struct kvm_memory_slot *slot = __gfn_to_memslot(__kvm_memslots(sd_kvm, 0), START(arg));
+	struct kvm_memory_slot *slot = NULL;
+	int as_id;
 
+	for (as_id = 0; as_id < SD_AS && !slot; as_id++)
+		slot = __gfn_to_memslot(__kvm_memslots(sd_kvm, as_id), START(arg));
 	write_lock(&sd_kvm->mmu_lock);
 	sd_track_locked(slot, START(arg));
 	sd_protect(1ull << arg[0]);

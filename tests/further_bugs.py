@@ -34,7 +34,7 @@ FURTHER = (
     ),
     Mutation(
         "a table leaves the list for NX recovery without the pages lock, under mmu_lock held for read",
-        (("mmu/change.py",
+        (("mmu/table_lists.py",
           "    if shared:\n        m.pages_lock()\n    untrack_locked(kvm, table)\n    if shared:\n"
             "        m.pages_unlock()\n",
           "    untrack_locked(kvm, table)\n"),),

@@ -96,12 +96,12 @@ ORDERS = (
     ),
     Mutation(
         "a table that was zapped before it was listed does not say so",
-        (("mmu/change.py", "        kvm.m.store(SP_NX_REFUSED, table, 0)\n    tracked", "        pass\n    tracked"),),
+        (("mmu/table_lists.py", "        kvm.m.store(SP_NX_REFUSED, table, 0)\n    tracked", "        pass\n    tracked"),),
         "nx-split-collapse", USED,
     ),
     Mutation(
         "NX recovery takes a table without the pages lock, with mmu_lock held for read",
-        (("mmu/huge_pages.py",
+        (("mmu/table_lists.py",
           "    m.pages_lock()\n    table = m.list_next(NX_TABLES, NO_TABLE)\n    if table != NO_TABLE:\n"
             "        untrack_locked(kvm, table)\n    m.pages_unlock()\n",
           "    table = m.list_next(NX_TABLES, NO_TABLE)\n    if table != NO_TABLE:\n"

@@ -227,7 +227,9 @@ class Reference:
                     world.marked.add((vcpu, entry, steps.STALE))
 
     def look(self, world: World) -> None:
-        """Does a vCPU that runs guest code hold what it must not?"""
+        """Is a page mapped that was taken back, and does a vCPU that runs guest code hold what it must not?"""
+        if any(still_mapped(self, world, pfn) for pfn in world.revoked):
+            world.breaks(steps.STILL_MAPPED)
         for vcpu, cache in enumerate(world.caches):
             if self.in_guest(world, vcpu):
                 if world.free & {self.root(world, vcpu), *map(self.leads, cache)}:
@@ -303,8 +305,6 @@ class Reference:
                 result = choice
             case steps.REVOKE:
                 world.revoked.add(number)
-                if still_mapped(self, world, number):
-                    world.breaks(steps.STILL_MAPPED)
             case steps.FORGET:
                 self._forget(world, number)
             case steps.SLOTS_LOCK if not world.slots:

@@ -18,7 +18,6 @@ from ..machine.words import (
     LOG_DIRTY_PAGES,
     NO_TABLE,
     NX_SPLITS,
-    NX_TABLES,
     ROLE_SMM,
     SP_GFN,
     SP_LEVEL,
@@ -27,7 +26,7 @@ from ..machine.words import (
     WRITE_TRACKED,
 )
 from .batch import Batch
-from .change import handle_changed_spte, set_spte, set_spte_atomic, untrack_locked, zap_spte_atomic
+from .change import handle_changed_spte, set_spte, set_spte_atomic, zap_spte_atomic
 from .iter import TdpIter
 from .levels import tracked_at
 from .make_spte import make_huge, make_spte
@@ -36,6 +35,7 @@ from .resched import cond_resched
 from .roots import next_root, root_as_id, root_level
 from .slots import find_slot, slot_flags
 from .spte import PRESENT, is_leaf, is_table
+from .table_lists import take_tracked, untrack_locked
 
 if TYPE_CHECKING:
     from .kvm import Kvm
@@ -246,22 +246,6 @@ def unlock_after_recovery(kvm: Kvm) -> None:
         kvm.m.read_unlock()
     else:
         kvm.m.write_unlock()
-
-
-def take_tracked(kvm: Kvm) -> i64:
-    """The oldest table that NX recovery knows; later kernels forget it as they take it, so that others leave it alone.
-
-    Locks: mmu_lock for write, or for read: takes the pages lock. TLB: none. Source: ``kvm_recover_nx_huge_pages``.
-    """
-    m = kvm.m
-    if not kvm.behaviour.nx_shared:
-        return m.list_next(NX_TABLES, NO_TABLE)
-    m.pages_lock()
-    table = m.list_next(NX_TABLES, NO_TABLE)
-    if table != NO_TABLE:
-        untrack_locked(kvm, table)
-    m.pages_unlock()
-    return table
 
 
 def is_in_logged_slot(kvm: Kvm, table: i64) -> bool:

@@ -14,6 +14,7 @@ from setuptools.command.build_ext import build_ext
 
 COMPILED = [
     "src/shootdown/build_info.py",
+    "src/shootdown/check/breaches.py",
     "src/shootdown/check/compact.py",
     "src/shootdown/check/core.py",
     "src/shootdown/check/hardware.py",
@@ -73,6 +74,7 @@ COMPILED = [
     "src/shootdown/mmu/slots.py",
     "src/shootdown/mmu/split.py",
     "src/shootdown/mmu/spte.py",
+    "src/shootdown/mmu/table_lists.py",
     "src/shootdown/mmu/vcpu.py",
     "src/shootdown/mmu/vcpu_roots.py",
     "src/shootdown/mmu/walk.py",

@@ -19,11 +19,13 @@ from .kernel_planted import is_driver
 from .known_bugs import BUGS as PLANTED
 from .known_bugs import PAIRS
 from .mutations import MUTATIONS, OPERATIONS, Mutation
+from .order_bugs import HARMLESS, ORDERS
+from .place_bugs import PLACES
 from .properties import RULES
 from .structure import ROOT
 
 FILE = ROOT / "docs" / "bugs.md"
-ALL = (*MUTATIONS, *OPERATIONS, *PLANTED, *PAIRS, *FURTHER)
+ALL = (*MUTATIONS, *OPERATIONS, *PLANTED, *PAIRS, *FURTHER, *PLACES, *ORDERS)
 BREAKS = {
     0: "holds", steps.USE_AFTER_FREE: "P2", steps.FREED_IN_REACH: "P2", steps.REVOKED_IN_REACH: "P1",
     steps.STALE: "P1", steps.STILL_MAPPED: "P1", steps.LOST_WRITE: "P3", steps.OVERWRITTEN: "P3",
@@ -37,8 +39,9 @@ TOP = """# Bugs that the suite knows
 Each line tells of a bug that KVM's MMU had, or nearly had, and what shows that the suite would have found it: the bug
 is planted in this project's MMU, and a test is refuted. `test`: P1 means that this test is refuted then, and what
 breaks ([model.md](model.md)); *holds* that the change is harmless there. What is planted is in `tests/mutations.py`,
-`tests/known_bugs.py` and `tests/further_bugs.py`; `python -m tests.bug_table` writes this page. A test marked *audited*
-is one in which somebody looks at tables, counters and answers besides (`tests/audit_bugs.py`, `tests/test_audit.py`).
+`tests/known_bugs.py`, `tests/further_bugs.py`, `tests/place_bugs.py` and `tests/order_bugs.py`; `python -m
+tests.bug_table` writes this page. A test marked *audited* is one in which somebody looks at tables, counters and
+answers besides (`tests/audit_bugs.py`, `tests/test_audit.py`).
 """
 C_TOP = """## On the kernel's own C
 The same in the tree's own files, or in the driver that stands for the kernel's function (*), by edits that name
@@ -94,7 +97,7 @@ def further() -> Iterator[str]:
     """The lines of the table of further bugs, by their sites."""
     yield "| bug | commit | shown by |"
     yield "|---|---|---|"
-    for mutation in FURTHER:
+    for mutation in (*FURTHER, *PLACES, *ORDERS):
         commit, _, text = mutation.site.rpartition(": ")
         yield f"| {text} | {commit} | {shown((mutation.site,))} |"
 
@@ -131,6 +134,8 @@ def page() -> str:
     for title, text, head, part in PARTS:
         lines += [f"## {title}", text, "", *rows(head, part), ""]
     lines += ["## Further bugs", "Of the same families; KVM had those with a commit.", "", *further(), ""]
+    lines += ["## Harmless, although it looks wrong", "Planted as well, and the whole suite holds.", ""]
+    lines += ["| change | looked at first in |", "|---|---|", *(f"| {m.site} | `{m.test}` |" for m in HARMLESS), ""]
     lines += [
         "## Rules", "What KVM relies on, the tests that hold, and what breaks them.", "",
         "| | rule | source | tests | broken by |", "|---|---|---|---|---|",

@@ -51,6 +51,7 @@ TASKS: dict[str, tuple[Table, ...]] = {
     "slots": (
         *ANY[:2], {"run": "log_on"}, {"run": "delete_slot"}, {"run": "move_slot", "base": 2},
         {"run": "create_slot", "slot": 1, "base": 2, "pages": 1}, {"run": "write_protect", "gfn": 0},
+        {"run": "create_shadowed", "slot": 1, "base": 2, "pages": 1, "gfn": 2},
     ),
     "logs": (
         ANY[0], {"run": "get_log"}, {"run": "clear_log"}, {"run": "log_off"}, {"run": "write_protect", "gfn": 0},

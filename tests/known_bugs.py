@@ -159,7 +159,7 @@ BUGS = (
     ),
     Mutation(
         "B33: a table that was zapped before it was on the list for NX recovery is put there",
-        (("mmu/link.py", "    if refused != 0:\n", "    if refused != 2:\n"),),
+        (("mmu/table_lists.py", "    if refused != 0:\n", "    if refused != 2:\n"),),
         "nx-split-collapse", USED,
     ),
     Mutation(

@@ -313,7 +313,7 @@ AUDITED = (
     ),
     Audited("B35: it looks in the root's, and has nothing to warn of", (NO_SLOT,), "a table of SMM", ""),
     Audited(
-        "W: it warns of a table that is left when a slot is deleted alone",
+        "NX recovery warns of a table that is left when a slot is deleted alone (docs/findings.md)",
         (NO_SLOT,), "a lost slot", "P6",
     ),
 )  # fmt: skip

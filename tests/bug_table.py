@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 from shootdown.check import steps
 
+from .audit import Audited
+from .audit_bugs import AUDITED, AUDITS
 from .bug_rows import BUGS, FLUSHES, RIGHT, Row
 from .further_bugs import FURTHER
 from .kernel_bugs import ABSENT, Planted
@@ -38,7 +40,8 @@ Each line tells of a bug that KVM's MMU had, or nearly had, and what shows that 
 is planted in this project's MMU, and a test is refuted. `test`: P1 means that this test is refuted then, and what
 breaks ([model.md](model.md)); *holds* that the change is harmless there. What is planted is in `tests/mutations.py`,
 `tests/known_bugs.py`, `tests/further_bugs.py`, `tests/place_bugs.py` and `tests/order_bugs.py`; `python -m
-tests.bug_table` writes this page.
+tests.bug_table` writes this page. A test marked *audited* is one in which somebody looks at tables, counters and
+answers besides (`tests/audit_bugs.py`, `tests/test_audit.py`).
 """
 C_TOP = """## On the kernel's own C
 The same in the tree's own files, or in the driver that stands for the kernel's function (*), by edits that name
@@ -60,9 +63,9 @@ PARTS = (
 )  # fmt: skip
 
 
-def named(site: str) -> list[Mutation]:
+def named(site: str) -> list[Mutation | Audited]:
     """The planted bugs whose site begins so."""
-    found = [mutation for mutation in ALL if mutation.site.startswith(site)]
+    found = [mutation for mutation in (*ALL, *AUDITED) if mutation.site.startswith(site)]
     assert found, f"nothing is planted for {site}"
     return found
 
@@ -75,7 +78,10 @@ def shown(what: tuple[str, ...] | str) -> str:
     for site in what:
         for mutation in named(site):
             behaviour = f" ({mutation.behaviour})" if mutation.behaviour else ""
-            cells[f"`{mutation.test}`{behaviour}: {BREAKS[mutation.breaks]}"] = None
+            if isinstance(mutation, Audited):
+                cells[f"`{mutation.test}`{behaviour}, audited: {mutation.property or 'holds'}"] = None
+            else:
+                cells[f"`{mutation.test}`{behaviour}: {BREAKS[mutation.breaks]}"] = None
     return ", ".join(cells)
 
 
@@ -135,7 +141,9 @@ def page() -> str:
         "| | rule | source | tests | broken by |", "|---|---|---|---|---|",
     ]  # fmt: skip
     for name, text, source, tests, what in RULES:
-        known = ", ".join(f"`{test}`" if " " not in test else test for test in tests.split(", ") if test)
+        known = ", ".join(
+            f"`{test}`" if " " not in test or test in AUDITS else test for test in tests.split(", ") if test
+        )
         lines.append(f"| {name} | {text} | {source} | {known} | {shown(what)} |")
     lines += ["", C_TOP, *on_the_c(), ""]
     lines += ["Not planted there: " + "; ".join(f"{row}: {why}" for row, why in ABSENT.items()) + "."]

@@ -41,6 +41,8 @@ class CheckedMachine:
         self.bits = bits
         self.bug = bug
         self.settled = settled
+        self.counted: frozenset[int] = frozenset()
+        """Statistics that are part of the state after all, for who holds them against the tables."""
         self.tables = sys.maxsize
         self.record: list[Any] = []
         self.expected: Sequence[Access] | None = None
@@ -208,6 +210,9 @@ class CheckedMachine:
                 if not held.slots and (writes or not held.srcu):
                     self._wrong(f"word {kind} is {'written' if writes else 'read'} without slots_lock")
                 hidden = held.slots and not writes
+            case words.STATISTIC:
+                # Additions commute, and who holds the lock for write reads what is counted under it.
+                hidden = held.mmu in ("read", "write")
         if kind in self.settled:
             if writes:
                 self._wrong(f"word {kind} is written, but the test's tasks do not do that")
@@ -247,7 +252,9 @@ class CheckedMachine:
         return bool(self._word(kind, owner, "inc"))
 
     def count(self, kind: int, owner: int, number: int) -> None:
-        """See ``Machine``: statistics decide nothing, so they are no part of the state."""
+        """See ``Machine``: statistics decide nothing, so they are no part of the state, but for ``counted``."""
+        if kind in self.counted:
+            self._word(kind, owner, "add", number)
 
     # Lists
 

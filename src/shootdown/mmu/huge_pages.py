@@ -34,7 +34,7 @@ from .policies.policy import PROMOTE, RECOVER, ZAP_LEAFS
 from .resched import cond_resched
 from .roots import next_root, root_as_id, root_level
 from .slots import find_slot, slot_flags
-from .spte import is_leaf, is_table
+from .spte import PRESENT, is_leaf, is_table
 from .table_lists import take_tracked, untrack_locked
 
 if TYPE_CHECKING:
@@ -277,15 +277,13 @@ def zap_sp(kvm: Kvm, batch: Batch, table: i64) -> None:
     """
     kvm.m.assert_locked(kvm.behaviour.nx_shared)
     m = kvm.m
-    if not kvm.behaviour.nx_shared:
-        untrack_locked(kvm, table)
     sptep = m.load(SP_PARENT, table)
     level = m.load(SP_LEVEL, table) + 1
     gfn = m.load(SP_GFN, table)
     old = m.read(sptep)
-    if not is_table(old, level) or kvm.pfn(old) != table:
-        return
     if kvm.behaviour.nx_shared:
+        if not is_table(old, level) or kvm.pfn(old) != table:
+            return
         found = m.cmpxchg(sptep, old, kvm.empty)
         if found != old:
             if is_table(found, level) and kvm.pfn(found) == table:
@@ -293,5 +291,7 @@ def zap_sp(kvm: Kvm, batch: Batch, table: i64) -> None:
             return
         handle_changed_spte(kvm, batch, gfn, old, kvm.empty, level, True)
     else:
+        if old & PRESENT == 0:
+            raise Bug("NX recovery zaps a table that nothing points to")
         set_spte(kvm, batch, sptep, gfn, level, old, kvm.empty)
     batch.flush = True

@@ -117,7 +117,7 @@ ORDERS = (
             "            batch.flush = False\n            unlock_after_recovery(kvm)\n"
             "            lock_for_recovery(kvm)\n            m.rcu_read_lock()\n"
             "        if kvm.behaviour.nx_keeps_logged and is_in"),),
-        "age-nx-recovery-reuse", USED,
+        "nx-recovery-collapse", USED,
     ),
     Mutation(
         "entries of a ring that the user has not read are taken back",

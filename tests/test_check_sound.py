@@ -86,6 +86,15 @@ LARGE = {
     "slot-create-notifier": "over 60,000 states without movers: two tasks, one with SRCU",
     "change-pte-notifier": "over 35,000 states without movers: two tasks",
     "nx-recovery-fast-zap": "over 60,000 states without movers: two tasks, roots come and go",
+    **dict.fromkeys(
+        (
+            *("collapse-yield-fault", "huge-at-edge", "log-clear-lazy", "log-fault-huge", "log-get-nested"),
+            *("log-on-nested", "nx-split-faults", "pml-on-roots", "recover-at-edge", "recover-second-page"),
+            *("recover-tracked", "slot-create-gap", "slot-shadowed-notifier", "smm-log-get", "smm-log-off"),
+            *("smm-log-on", "smm-slot-delete", "split-fault-deep"),
+        ),
+        "not large, but like tests that the slow ones do explore: other roots, slots, edges",
+    ),
 }
 """Tests that only the fast explorer finishes; where they are refuted, the slow ones do too."""
 CACHES_LARGE = dict.fromkeys(
@@ -132,6 +141,7 @@ HISTORIES_LARGE = {
             "change-pte-notifier",
             *("fast-zap-fault", "nx-recovery-fast-zap", "previous-roots", "slot-alone-notifier"),
             *("slot-delete-prefetch", "split-clear-notifier", "split-notifier"),
+            *("slot-create-gap", "slot-shadowed-notifier", "nx-split-faults", "recover-second-page"),
         ),
         "over 180,000 states: tasks with loops and retries",
     ),

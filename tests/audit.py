@@ -48,7 +48,7 @@ class Audited:
 
 
 def audit(lib: Any, kvm: Any) -> None:
-    """Hold the tables against their records, the counters, the host's pages and the NX mitigation (I-19 to I-21, P5)."""
+    """Hold the tables against their records, the counters, the host and the NX mitigation (I-19 to I-21, P5)."""
     m = kvm.m
     m.write_lock()
     m.rcu_read_lock()

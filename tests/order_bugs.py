@@ -89,14 +89,15 @@ ORDERS = (
     ),
     Mutation(
         "a table that is zapped stays on the list for NX recovery",
-        (("mmu/change.py",
+        (("mmu/table_lists.py",
           "    elif kvm.nx_huge_pages:\n        untrack(kvm, table, shared)\n",
           "    elif False:\n        untrack(kvm, table, shared)\n"),),
         "age-nx-recovery-reuse", USED,
     ),
     Mutation(
         "a table that was zapped before it was listed does not say so",
-        (("mmu/table_lists.py", "        kvm.m.store(SP_NX_REFUSED, table, 0)\n    tracked", "        pass\n    tracked"),),
+        (("mmu/table_lists.py",
+          "        kvm.m.store(SP_NX_REFUSED, table, 0)\n    tracked", "        pass\n    tracked"),),
         "nx-split-collapse", USED,
     ),
     Mutation(

@@ -16,20 +16,15 @@ PLACES = (
           "        if wrprot_gfn_range(kvm, root, start, end, min_level):\n            changed = True\n"
             "        put_root(kvm, root)\n        root = NO_TABLE"),
          ("mmu/write_protect.py",
-          "from .roots import next_root, root_level",
-          "from .roots import next_root, put_root, root_level"),),
+          "from .roots import next_root, root_after, root_level",
+          "from .roots import next_root, put_root, root_after, root_level"),),
         "log-on-nested", LOST,
     ),
     Mutation(
         "what a log reports is protected in the first root alone",
         (("mmu/clear_dirty.py",
-          "        clear_dirty_root(kvm, root, gfn, mask, wrprot)\n"
-            "        root = next_root(kvm, root, as_id, only_valid)",
-          "        clear_dirty_root(kvm, root, gfn, mask, wrprot)\n        put_root(kvm, root)\n"
-            "        root = NO_TABLE"),
-         ("mmu/clear_dirty.py",
-          "from .roots import next_root, root_level",
-          "from .roots import next_root, put_root, root_level"),),
+          "        root = root_after(kvm, root, as_id, only_valid)\n",
+          "        root = NO_TABLE\n"),),
         "log-get-nested", LOST,
     ),
     Mutation(
@@ -40,8 +35,8 @@ PLACES = (
           "        if clear_dirty_gfn_range(kvm, root, start, end):\n            changed = True\n"
             "        put_root(kvm, root)\n        root = NO_TABLE\n    return changed"),
          ("mmu/clear_dirty.py",
-          "from .roots import next_root, root_level",
-          "from .roots import next_root, put_root, root_level"),),
+          "from .roots import next_root, root_after, root_level",
+          "from .roots import next_root, put_root, root_after, root_level"),),
         "pml-on-roots", LOST,
     ),
     Mutation(
@@ -70,22 +65,21 @@ PLACES = (
     Mutation(
         "a walk over roots puts the last one before its section begins",
         (("mmu/roots.py",
-          "    m.rcu_read_lock()\n    found = m.list_next(ROOTS, root)\n    while found",
-          "    if root != NO_TABLE:\n        put_root(kvm, root)\n    m.rcu_read_lock()\n"
-            "    found = m.list_next(ROOTS, root)\n    while found"),
+          "        m.rcu_read_lock()\n        found = m.list_next(ROOTS, root)\n",
+          "        if root != NO_TABLE:\n            put_root(kvm, root)\n        m.rcu_read_lock()\n"
+            "        found = m.list_next(ROOTS, root)\n"),
          ("mmu/roots.py",
-          "    m.rcu_read_unlock()\n    if root != NO_TABLE:\n        put_root(kvm, root)\n"
-            "    return found",
-          "    m.rcu_read_unlock()\n    return found"),),
+          "        m.rcu_read_unlock()\n        if root != NO_TABLE:\n            put_root(kvm, root)\n",
+          "        m.rcu_read_unlock()\n"),),
         "slot-delete-both", USED,
     ),
     Mutation(
         "a walk over roots takes a reference to one whose last was put",
         (("mmu/roots.py",
-          "        if is_wanted(kvm, found, as_id, only_valid) and m.inc_not_zero(ROOT_COUNT, found):\n"
-            "            break\n",
-          "        if is_wanted(kvm, found, as_id, only_valid):\n"
-            "            m.fetch_add(ROOT_COUNT, found, 1)\n            break\n"),),
+          "            if is_wanted(kvm, found, ANY_AS, only_valid) and m.inc_not_zero(ROOT_COUNT, found):\n"
+            "                break\n",
+          "            if is_wanted(kvm, found, ANY_AS, only_valid):\n"
+            "                m.fetch_add(ROOT_COUNT, found, 1)\n                break\n"),),
         "slot-delete-both", USED,
     ),
     Mutation(

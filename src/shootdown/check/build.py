@@ -268,7 +268,7 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
         case "collapse" | "age" | "clear_young":
             return first, last
         case "recover_nx":
-            return (entry.get("tables", 1),)
+            return entry.get("tables", 1), entry.get("rounds", 1)
         case "log_on" | "log_off":
             return number, slot.as_id, slot.base, slot.pages, sum(1 << gfn for gfn in slot.gfns())
         case "get_log" | "clear_log":

@@ -86,9 +86,11 @@ def collapse(lib: Any, kvm: Any, start: int, end: int) -> None:
         kvm.m.slots_unlock()
 
 
-def recover_nx(lib: Any, kvm: Any, tables: int) -> None:
-    """The worker that gives regions another chance to be mapped by a huge page that must not be executed."""
-    lib.huge_pages.recover_nx_huge_pages(kvm, tables)
+def recover_nx(lib: Any, kvm: Any, tables: int, rounds: int) -> None:
+    """The worker, of which a VM has one, gives regions another chance to be huge pages that must not be executed."""
+    while rounds > 0:
+        lib.huge_pages.recover_nx_huge_pages(kvm, tables)
+        rounds -= 1
 
 
 def prefault(lib: Any, kvm: Any, number: int, gfn: int, code: int) -> None:
@@ -236,7 +238,7 @@ HOST: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "zap_range": (zap_range, ("start", "end")),
     "zap_all_fast": (zap_all_fast, ()),
     "collapse": (collapse, ("start", "end")),
-    "recover_nx": (recover_nx, ("tables",)),
+    "recover_nx": (recover_nx, ("tables", "rounds")),
     "prefault": (prefault, ("vcpu", "gfn", "execute")),
     "prefetch": (prefetch, ("vcpu", "gfn")),
     "log_on": (log_on, ("slot",)),

@@ -41,6 +41,8 @@ PLAIN = {
     steps.SRCU_UNLOCK: ("srcu_read_unlock", ""), steps.SRCU_WAIT: ("srcu_wait", ""), steps.SRCU_SYNC: ("srcu_sync", ""),
 }  # fmt: skip
 PROMISES = {steps.WATCH: "watch", steps.UNWATCH: "unwatch", steps.HARVEST: "harvest", steps.PROTECT: "protect"}
+FREED = object()
+"""What an access finds that uses a table after it was freed."""
 FAULTS = {ABSENT: phrases.ABSENT, LACKING: phrases.REFUSED, UNKNOWN: phrases.RESERVED}
 VERBS = {"get": "read", "put": "write", "xchg": "xchg", "and": "and", "clear": "and", "or": "or", "inc": "get"}
 
@@ -68,6 +70,8 @@ def value(name: Any, raw: Any, model: Model) -> str:
     """A word's value; "?" of one that nobody reads, so that nobody kept it."""
     if raw is None:
         return "?"
+    if raw is FREED:
+        return "freed memory"
     if isinstance(name, int):
         return entry(model, raw)
     if name[0] == "list" and name[1] >= BUFFERS:

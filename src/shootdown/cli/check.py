@@ -134,11 +134,11 @@ def command(
     2 refuted, 3 undetermined or not exercised, 130 interrupted.
     """
     if tree_name or debian:
-        if any((policies, behaviour, list_, step, form, junit_file, why, compact, resume_file, livelocks)):
-            raise InputError(
-                "--tree goes with names, --patch, --tiny, --jobs, --save, --schedule, --max-..., --yields, --failures, "
-                "--ranged, --store-buffers, --against, --bisect and --json only"
-            )
+        _refuse(
+            "is about our MMU, and does not go with --tree or --debian",
+            policy=policies, behaviour=behaviour, list=list_, step=step, format=form, junit=junit_file, why=why,
+            compact=compact, resume=resume_file, livelocks=livelocks,
+        )  # fmt: skip
         if gdb and not schedule_file:
             raise InputError("--gdb goes with --schedule")
         tree = tree_of(tree_name, debian)
@@ -156,8 +156,10 @@ def command(
         if against:
             return against_tree(tree, find_tree(against), patches, wanted)
         return check_tree.check_tree(tree, patches, wanted)
-    if against or bisect or ranged or failures or gdb:
-        raise InputError("--against, --bisect, --failures, --ranged and --gdb go with --tree")
+    _refuse(
+        "goes with --tree or --debian only",
+        against=against, bisect=bisect, failures=failures, ranged=ranged, gdb=gdb,
+    )  # fmt: skip
     form = _form(form, as_json)
     if schedule_file:
         others = (names, policies, behaviour, patch_files, tiny, jobs, save_file, junit_file, resume_file)
@@ -215,6 +217,13 @@ def _refuse_mixed(policies: tuple[str, ...], behaviour: str | None) -> None:
         own = POLICIES[name].behaviour
         if POLICIES[name].exact and behaviour not in (None, own):
             raise InputError(f"policy {name} is behaviour {own}, not {behaviour}", advice="leave --behaviour out")
+
+
+def _refuse(why_not: str, /, **given: object) -> None:
+    """Raise InputError for the first option that is given."""
+    for name, value in given.items():
+        if value:
+            raise InputError(f"--{name} {why_not}")
 
 
 def tests_named(names: tuple[str, ...], behaviour: str | None) -> list[Litmus]:

@@ -163,7 +163,7 @@ def _operands(test: Litmus, entry: dict[str, Any], span: int) -> tuple[int, ...]
         case "zap_range" | "zap_all_fast" | "collapse" | "age" | "clear_young":
             return first, last
         case "recover_nx":
-            return (entry.get("tables", 1),)
+            return entry.get("tables", 1), entry.get("rounds", 1)
         case "log_on" | "log_off" | "get_log" | "clear_log" | "delete_slot":
             return (slot,)
         case "reset_ring":

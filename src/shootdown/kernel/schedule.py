@@ -30,7 +30,9 @@ def table(outcome: Outcome, scenario: Scenario) -> Table:
         for seen in event.cached:
             words.learn(seen)
     events = _told(outcome)
-    names = [task.name for task in scenario.tasks]
+    names = [
+        task.name or (f"vCPU{task.vcpu}" if task.vcpu >= 0 else f"task {n}") for n, task in enumerate(scenario.tasks)
+    ]
     shown = sorted({event.cpu for event in events if event.cpu >= 0})
     if not outcome.events:
         return Table([], [], before_all(outcome))

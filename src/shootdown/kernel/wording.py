@@ -14,6 +14,8 @@ from .scenario import Cached, Event, Held, Scenario
 TABLES_FIRST = 0x10_0000
 """The pfn of the first page table (c/explore/hooks.h, SD_PHYSICAL)."""
 TABLES_MAX = 64
+POISON = 0x6B6B_6B6B_6B6B_6B6B
+"""What freed memory holds (c/explore/memory.c)."""
 NAMELESS = ("", "a word")
 FAULT, WROTE = 1 << 63, 1 << 62
 """What a guest did (c/explore/hooks.h, SD_FAULT and SD_WROTE), with its gfn and, of a fault, PFERR bits below."""
@@ -92,6 +94,8 @@ class Words:
 
     def entry(self, raw: int) -> str:
         """An entry in a few characters."""
+        if raw == POISON:
+            return "freed memory"
         spte = signed(raw)
         if is_present(spte):
             self.raws.append(raw)

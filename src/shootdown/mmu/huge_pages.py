@@ -277,8 +277,6 @@ def zap_sp(kvm: Kvm, batch: Batch, table: i64) -> None:
     """
     kvm.m.assert_locked(kvm.behaviour.nx_shared)
     m = kvm.m
-    if not kvm.behaviour.nx_shared:
-        untrack_locked(kvm, table)
     sptep = m.load(SP_PARENT, table)
     level = m.load(SP_LEVEL, table) + 1
     gfn = m.load(SP_GFN, table)

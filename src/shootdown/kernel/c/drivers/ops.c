@@ -130,10 +130,13 @@ static void op_collapse(const u64 *arg)
 	sd_collapse(&part);
 }
 
-/* tables */
+/* tables rounds: of the one worker */
 static void op_recover_nx(const u64 *arg)
 {
-	sd_recover_nx(arg[0]);
+	u64 left = arg[1];
+
+	while (left--)
+		sd_recover_nx(arg[0]);
 }
 
 /* vcpu gfn code */

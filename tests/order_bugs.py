@@ -5,7 +5,7 @@ from __future__ import annotations
 from shootdown.check.steps import DOUBLE_FREE
 
 from .known_bugs import USED
-from .mutations import ASSERTION, LEAK, LOST, MAPPED, OVERWRITTEN, REVOKED, WRITABLE, Mutation
+from .mutations import ASSERTION, LEAK, LOST, MAPPED, OVERWRITTEN, WRITABLE, Mutation
 
 ORDERS = (
     Mutation(

@@ -14,6 +14,7 @@ from setuptools.command.build_ext import build_ext
 
 COMPILED = [
     "src/shootdown/build_info.py",
+    "src/shootdown/check/breaches.py",
     "src/shootdown/check/compact.py",
     "src/shootdown/check/core.py",
     "src/shootdown/check/hardware.py",

@@ -26,7 +26,7 @@ FURTHER = (
         "log-on-aged", LOST,
     ),
     Mutation(
-        "44ac5958a6c1: leaves of a nested guest rely on D though the CPU logs other addresses",
+        "1f4e5fc83a42: leaves of a nested guest rely on D though the CPU logs other addresses",
         (("mmu/make_spte.py",
           "    elif kvm.pml and role & ROLE_GUEST_MODE != 0:\n",
           "    elif False:\n"),),

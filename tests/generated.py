@@ -26,9 +26,10 @@ from shootdown.check.model import Model
 from shootdown.check.search import search
 from shootdown.check.setting import Setting
 from shootdown.check.source import Source
-from shootdown.check.tabulate import unpacked
 from shootdown.errors import InputError
 from shootdown.mmu.policies.registry import POLICIES
+
+from .rows import digest
 
 Table = dict[str, Any]
 
@@ -50,6 +51,7 @@ TASKS: dict[str, tuple[Table, ...]] = {
     "slots": (
         *ANY[:2], {"run": "log_on"}, {"run": "delete_slot"}, {"run": "move_slot", "base": 2},
         {"run": "create_slot", "slot": 1, "base": 2, "pages": 1}, {"run": "write_protect", "gfn": 0},
+        {"run": "create_shadowed", "slot": 1, "base": 2, "pages": 1, "gfn": 2},
     ),
     "logs": (
         ANY[0], {"run": "get_log"}, {"run": "clear_log"}, {"run": "log_off"}, {"run": "write_protect", "gfn": 0},
@@ -185,7 +187,7 @@ def digests(each: int, states_max: int, every: int) -> list[str]:
                 model = Model(setting, movers)
                 result = search(model, states_max)
                 rows = [
-                    hashlib.sha256(unpacked(array)[: result.states * each].tobytes()).hexdigest()
+                    digest(array, result.states * each)
                     for array, each in ((model.t.rows, model.width), (model.t.parents, 1))
                 ]
                 figures = f"{result.states} {result.transitions} {result.broken} {result.stopped}"

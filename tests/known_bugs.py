@@ -162,6 +162,11 @@ BUGS = (
         "nx-split-collapse", USED,
     ),
     Mutation(
+        "B34: a table is linked before it is on the list of all tables, and who zaps it comes in between",
+        (("mmu/behaviour.py", "        lists_tables=not late,\n", "        lists_tables=True,\n"),),
+        "link-and-collapse", ASSERTION,
+    ),
+    Mutation(
         "B37: a huge page is promoted where the host maps nothing",
         (("mmu/huge_pages.py", "    if pfn < 0:\n        return\n", ""),),
         "collapse-promote-error", ASSERTION, policy="promote-rfc", behaviour="6.1",
@@ -216,6 +221,14 @@ PAIRS = (
           "    kvm.m.write_unlock()\n    zap_invalidated_roots(kvm)\n",
           "    kvm.m.write_unlock()\n    zap_all(kvm)\n"),),
         "zap-all-fast", FREED,
+    ),
+    Mutation(
+        "E11: a root that is out of reach is zapped in one section, with no flush and giving way nowhere",
+        (("mmu/zap.py",
+          "        if not cond_resched(kvm, it, batch, shared):\n            if it.level == level:\n"
+          "                zap_entry(kvm, batch, it, shared)\n",
+          "        if it.level == level:\n            zap_entry(kvm, batch, it, shared)\n"),),
+        "zap-all-fast", 0,
     ),
     Mutation(
         "E12: a leaf that was zapped in a valid root owes no flush",

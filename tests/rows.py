@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
+from librt.vecs import vec
+from mypy_extensions import i64
+
 from shootdown import build_info
 from shootdown.check import layout
 from shootdown.check.build import build
@@ -11,7 +14,6 @@ from shootdown.check.litmus import suite
 from shootdown.check.model import Model
 from shootdown.check.search import search
 from shootdown.check.source import Source
-from shootdown.check.tabulate import unpacked
 
 CASES = (
     ("collapse-zap", "rcu"),
@@ -20,6 +22,11 @@ CASES = (
     ("unmap-tables", "list"),
     ("zap-range-leafs", "rcu"),
 )
+
+
+def digest(array: vec[i64], words: int) -> str:
+    """Of the first words of an array."""
+    return hashlib.sha256(memoryview(array)[:words]).hexdigest()
 
 
 def digests() -> list[str]:
@@ -31,10 +38,7 @@ def digests() -> list[str]:
             model = Model(build(test, test.tiny, policy, test.behaviours[0], source), movers)
             result = search(model)
             count = int(model.t.p[layout.STATES])
-            found = [
-                hashlib.sha256(unpacked(array)[: count * each].tobytes()).hexdigest()
-                for array, each in ((model.t.rows, model.width), (model.t.parents, 1))
-            ]
+            found = [digest(array, count * each) for array, each in ((model.t.rows, model.width), (model.t.parents, 1))]
             lines.append(f"{name} {policy} {movers} {count} {result.transitions} {result.broken} {' '.join(found)}")
     source.close()
     return lines

@@ -333,6 +333,24 @@ def interrupt_of_oneself() -> Setting:
     return small(vcpu, write)
 
 
+def page_mapped_again_by_a_root_of_nobody() -> Setting:
+    """A page is mapped between the end of the section that unmapped it and the moment that it is given back."""
+
+    def task(m: CheckedMachine) -> None:
+        m.list_next(words.ROOTS, -1)
+        m.write_lock()
+        m.write(0, 0)
+        m.write_unlock()
+        m.revoke(PFN)
+
+    def other(m: CheckedMachine) -> None:
+        m.read_lock()
+        m.write(0, leaf(PFN))
+        m.read_unlock()
+
+    return small(None, task, other, words={("list", words.ROOTS): (0,)})
+
+
 DEFECTS: dict[Callable[[], Setting], int] = {
     use_of_a_field: steps.USE_AFTER_FREE,
     use_of_a_constant_field: steps.USE_AFTER_FREE,
@@ -342,6 +360,7 @@ DEFECTS: dict[Callable[[], Setting], int] = {
     use_of_an_own_table: steps.USE_AFTER_FREE,
     use_that_ends_where_no_use_ends: steps.USE_AFTER_FREE,
     free_of_a_queued_table: steps.DOUBLE_FREE,
+    page_mapped_again_by_a_root_of_nobody: steps.STILL_MAPPED,
     hidden_write_behind_a_link: steps.REVOKED_IN_REACH,
     root_freed_under_a_vcpu: steps.FREED_IN_REACH,
     root_freed_before_the_guest_runs: steps.FREED_IN_REACH,

@@ -28,7 +28,7 @@ from tests import generated
 from tests.generated import FIXED, RUNS, Example, drawn, examples, read, setting_of
 from tests.structure import ROOT
 from tests.test_check_processes import printed
-from tests.test_check_sound import agree
+from tests.test_check_sound import agree, everything
 
 ASKED = int(os.environ.get("SHOOTDOWN_GENERATED", "0"))
 EACH = ASKED or 1
@@ -85,8 +85,12 @@ def agreed(example: Example, source: Source) -> int:
             assert not merged.broken or unmerged.depth == merged.depth
         if plain.stopped:
             return 1 + (not unmerged.stopped)
-        assert plain.broken == merged.broken
+        assert (plain.broken != 0) == (merged.broken != 0)
         assert merged.depth <= plain.depth
+        if merged.broken:
+            glued, single = (everything(setting(), movers, STATES_MAX) for movers in (True, False))
+            assert glued == single or None in (glued, single)
+            assert glued is None or {merged.broken, plain.broken} <= glued
         if plain.states > REFERENCE_MAX:
             return 2 + (not unmerged.stopped)
         slow = Reference(setting())

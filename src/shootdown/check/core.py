@@ -10,9 +10,11 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from .breaches import breaches, has_revoked
 from .hardware import can_fault, closure, free_table, grace, leads_to_freed, mark_stale, run_callbacks, unaccounted
 from .layout import (
     AT_STAKE,
+    BREACHES,
     CHOICES,
     DEPTH,
     DONE,
@@ -45,23 +47,13 @@ from .layout import (
     NODES_MAX,
     ONLY_CHOICE,
     ONLY_PROGRAM,
-    PROGRAMS,
-    RAN,
-    RING,
-    ROOT_WORDS,
-    STATES,
-    STOP,
-    STOP_ALL,
-    TABLES,
-    TRANSITIONS,
-    VALUES,
-    VCPUS,
 )
 
-from .layout import VIOLATION, WAITED, WIDTH, Tables, bit_of, get, put  # isort: skip
+from .layout import ROOT_WORDS, STATES, STOP, STOP_ALL, STOP_NEVER, TABLES, TRANSITIONS, VALUES, VCPUS  # isort: skip
+from .layout import PROGRAMS, RAN, RING, VIOLATION, WAITED, WIDTH, Tables, bit_of, get, put  # isort: skip
 from .locks import blockers_of, stuck_of
 from .logs import act, lost_write, take, writes_protected
-from .mapped import still_mapped
+from .mapped import any_mapped, mapping
 from .stakes import P6, changed
 from .states import add_state, insert
 from .steps import (
@@ -135,6 +127,7 @@ def explore(t: Tables) -> i64:
     f_rcu, f_free, f_revoked, f_pending = p[F_RCU], p[F_FREE], p[F_REVOKED], p[F_PENDING]
     f_flags, f_tlb, f_node, root_words = p[F_FLAGS], p[F_TLB], p[F_NODE], p[ROOT_WORDS]
     goal, f_ran = p[GOAL], p[F_RAN]
+    every = p[STOP] == STOP_NEVER
     protects, logs = fm[p[F_PROTECTED]] != 0, fm[p[F_WRITTEN]] != 0
     only, only_choice = p[ONLY_PROGRAM], p[ONLY_CHOICE]
     blockers = t.blockers
@@ -164,6 +157,9 @@ def explore(t: Tables) -> i64:
             elif kind == END:
                 choices = 0
                 ended |= me
+            elif kind == BUG and every:
+                choices = 0
+                p[BREACHES] = p[BREACHES] | bit_of(ASSERTION)
             choice: i64 = 0
             if only >= 0:
                 choice = only_choice
@@ -181,7 +177,7 @@ def explore(t: Tables) -> i64:
                 written: i64 = -1
                 p[RAN] = 0
                 # Can the step end a grace period, or concern a vCPU that took no part in it?
-                marks = False
+                marks = maps = False
                 while True:
                     a = na[node]
                     r: i64 = 0
@@ -203,6 +199,7 @@ def explore(t: Tables) -> i64:
                         if a < spte_words and flags[node] & 4 == 0:
                             written = a // entries
                             changed(t, a, get(row, 0, a, fw, fs, fm), nb[node])
+                            maps = maps or mapping(t, a, nb[node])
                             if t.volatile[a * values + get(row, 0, a, fw, fs, fm)] != 0:
                                 bad = OVERWRITTEN
                         put(row, a, nb[node], fw, fs, fm)
@@ -307,8 +304,7 @@ def explore(t: Tables) -> i64:
                         r = choice
                     elif kind == REVOKE:
                         put(row, f_revoked, get(row, 0, f_revoked, fw, fs, fm) | bit_of(a), fw, fs, fm)
-                        if still_mapped(t, a):
-                            bad = STILL_MAPPED
+                        maps = True
                     elif kind >= SLOTS_LOCK:
                         enabled = take(t, c, kind, a)
                         marks = marks or kind == PROTECT
@@ -338,6 +334,7 @@ def explore(t: Tables) -> i64:
                         if a < spte_words and flags[node] & 4 == 0:
                             written = a // entries
                             changed(t, a, r, write)
+                            maps = maps or mapping(t, a, write)
                         put(row, a, write, fw, fs, fm)
                     # Right movers, one other step, left movers: together one step of the schedule.
                     if flags[node] & right == 0:
@@ -367,6 +364,11 @@ def explore(t: Tables) -> i64:
                 p[AT_STAKE] = p[AT_STAKE] | p[RAN]
                 if goal != 0:
                     put(row, f_ran, get(row, 0, f_ran, fw, fs, fm) | (p[RAN] & goal), fw, fs, fm)
+                # A page that was taken back stays unmapped: so its mapping before that, or after it, is as bad.
+                if maps and get(row, 0, f_revoked, fw, fs, fm) != 0 and any_mapped(t):
+                    p[BREACHES] = p[BREACHES] | bit_of(STILL_MAPPED)
+                    if bad == 0:
+                        bad = STILL_MAPPED
                 # Hardware fills what it may hold.
                 v: i64 = 0
                 while v < vcpus:
@@ -386,22 +388,21 @@ def explore(t: Tables) -> i64:
                                 put(row, f_tlb + v, held, fw, fs, fm)
                                 if bad == 0 and leads_to_freed(t, held, root):
                                     bad = FREED_IN_REACH
+                        if every:
+                            p[BREACHES] = p[BREACHES] | breaches(t, v, held)
                         if bad == 0:
                             if x & HOLDS_FREED != 0:
                                 bad = FREED_IN_REACH
                             elif x & HOLDS_STALE != 0:
                                 bad = STALE
                             else:
-                                x = get(row, 0, f_revoked, fw, fs, fm)
-                                k = 0
-                                while x != 0:
-                                    if x & 1 != 0 and held & t.maps[k] != 0:
-                                        bad = REVOKED_IN_REACH
-                                    x >>= 1
-                                    k += 1
+                                if get(row, 0, f_revoked, fw, fs, fm) != 0 and has_revoked(t, held):
+                                    bad = REVOKED_IN_REACH
                                 if protects and writes_protected(t, held):
                                     bad = WRITABLE_IN_REACH
                     v += 1
+                if bad != 0:
+                    p[BREACHES] = p[BREACHES] | bit_of(bad)
                 p[TRANSITIONS] += 1
                 # What breaks something is a state of its own, even if an equal one was reached without breaking it.
                 if bad != 0 and p[STOP] == STOP_ALL:
@@ -435,7 +436,9 @@ def explore(t: Tables) -> i64:
                 wrong = unaccounted(t, base)
             if wrong == 0 and logs and lost_write(t, base):
                 wrong = LOST_WRITE
-        if wrong != 0:
+        if every and wrong != 0:
+            p[BREACHES] = p[BREACHES] | bit_of(wrong)
+        elif wrong != 0:
             out[0] = VIOLATION
             out[1] = wrong
             out[2] = current

@@ -76,6 +76,8 @@ STOP: Final = 35
 STOP_ALL: Final = 1
 STOP_STANDING: Final = 2
 """Those of a state as such, a deadlock or a leak, and none that a step commits."""
+STOP_NEVER: Final = 3
+"""None: what breaks is noted in ``BREACHES``, and the search goes on from there."""
 LAST: Final = 36
 """Expand states below this number only."""
 ROOTS_WORD: Final = 37
@@ -109,6 +111,8 @@ DEPTH: Final = 53
 """How many steps the state at hand is away from the start."""
 ENDLESS: Final = 54
 """The programs, by bit, that need not end for all to be at rest: vCPUs and store buffers."""
+BREACHES: Final = 55
+"""What broke in a search that nothing stops (steps.py), by bit."""
 STAKES: Final = 6
 """Bits of ``RAN`` that are of properties; those of functions follow."""
 

@@ -76,6 +76,7 @@ KEYS: dict[str, dict[str, type]] = {
     "host": {
         "name": str, "run": str, "start": int, "end": int, "refill": int, "may_block": bool, "tables": int,
         "rounds": int, "vcpu": int, "gfn": int, "execute": bool, "slot": int, "base": int, "pages": int,
+        "read_only": bool,
     },
 }  # fmt: skip
 """Keys of each table of a file and the types of their values."""

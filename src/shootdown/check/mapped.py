@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from mypy_extensions import i64
 
-from .layout import ENTRIES, LEVELS, ROOTS_WORD, TABLES, VALUES, Tables, bit_of, get
+from .layout import ENTRIES, F_REVOKED, LEVELS, ROOTS_WORD, TABLES, VALUES, Tables, bit_of, get
+
+
+def mapping(t: Tables, word: i64, value: i64) -> bool:
+    """Does a value map a page, or link a table that may?"""
+    x = word * t.p[VALUES] + value
+    return t.pfn[x] >= 0 or t.what[x] == 2
+
+
+def any_mapped(t: Tables) -> bool:
+    """Is any page still mapped that was taken back?"""
+    x = get(t.row, 0, t.p[F_REVOKED], t.fw, t.fs, t.fm)
+    number: i64 = 0
+    while x != 0:
+        if x & 1 != 0 and still_mapped(t, number):
+            return True
+        x >>= 1
+        number += 1
+    return False
 
 
 def still_mapped(t: Tables, number: i64) -> bool:

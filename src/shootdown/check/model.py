@@ -19,11 +19,11 @@ from ..mmu.access import NO_FAULT, fault_of
 from . import layout, states, steps
 from .access import BUFFERS, Access
 from .automaton import Automata
+from .fields import moves, placed
 from .guest import DIRTIES, TOUCHES
 from .setting import Setting
-from .tabulate import packed, tabulate, unpacked
+from .tabulate import packed, tabulate
 
-ROW_BITS = 62
 USES = {
     steps.SLOTS_LOCK: "slots", steps.SRCU_LOCK: "srcu", steps.SRCU_WAIT: "srcu", steps.WATCH: "log",
     steps.UNWATCH: "log", steps.HARVEST: "log", steps.PROTECT: "protected",
@@ -93,10 +93,8 @@ class Model:
         self.read_kinds: set[int] = {words.VCPU_ROOT, words.DIRTY, words.RING_ENTRY}
         self.acts = [setting.acts(n) for n in range(len(setting.programs))]
         self.marks = {act.kind for found, _ in self.acts for act in found} & {DIRTIES, TOUCHES}
-        self.uses: set[str] = set()
+        self.uses = {use for use, of in (("log", setting.watched), ("protected", setting.protected)) if of}
         """Of what no test but some needs a place in a state: "slots", "srcu", "log", "protected"."""
-        if setting.watched:
-            self.uses.add("log")
         self.sptes: dict[int, int] = {}
         self.held: list[tuple[int, int]] = []
         """Entries that hardware was seen to hold, (place, SPTE), by bit."""
@@ -347,33 +345,24 @@ class Model:
     def _slack(self, widths: list[int], first: dict[int, int]) -> list[int]:
         """Some bits more, for what is found later: what was hashed cannot be brought into another form."""
         more = list(widths)
-        for f, width in enumerate(widths):
-            if f < first[layout.F_READERS] or first[layout.F_NODE] <= f < first[layout.F_SLOTS]:
-                more[f] = width + 1
-            elif first[layout.F_TLB] <= f < first[layout.F_NODE]:
-                more[f] = min(width + 8, HELD_BITS)
+        for f in (*range(first[layout.F_READERS]), *range(first[layout.F_NODE], first[layout.F_SLOTS])):
+            more[f] += 1
+        for f in range(first[layout.F_TLB], first[layout.F_NODE]):
+            more[f] = min(more[f] + 8, HELD_BITS)
         return more
 
     def _lay_out(self) -> None:
-        """Give every field its place in a row."""
+        """Give every field its place in a row; what is spare in a word goes to those that grow, to move less often."""
         p = self.t.p
         widths, first = self._widths()
         for name, number in first.items():
             p[name] = number
         if self.compact:
             widths = self._slack(widths, first)
-        self.allotted = widths
-        word, shift = [0] * len(widths), [0] * len(widths)
-        filled: list[int] = []
-        for f in sorted(range(len(widths)), key=lambda f: (-widths[f], f)):
-            n = next((n for n, used in enumerate(filled) if used + widths[f] <= ROW_BITS), len(filled))
-            if n == len(filled):
-                filled.append(0)
-            word[f], shift[f] = n, filled[n]
-            filled[n] += widths[f]
-        self.width = len(filled)
         self.bits = sum(widths)
-        self.fields = np.array([word, shift, [(1 << size) - 1 for size in widths]], np.int64)
+        self.fields = placed(widths, range(first[layout.F_TLB], first[layout.F_SLOTS]))
+        self.allotted = [int(mask).bit_length() for mask in self.fields[2]]
+        self.width = 1 + int(self.fields[0].max())
         t = self.t
         t.fw, t.fs, t.fm = (packed(row) for row in self.fields)
         t.row = packed(np.zeros(self.width, np.int64))
@@ -390,6 +379,7 @@ class Model:
         free = sum(1 << table for table in range(setting.tables) if table not in setting.used)
         layout.put(t.row, p[layout.F_FREE], free, t.fw, t.fs, t.fm)
         layout.put(t.row, p[layout.F_WATCHED], setting.watched, t.fw, t.fs, t.fm)
+        layout.put(t.row, p[layout.F_PROTECTED], setting.protected, t.fw, t.fs, t.fm)
         for n, local in enumerate(self.starts):
             layout.put(t.row, p[layout.F_NODE] + n, local, t.fw, t.fs, t.fm)
         states.insert(t, 0, 0)
@@ -413,29 +403,21 @@ class Model:
         """Tabulate and lay out again, and bring all states into the new form."""
         t, p = self.t, self.t.p
         self.changed = False
-        if self.compact:
-            needed = self._widths()[0]
-            if len(needed) != len(self.allotted) or any(n > has for n, has in zip(needed, self.allotted, strict=True)):
-                self.met = [max(each, len(mine)) for each, mine in zip(self.met, self.by_program, strict=True)]
-                raise Restart
+        needed = self._widths()[0]
+        if len(needed) == len(self.allotted) and all(n <= has for n, has in zip(needed, self.allotted, strict=True)):
             tabulate(self)
             return
-        count, old_width, old = int(p[layout.STATES]), self.width, self.fields
+        if self.compact:
+            self.met = [max(each, len(mine)) for each, mine in zip(self.met, self.by_program, strict=True)]
+            raise Restart
+        old_width, old = self.width, self.fields
         first = int(p[layout.F_READERS])
         tabulate(self)
         self._lay_out()
-        if self.width == old_width and np.array_equal(old, self.fields):
-            return
-        rows = unpacked(t.rows).reshape(-1, old_width)[:count]
-        fresh = np.zeros((count, self.width), np.int64)
         # Words may have been added, which moves the fields behind them.
         moved = int(p[layout.F_READERS]) - first
-        for before in range(old.shape[1]):
-            after = before if before < first else before + moved
-            word, shift, mask = old[:, before]
-            value = (rows[:, word] >> shift) & mask
-            fresh[:, self.fields[0, after]] |= value << self.fields[1, after]
-        states.fill_rows(t, fresh.ravel().data)
+        after = [before if before < first else before + moved for before in range(old.shape[1])]
+        states.move_rows(t, old_width, moves(old, self.fields[:, after]))
         states.rebuild_index(t, len(t.index))
 
     # Reading states

@@ -57,7 +57,7 @@ BREAKS = {
     "stale": "runs the guest and may use a translation that was promised to be gone",
     "use after free": "accesses a page table that was freed",
     "double free": "frees a page table that is free or queued for RCU",
-    "still mapped": "gives a page back that a root still maps: the host would hear of it later",
+    "still mapped": "lets a root map a page that was given back: the host would hear of it later",
     "overwritten": "overwrites, without looking, a leaf in which a CPU may set D, or a fault W, now",
 }  # fmt: skip
 """The promise that a vCPU or a task broke."""

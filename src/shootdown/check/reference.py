@@ -19,7 +19,7 @@ from .access import Access
 from .machine import Stop
 from .reference_guest import go, ways
 from .reference_rest import at_rest, still_mapped, stuck
-from .reference_state import EFFECTS, Entry, State, World
+from .reference_state import EFFECTS, Entry, State, World, gfns_of
 from .setting import Program, Setting
 
 
@@ -227,7 +227,9 @@ class Reference:
                     world.marked.add((vcpu, entry, steps.STALE))
 
     def look(self, world: World) -> None:
-        """Does a vCPU that runs guest code hold what it must not?"""
+        """Is a page mapped that was taken back, and does a vCPU that runs guest code hold what it must not?"""
+        if any(still_mapped(self, world, pfn) for pfn in world.revoked):
+            world.breaks(steps.STILL_MAPPED)
         for vcpu, cache in enumerate(world.caches):
             if self.in_guest(world, vcpu):
                 if world.free & {self.root(world, vcpu), *map(self.leads, cache)}:
@@ -303,8 +305,6 @@ class Reference:
                 result = choice
             case steps.REVOKE:
                 world.revoked.add(number)
-                if still_mapped(self, world, number):
-                    world.breaks(steps.STILL_MAPPED)
             case steps.FORGET:
                 self._forget(world, number)
             case steps.SLOTS_LOCK if not world.slots:
@@ -408,7 +408,7 @@ class Reference:
         caches = tuple(none for _ in range(setting.vcpus))
         return State(
             frozenset(held), tuple(self.first), none, none, none, none, none, none, free, none, none, none, caches,
-            none, watched=frozenset(gfn for gfn in range(setting.watched.bit_length()) if setting.watched >> gfn & 1),
+            none, watched=gfns_of(setting.watched), protected=gfns_of(setting.protected),
         )  # fmt: skip
 
     def explore(self, states_max: int) -> Outcome:

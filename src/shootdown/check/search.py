@@ -50,15 +50,22 @@ def supply(model: Model, missing: int) -> None:
 
 
 def search(
-    model: Model, states_max: int = 1 << 31, seconds_max: float = 1e9, progress: Progress | None = None
+    model: Model,
+    states_max: int = 1 << 31,
+    seconds_max: float = 1e9,
+    progress: Progress | None = None,
+    stop: int = layout.STOP_ALL,
 ) -> Result:
-    """Explore until something breaks, all is explored, or a budget runs out."""
+    """Explore until something breaks, all is explored, or a budget runs out.
+
+    ``stop``: what counts as broken (layout.py); after STOP_NEVER, ``breaches`` says what broke.
+    """
     begun = time.process_time()
     stopped = ""
     broken, state, program = 0, 0, -1
     while True:
         p = model.t.p
-        p[layout.STOP], p[layout.ONLY_PROGRAM] = layout.STOP_ALL, -1
+        p[layout.STOP], p[layout.ONLY_PROGRAM] = stop, -1
         p[layout.LAST] = p[layout.NEXT] + SLICE
         try:
             if model.changed:
@@ -96,6 +103,12 @@ def search(
         broken, state, program, states, int(p[layout.TRANSITIONS]), depth, time.process_time() - begun, stopped,
         omission(states) if model.compact else 0.0,
     )  # fmt: skip
+
+
+def breaches(model: Model) -> frozenset[int]:
+    """All that broke, now in one run and then in another, in a search that nothing stopped."""
+    mask = int(model.t.p[layout.BREACHES])
+    return frozenset(n for n in range(mask.bit_length()) if mask >> n & 1)
 
 
 def path(model: Model, state: int) -> list[tuple[int, int, int, int]]:

@@ -71,13 +71,28 @@ def add_state(t: Tables, parent: i64, action: i64) -> i64:
     return n
 
 
-def fill_rows(t: Tables, given: Iterable[int]) -> None:
-    """Let the rows be these words, and zeros after them for all states that there is room for."""
-    size = t.p[CAPACITY] * t.p[WIDTH]
-    rows: vec[i64] = vec[i64](capacity=size)
-    for each in given:
-        rows = append(rows, i64(each))
-    t.rows = copied(rows, size)
+def move_rows(t: Tables, old_width: i64, moves: Iterable[int]) -> None:
+    """Bring all states into another layout, in which a row has ``WIDTH`` words instead of ``old_width``.
+
+    ``moves``: four numbers for bits that move together: their old word, their mask there, their new word, and by how
+    much they move to the left.
+    """
+    p = t.p
+    width, rows = p[WIDTH], t.rows
+    runs: vec[i64] = vec[i64](capacity=0)
+    for each in moves:
+        runs = append(runs, i64(each))
+    fresh: vec[i64] = copied(vec[i64](capacity=0), p[CAPACITY] * width)
+    n: i64 = 0
+    while n < p[STATES]:
+        k: i64 = 0
+        while k < len(runs):
+            bits = rows[n * old_width + runs[k]] & runs[k + 1]
+            by = runs[k + 3]
+            fresh[n * width + runs[k + 2]] |= bits << by if by >= 0 else bits >> -by
+            k += 4
+        n += 1
+    t.rows = fresh
 
 
 def make_room(t: Tables, states: i64) -> None:

@@ -95,7 +95,7 @@ WRITABLE_IN_REACH: Final = 10
 OVERWRITTEN: Final = 11
 """An entry that hardware or a lock-free fault may change at any time was overwritten without looking."""
 STILL_MAPPED: Final = 12
-"""A page that was taken back is still mapped, by a root that nobody may use: the host would hear of it later."""
+"""A page that was taken back is mapped, still or again, be it by a root that nobody uses: the host would hear of it."""
 WITNESS: Final = 13
 """Nothing is broken: here ends a run that shows all that was looked for."""
 LIVELOCK: Final = 14

@@ -27,11 +27,6 @@ def packed(array: Ints) -> vec[i64]:
     return vec[i64](memoryview(np.ascontiguousarray(array, np.int64)))  # type: ignore[arg-type]
 
 
-def unpacked(values: vec[i64]) -> Ints:
-    """A packed vector as a numpy array that shares its memory."""
-    return np.frombuffer(memoryview(values), np.int64)
-
-
 def _references(model: Model, child: Ints) -> None:
     """Who has references to roots, and how many each root counts."""
     numbers, tables = model.word_numbers, range(model.setting.tables)

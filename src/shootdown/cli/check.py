@@ -147,7 +147,7 @@ def command(
         if schedule_file:
             return check_tree.follow(tree, patches_of(patch_files), schedule_file, as_json)
         wanted = check_tree.Asked(
-            _tests(names, None), bool(names), tiny, Options(yields, failures, ranged=ranged, tso=buffers > 0),
+            tests_named(names, None), bool(names), tiny, Options(yields, failures, ranged=ranged, tso=buffers > 0),
             TreeBudget(max_states, seconds=max_seconds), jobs or len(os.sched_getaffinity(0)), as_json, save_file,
         )  # fmt: skip
         if bisect:
@@ -175,7 +175,7 @@ def command(
         raise InputError("--livelocks needs all states, and --compact forgets them")
     if why and not names:
         raise InputError("--why is about a test by name")
-    tests = _tests(names, behaviour)
+    tests = tests_named(names, behaviour)
     if list_:
         verdicts.print_tests(tests, form == verdicts.JSON)
         return FINE
@@ -226,7 +226,8 @@ def _refuse(why_not: str, /, **given: object) -> None:
             raise InputError(f"--{name} {why_not}")
 
 
-def _tests(names: tuple[str, ...], behaviour: str | None) -> list[Litmus]:
+def tests_named(names: tuple[str, ...], behaviour: str | None) -> list[Litmus]:
+    """The tests that names and files mean, all if there are none."""
     known = {test.name: test for test in suite()}
     found = []
     for name in names:

@@ -292,6 +292,6 @@ def zap_sp(kvm: Kvm, batch: Batch, table: i64) -> None:
         handle_changed_spte(kvm, batch, gfn, old, kvm.empty, level, True)
     else:
         if old & PRESENT == 0:
-            raise Bug("NX recovery zaps a table that nothing points to")
+            raise Bug("NX recovery zaps a table, and finds nothing mapped where it hangs")
         set_spte(kvm, batch, sptep, gfn, level, old, kvm.empty)
     batch.flush = True

@@ -92,7 +92,7 @@ def get_root(kvm: Kvm, role: i64) -> i64:
 def put_root(kvm: Kvm, root: i64) -> None:
     """Drop a reference to a root, and free it with the last.
 
-    Locks: mmu_lock for read; takes the pages lock. TLB: none: a root in use has a reference.
+    Locks: mmu_lock in either mode; takes the pages lock. TLB: none: a root in use has a reference.
     Source: ``kvm_tdp_mmu_put_root``.
     """
     m = kvm.m

@@ -16,12 +16,13 @@
 #include "../explore/hooks.h"
 
 #define SD_VCPUS	SD_VCPUS_MAX
-#define SD_SLOTS	8	/* numbers of slots; each belongs to one address space */
 #define SD_SLOT_COPIES	(3 * SD_SLOTS)
 #define SD_PREV_ROOTS	3
 #ifdef SD_EXPLORE
+#define SD_SLOTS	8	/* numbers of slots; each belongs to one address space */
 #define SD_RING		8	/* entries of a dirty ring at most */
-#else
+#else				/* as native.py has them */
+#define SD_SLOTS	32
 #define SD_RING		1024
 #endif
 #define SD_AS		2	/* address spaces: 0, and 1 of system management mode */

@@ -74,6 +74,7 @@ COMPILED = [
     "src/shootdown/mmu/slots.py",
     "src/shootdown/mmu/split.py",
     "src/shootdown/mmu/spte.py",
+    "src/shootdown/mmu/table_lists.py",
     "src/shootdown/mmu/vcpu.py",
     "src/shootdown/mmu/vcpu_roots.py",
     "src/shootdown/mmu/walk.py",

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 from shootdown.check import steps
 
+from .audit import Audited
+from .audit_bugs import AUDITED, AUDITS
 from .bug_rows import BUGS, FLUSHES, RIGHT, Row
 from .further_bugs import FURTHER
 from .kernel_bugs import ABSENT, Planted
@@ -17,11 +19,13 @@ from .kernel_planted import is_driver
 from .known_bugs import BUGS as PLANTED
 from .known_bugs import PAIRS
 from .mutations import MUTATIONS, OPERATIONS, Mutation
+from .order_bugs import HARMLESS, ORDERS
+from .place_bugs import PLACES
 from .properties import RULES
 from .structure import ROOT
 
 FILE = ROOT / "docs" / "bugs.md"
-ALL = (*MUTATIONS, *OPERATIONS, *PLANTED, *PAIRS, *FURTHER)
+ALL = (*MUTATIONS, *OPERATIONS, *PLANTED, *PAIRS, *FURTHER, *PLACES, *ORDERS)
 BREAKS = {
     0: "holds", steps.USE_AFTER_FREE: "P2", steps.FREED_IN_REACH: "P2", steps.REVOKED_IN_REACH: "P1",
     steps.STALE: "P1", steps.STILL_MAPPED: "P1", steps.LOST_WRITE: "P3", steps.OVERWRITTEN: "P3",
@@ -35,7 +39,9 @@ TOP = """# Bugs that the suite knows
 Each line tells of a bug that KVM's MMU had, or nearly had, and what shows that the suite would have found it: the bug
 is planted in this project's MMU, and a test is refuted. `test`: P1 means that this test is refuted then, and what
 breaks ([model.md](model.md)); *holds* that the change is harmless there. What is planted is in `tests/mutations.py`,
-`tests/known_bugs.py` and `tests/further_bugs.py`; `python -m tests.bug_table` writes this page.
+`tests/known_bugs.py`, `tests/further_bugs.py`, `tests/place_bugs.py` and `tests/order_bugs.py`; `python -m
+tests.bug_table` writes this page. A test marked *audited* is one in which somebody looks at tables, counters and
+answers besides (`tests/audit_bugs.py`, `tests/test_audit.py`).
 """
 C_TOP = """## On the kernel's own C
 The same in the tree's own files, or in the driver that stands for the kernel's function (*), by edits that name
@@ -57,9 +63,9 @@ PARTS = (
 )  # fmt: skip
 
 
-def named(site: str) -> list[Mutation]:
+def named(site: str) -> list[Mutation | Audited]:
     """The planted bugs whose site begins so."""
-    found = [mutation for mutation in ALL if mutation.site.startswith(site)]
+    found = [mutation for mutation in (*ALL, *AUDITED) if mutation.site.startswith(site)]
     assert found, f"nothing is planted for {site}"
     return found
 
@@ -72,7 +78,10 @@ def shown(what: tuple[str, ...] | str) -> str:
     for site in what:
         for mutation in named(site):
             behaviour = f" ({mutation.behaviour})" if mutation.behaviour else ""
-            cells[f"`{mutation.test}`{behaviour}: {BREAKS[mutation.breaks]}"] = None
+            if isinstance(mutation, Audited):
+                cells[f"`{mutation.test}`{behaviour}, audited: {mutation.property or 'holds'}"] = None
+            else:
+                cells[f"`{mutation.test}`{behaviour}: {BREAKS[mutation.breaks]}"] = None
     return ", ".join(cells)
 
 
@@ -88,7 +97,7 @@ def further() -> Iterator[str]:
     """The lines of the table of further bugs, by their sites."""
     yield "| bug | commit | shown by |"
     yield "|---|---|---|"
-    for mutation in FURTHER:
+    for mutation in (*FURTHER, *PLACES, *ORDERS):
         commit, _, text = mutation.site.rpartition(": ")
         yield f"| {text} | {commit} | {shown((mutation.site,))} |"
 
@@ -125,12 +134,16 @@ def page() -> str:
     for title, text, head, part in PARTS:
         lines += [f"## {title}", text, "", *rows(head, part), ""]
     lines += ["## Further bugs", "Of the same families; KVM had those with a commit.", "", *further(), ""]
+    lines += ["## Harmless, although it looks wrong", "Planted as well, and the whole suite holds.", ""]
+    lines += ["| change | looked at first in |", "|---|---|", *(f"| {m.site} | `{m.test}` |" for m in HARMLESS), ""]
     lines += [
         "## Rules", "What KVM relies on, the tests that hold, and what breaks them.", "",
         "| | rule | source | tests | broken by |", "|---|---|---|---|---|",
     ]  # fmt: skip
     for name, text, source, tests, what in RULES:
-        known = ", ".join(f"`{test}`" if " " not in test else test for test in tests.split(", ") if test)
+        known = ", ".join(
+            f"`{test}`" if " " not in test or test in AUDITS else test for test in tests.split(", ") if test
+        )
         lines.append(f"| {name} | {text} | {source} | {known} | {shown(what)} |")
     lines += ["", C_TOP, *on_the_c(), ""]
     lines += ["Not planted there: " + "; ".join(f"{row}: {why}" for row, why in ABSENT.items()) + "."]

@@ -26,7 +26,7 @@ FURTHER = (
         "log-on-aged", LOST,
     ),
     Mutation(
-        "44ac5958a6c1: leaves of a nested guest rely on D though the CPU logs other addresses",
+        "1f4e5fc83a42: leaves of a nested guest rely on D though the CPU logs other addresses",
         (("mmu/make_spte.py",
           "    elif kvm.pml and role & ROLE_GUEST_MODE != 0:\n",
           "    elif False:\n"),),
@@ -34,7 +34,7 @@ FURTHER = (
     ),
     Mutation(
         "a table leaves the list for NX recovery without the pages lock, under mmu_lock held for read",
-        (("mmu/change.py",
+        (("mmu/table_lists.py",
           "    if shared:\n        m.pages_lock()\n    untrack_locked(kvm, table)\n    if shared:\n"
             "        m.pages_unlock()\n",
           "    untrack_locked(kvm, table)\n"),),

@@ -33,10 +33,9 @@ BUGS = (
     Mutation(
         "B03: the zap of one table may give way before it did anything",
         (("mmu/huge_pages.py",
-          "    m = kvm.m\n    if not kvm.behaviour.nx_shared:\n        untrack_locked(kvm, table)\n    sptep",
+          "    m = kvm.m\n    sptep = m.load(SP_PARENT, table)\n    level",
           "    m = kvm.m\n    if m.need_resched():\n        m.rcu_read_unlock()\n        m.write_unlock()\n"
-          "        m.write_lock()\n        m.rcu_read_lock()\n    if not kvm.behaviour.nx_shared:\n"
-          "        untrack_locked(kvm, table)\n    sptep"),),
+          "        m.write_lock()\n        m.rcu_read_lock()\n    sptep = m.load(SP_PARENT, table)\n    level"),),
         "nx-recovery-yield", FREED,
     ),
     Mutation(
@@ -159,8 +158,13 @@ BUGS = (
     ),
     Mutation(
         "B33: a table that was zapped before it was on the list for NX recovery is put there",
-        (("mmu/link.py", "    if refused != 0:\n", "    if refused != 2:\n"),),
+        (("mmu/table_lists.py", "    if refused != 0:\n", "    if refused != 2:\n"),),
         "nx-split-collapse", USED,
+    ),
+    Mutation(
+        "B34: a table is linked before it is on the list of all tables, and who zaps it comes in between",
+        (("mmu/behaviour.py", "        lists_tables=not late,\n", "        lists_tables=True,\n"),),
+        "link-and-collapse", ASSERTION,
     ),
     Mutation(
         "B37: a huge page is promoted where the host maps nothing",
@@ -217,6 +221,14 @@ PAIRS = (
           "    kvm.m.write_unlock()\n    zap_invalidated_roots(kvm)\n",
           "    kvm.m.write_unlock()\n    zap_all(kvm)\n"),),
         "zap-all-fast", FREED,
+    ),
+    Mutation(
+        "E11: a root that is out of reach is zapped in one section, with no flush and giving way nowhere",
+        (("mmu/zap.py",
+          "        if not cond_resched(kvm, it, batch, shared):\n            if it.level == level:\n"
+          "                zap_entry(kvm, batch, it, shared)\n",
+          "        if it.level == level:\n            zap_entry(kvm, batch, it, shared)\n"),),
+        "zap-all-fast", 0,
     ),
     Mutation(
         "E12: a leaf that was zapped in a valid root owes no flush",

@@ -22,7 +22,7 @@ MMU = ("mmu", *MACHINE)
 TRACE = ("trace", *MMU)
 COST = ("cost", "figures", *TRACE)
 CHECK = ("check", *MMU)
-KERNEL = ("kernel", *CHECK)
+KERNEL = ("kernel", *CHECK, *TRACE)
 # What each part of the package may import, itself aside. Anybody may import the package itself ("") for its version.
 LAYERS: dict[str, tuple[str, ...]] = {
     "": ("errors", "vm"),
@@ -35,7 +35,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "trace": MMU,
     "cost": ("figures", *TRACE),
     "check": MMU,
-    "kernel": CHECK,
+    "kernel": (*CHECK, *TRACE),
     "reproduce": (*COST, *KERNEL),
     "audit": (*COST, *KERNEL),
     "cli": ("build_info", "reproduce", "audit", *COST, *KERNEL),

@@ -21,6 +21,8 @@ from shootdown.check.verdict import Budget, Verdict, check
 from .further_bugs import FURTHER
 from .known_bugs import BUGS, PAIRS, SLOW
 from .mutations import MUTATIONS, OPERATIONS, Mutation
+from .order_bugs import HARMLESS, ORDERS
+from .place_bugs import PLACES
 from .suite_counts import recorded
 
 TESTS = {test.name: test for test in suite()}
@@ -33,6 +35,8 @@ LARGE = (
 """Tests whose tiny geometry takes over a second interpreted."""
 PLAIN_MAX = 4000
 """States of the most that a test may have to run interpreted as well."""
+MANY = (*PLACES, *ORDERS, *HARMLESS)
+"""So many that they are planted only where the explorer is compiled."""
 
 
 @contextmanager
@@ -53,7 +57,7 @@ def mutated(mutation: Mutation, folder: Path) -> Iterator[Source]:
 
 def planted(mutations: Sequence[Mutation]) -> list[Any]:
     """Mutations as parameters; slow where their test is."""
-    slow = [m.test in LARGE or m.site.startswith(SLOW) for m in mutations]
+    slow = [m in MANY or m.test in LARGE or m.site.startswith(SLOW) for m in mutations]
     return [pytest.param(m, marks=[pytest.mark.slow] * s, id=m.site) for m, s in zip(mutations, slow, strict=True)]
 
 
@@ -64,7 +68,7 @@ def run(mutation: Mutation, source: Source) -> Verdict:
     return check(Case(test, mutation.policy, mutation.behaviour or test.behaviours[0], geometry), source, BUDGET)
 
 
-@pytest.mark.parametrize("mutation", planted((*MUTATIONS, *OPERATIONS, *BUGS, *PAIRS, *FURTHER)))
+@pytest.mark.parametrize("mutation", planted((*MUTATIONS, *OPERATIONS, *BUGS, *PAIRS, *FURTHER, *MANY)))
 def test_planted_bugs_are_refuted(mutation: Mutation, tmp_path: Path) -> None:
     """Without the flush, order or check that a site names, its test is refuted; harmless changes hold."""
     with mutated(mutation, tmp_path) as source:
@@ -87,7 +91,7 @@ def test_the_same_test_holds_without_the_bug(mutation: Mutation) -> None:
         source.close()
 
 
-@pytest.mark.parametrize("mutation", (*BUGS, *PAIRS, *FURTHER), ids=lambda mutation: mutation.site)
+@pytest.mark.parametrize("mutation", (*BUGS, *PAIRS, *FURTHER, *MANY), ids=lambda mutation: mutation.site)
 def test_a_known_bug_is_planted_where_the_test_holds(mutation: Mutation) -> None:
     """Its test is one of those whose verdict is looked at below, and holds there."""
     test, behaviour = TESTS[mutation.test], mutation.behaviour or TESTS[mutation.test].behaviours[0]

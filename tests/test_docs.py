@@ -11,12 +11,9 @@ import jsonschema
 import pytest
 
 from shootdown.check.litmus import KEYS, read_litmus
-from tests import bug_rows, bug_table, functions, known_bugs, shown
+from tests import bug_rows, bug_table, functions, known_bugs, seeds, shown
 from tests.structure import ROOT
 from tests.test_cli import run, schemas
-
-SEED = ROOT / "examples" / "seed"
-OPTIONS = {"eager": ["--policy", "eager", "--behaviour", "5.17"], "rcu": ["--policy", "rcu"]}
 
 
 def shown_outputs() -> list[Any]:
@@ -54,35 +51,21 @@ def test_known_bugs_are_told_of() -> None:
     assert {mutation.site for mutation in known_bugs.BUGS} <= sites
 
 
-def rows() -> dict[str, tuple[str, list[str]]]:
-    """Of the list in examples/seed/README.md: policy and refuted tests by file, in its order."""
-    found = {}
-    for item in re.split(r"^(?=\* \[)", (SEED / "README.md").read_text().partition("\nEach")[0], flags=re.M)[1:]:
-        match = re.match(r"\* \[(\S+\.diff)\]\(\1\) \(`(\w+)`\)", item)
-        assert match and ("**Holds.**" in item) != ("**Refuted** by" in item), item
-        found[match[1]] = (match[2], re.findall(r"`([\w-]+)`", item.partition("**Refuted** by")[2]))
-    return found
-
-
 def test_every_seed_diff_has_a_verdict() -> None:
     """The list names every diff in its folder, and nothing else; docs/checking.md has the same as a table."""
-    assert sorted(rows()) == sorted(path.name for path in SEED.glob("*.diff"))
-    guide = (ROOT / "docs" / "checking.md").read_text()
-    table = re.findall(r"^\| `([\w-]+)` ((?:\|[ R]+){11})\|$", guide, re.M)
-    for n, (_, refuted) in enumerate(rows().values()):
-        assert {test for test, cells in table if "R" in cells.split("|")[n + 1]} == set(refuted)
+    assert sorted(seeds.rows()) == sorted(path.name for path in seeds.SEED.glob("*.diff"))
+    for n, (_, refuted) in enumerate(seeds.rows().values()):
+        assert {test for test, cells in seeds.table().items() if "R" in cells.split("|")[n + 1]} == set(refuted)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(rows()))
+@pytest.mark.parametrize("name", sorted(seeds.rows()))
 def test_seed_diffs_give_the_verdicts_that_their_table_states(name: str) -> None:
     """Each diff is refuted by the tests that the table names and by no other, and every hunk runs."""
-    policy, refuted = rows()[name]
-    done = run("check", *OPTIONS[policy], "--patch", str(SEED / name), "--json")
-    assert done.returncode == (2 if refuted else 0)
-    found = json.loads(done.stdout)
-    broken = [test for test in found["tests"] if test["verdict"] == "refuted" and test["expected"] == "holds"]
-    assert sorted(test["name"] for test in broken) == sorted(refuted)
+    _, refuted = seeds.rows()[name]
+    found = seeds.checked(name)
+    assert found["exit"] == (2 if refuted else 0)
+    assert sorted(seeds.refuted(found)) == sorted(refuted), "python -m tests.seeds"
     assert {test["verdict"] for test in found["tests"]} <= {"holds", "refuted"}
     assert found["not_exercised"] == []
 
@@ -120,7 +103,7 @@ def test_check_json_keeps_its_schema(tmp_path: Path) -> None:
 
 def test_json_names_hunks_that_no_test_ran() -> None:
     """A patch whose change never runs is told of, with exit code 3."""
-    patch = str(SEED / "hunk-2-alone.diff")
+    patch = str(seeds.SEED / "hunk-2-alone.diff")
     done = run("check", "unmap-tables", "--tiny", "--policy", "rcu", "--patch", patch, "--json")
     found = json.loads(done.stdout)
     jsonschema.validate(found, schemas()["check"])

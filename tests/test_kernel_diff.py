@@ -61,7 +61,7 @@ def test_a_planted_difference_is_found_and_shrunk() -> None:
 
     assert differs(operations)
     assert [each.name for each in shrink(differs, operations)] == ["create", "fault", "enter"]
-    _, what, _ = play(library("6.12"), "6.12", Config(vcpus=2), operations, plant=plant)
+    what = play(library("6.12"), "6.12", Config(vcpus=2), operations, plant=plant).what
     assert what.startswith("the C has gfn 0x200 level 1: 0x4000000000200e67")
     assert "ours has gfn 0x200 level 1: 0x0000000000200e67" in what
 

@@ -90,7 +90,7 @@ def test_any_library_that_explores_can_be_stepped_through() -> None:
     (told, *stops, end, _), done = under_gdb("rows\nrow\nrow\nrow end\n", "-c", TOY, str(toy("-Og")))
     assert done.returncode == 0, done.stderr
     at_rows(told, stops, (1, 2))
-    assert "BROKEN: vCPU 0 may walk a freed table." in end and "#" not in end
+    assert "BROKEN: vCPU0 runs the guest and can still walk into a page table" in end and "#" not in end
 
 
 def test_without_gdb_a_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,6 +106,10 @@ def test_without_gdb_a_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_gdb_goes_with_a_schedule_of_a_tree() -> None:
     """What cannot be stepped through is refused."""
-    for arguments, message in ((["--gdb"], "go with --tree"), (["--tree", ".", "--gdb"], "--gdb goes with --schedule")):
+    for arguments, message in (
+        (["--gdb"], "--gdb goes with --tree or --debian only"),
+        (["--tree", ".", "--step"], "--step is about our MMU"),
+        (["--tree", ".", "--gdb"], "--gdb goes with --schedule"),
+    ):
         with pytest.raises(InputError, match=message):
             CliRunner().invoke(command, arguments, standalone_mode=False, catch_exceptions=False)

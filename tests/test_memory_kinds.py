@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from shootdown import Vm
 from shootdown.machine import words
+from shootdown.machine.interface import Bug
 from shootdown.machine.native import NativeMachine
 from shootdown.mmu.behaviour import BEHAVIOURS
 from shootdown.mmu.fault import page_fault
@@ -18,7 +19,7 @@ from shootdown.mmu.make_spte import make_huge, make_nonleaf, make_split, make_sp
 from shootdown.mmu.memory_region import set_memory_region
 from shootdown.mmu.memory_type import GuestCaching
 from shootdown.mmu.mmio import is_mmio_spte, make_mmio_spte
-from shootdown.mmu.page_fault import EMULATE
+from shootdown.mmu.page_fault import EMULATE, FIXED
 from shootdown.mmu.policies.registry import POLICIES
 from shootdown.mmu.spte import (
     EPT,
@@ -95,6 +96,19 @@ def test_without_entries_of_mmio_each_access_is_emulated_anew(phys_bits: int) ->
     mmu_load(kvm, 0, 0)
     assert page_fault(kvm, 0, 0xFEE00, 0) == EMULATE
     assert (machine.load(words.MMIO_SPTES, 0), machine.load(words.TABLES, 0)) == ((1, 3) if phys_bits == 43 else (0, 0))
+
+
+def test_nothing_is_mapped_beyond_what_the_hosts_cpu_can_address() -> None:
+    """No slot reaches so far, and a fault there leaves nothing that a zap of all would not find (86931ff7207b)."""
+    machine = NativeMachine(slots=1)
+    kvm = Kvm(machine, NPT, BEHAVIOURS["6.12"], POLICIES["rcu"], 4, 1, slots=1, phys_bits=36)
+    with pytest.raises(Bug, match=f"gfns end at {1 << 24:#x}"):
+        set_memory_region(kvm, 0, 0, (1 << 24) - 1, 2, 0)
+    set_memory_region(kvm, 0, 0, (1 << 24) - 1, 1, 0)
+    mmu_load(kvm, 0, 0)
+    assert page_fault(kvm, 0, (1 << 24) - 1, 0) == FIXED
+    assert page_fault(kvm, 0, 1 << 24, 0) == EMULATE
+    assert machine.load(words.TABLES, 0) == 3
 
 
 DO = {

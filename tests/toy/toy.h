@@ -20,7 +20,7 @@ u64 sd_xchg(volatile void *p, u64 value, unsigned size);
 bool sd_cmpxchg(volatile void *p, u64 *old, u64 value, unsigned size);
 u64 sd_fetch_and(volatile void *p, u64 mask);
 u64 sd_fetch_or(volatile void *p, u64 mask);
-void sd_point_ref(void *count);
+void sd_point_ref(void *count, int by);
 void spin_lock(spinlock_t *l);
 void spin_unlock(spinlock_t *l);
 void read_lock(rwlock_t *l);

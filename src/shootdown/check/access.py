@@ -68,8 +68,6 @@ class Access:
                 return (operands[0], *raw)
             case "append":
                 return (*raw, operands[0])
-            case "prepend":
-                return (operands[0], *raw)
             case "remove":
                 return tuple(table for table in raw if table != operands[0])
             case "push" if len(raw) < operands[2]:

@@ -90,6 +90,7 @@ def build(
     module = source.module
     bug, settled = module("machine.interface").Bug, _settled(test)
     machine = BufferedMachine(1, bug, settled, buffers) if buffers else CheckedMachine(1, bug, settled)
+    machine.tables = geometry.tables
     flags = module("mmu.behaviour").BEHAVIOURS[behaviour]
     chosen = module("mmu.policies.registry").POLICIES[policy]
     spte = module("mmu.spte")
@@ -162,8 +163,8 @@ def build(
         return bool(spte.is_present(raw)) and not raw & spte.LARGE and spte.spte_pfn(raw) < HOST_PFN_FIRST
 
     fmt = kvm.fmt
-    # Of a nested guest the CPU would log addresses that are none of the slots'.
-    logs_gfns = memory.pml and not any(entry.get("nested") for entry in vcpus)
+    # Of a nested guest that runs the CPU would log addresses that are none of the slots'.
+    logs_gfns = memory.pml and not any(entry.get("nested") and not entry.get("parked") for entry in vcpus)
     accessed, dirty = (fmt.accessed, fmt.dirty) if fmt.ad else (0, 0)
     hardware = Hardware(fmt.ept, accessed, dirty, fmt.mmu_writable, memory.hardware_ad, logs_gfns)
     logs, rings = _slots(test, start)
@@ -171,7 +172,7 @@ def build(
         1, geometry.levels, geometry.tables, machine, handles, programs, flags.empty, is_table, start.words,
         frozenset(range(start.used)), promises, hardware, bool(memory.slots), memory.watched(),
         {} if memory.ring else logs, rings if memory.ring else {}, memory.ring,
-        {root: lent.count(role) for role, root in roots.items()},
+        {root: lent.count(role) for role, root in roots.items()}, _protected(test),
     )  # fmt: skip
 
 
@@ -180,13 +181,26 @@ def _role(vcpu: dict[str, Any]) -> int:
     return int(vcpu.get("as_id", 0)) | (words.ROLE_GUEST_MODE if vcpu.get("nested") else 0)
 
 
+def _protected(test: Litmus) -> int:
+    """The gfns that no vCPU may write, as a mask: those of read-only slots, and what the host reads and nobody writes.
+
+    A write would get a page of its own there.
+    """
+    found = test.memory.unwritten()
+    if all(entry["run"] not in ("host_writable", "change_pte") for entry in test.host):
+        written = {gfn for entry in test.vcpus for gfn in entry.get("writes", ())}
+        found |= sum(1 << gfn for gfn in set(test.memory.read_only) - written)
+    return found
+
+
 def _settled(test: Litmus) -> frozenset[int]:
     """The kinds of words that no task of the test writes."""
     runs = {entry["run"] for entry in test.host}
     found: set[int] = set()
     if not runs & {"log_on", "log_off", "delete_slot", "move_slot", "create_slot", "create_shadowed"}:
         found |= {words.SLOT_BASE, words.SLOT_PAGES, words.SLOT_FLAGS, words.SLOT_AS, words.SLOTS_GENERATION}
-    if not test.memory.read_only and not runs & {"host_writable", "change_pte"}:
+    shared = any(entry.get("read_only") for entry in test.host)
+    if not test.memory.read_only and not shared and not runs & {"host_writable", "change_pte"}:
         found.add(words.HOST_WRITABLE)
     return frozenset(found)
 
@@ -239,7 +253,14 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
     match entry["run"]:
         case "unmap":
             pfns = tuple(range(HOST_PFN_FIRST + first, HOST_PFN_FIRST + last))
-            return first, last, pfns, entry.get("refill", -1), entry.get("may_block", True)
+            return (
+                first,
+                last,
+                pfns,
+                entry.get("refill", -1),
+                entry.get("may_block", True),
+                entry.get("read_only", False),
+            )
         case "zap_range":
             return first, last, promise
         case "zap_all_fast":
@@ -247,7 +268,7 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
         case "collapse" | "age" | "clear_young":
             return first, last
         case "recover_nx":
-            return (entry.get("tables", 1),)
+            return entry.get("tables", 1), entry.get("rounds", 1)
         case "log_on" | "log_off":
             return number, slot.as_id, slot.base, slot.pages, sum(1 << gfn for gfn in slot.gfns())
         case "get_log" | "clear_log":
@@ -261,7 +282,7 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
         case "host_writable" | "test_young":
             return (gfn,)
         case "delete_slot":
-            return number, tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())
+            return number, slot.as_id, tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())
         case "move_slot":
             pfns = tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())
             return number, entry.get("base", 0), slot.pages, pfns
@@ -270,7 +291,9 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
         case "create_shadowed":
             return number, entry.get("base", 0), entry.get("pages", 1), gfn
         case "release":
-            return ()
+            mapped = (*test.mapped, *test.mapped_as1, *test.mapped_nested)
+            gfns = sorted({gfn + n for gfn, level in mapped for n in range(2 ** (level - 1))})
+            return (tuple(HOST_PFN_FIRST + gfn for gfn in gfns),)
         case "prefetch":
             return entry.get("vcpu", 0), gfn
         case _:

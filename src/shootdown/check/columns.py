@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -42,8 +43,8 @@ class Columns:
         return self._row(str(number), cells, where)
 
     def _row(self, number: str, cells: Sequence[str], where: str) -> list[str]:
-        parts = [textwrap.wrap(cell, self.each) or [""] for cell in cells]
-        places = textwrap.wrap(where, self.where) or [""] if self.where else [""]
+        parts = [fold(cell, self.each, "_.(") for cell in cells]
+        places = fold(where, self.where, "_") if self.where else [""]
         height = max(len(places), *(len(part) for part in parts))
         lines = []
         for n in range(height):
@@ -51,6 +52,20 @@ class Columns:
             texts.append(places[n] if n < len(places) else "")
             lines.append(" ".join([number.rjust(3) if n == 0 else "   ", *texts]).rstrip())
         return lines
+
+
+def fold(text: str, width: int, ends: str) -> list[str]:
+    """Lines of a text; a word that is too long for one goes on after one of the characters ``ends``, if it can."""
+    lines = [""]
+    for word in text.split():
+        pieces = [word] if len(word) <= width else re.findall(f"[^{ends}]*[{ends}]|[^{ends}]+", word)
+        for n, piece in enumerate(pieces):
+            space = " " * (n == 0 and lines[-1] != "")
+            if len(lines[-1]) + len(space) + len(piece) <= width:
+                lines[-1] += space + piece
+                continue
+            lines += [piece[at : at + width] for at in range(0, len(piece), width)]
+    return lines[1:] if lines[0] == "" and len(lines) > 1 else lines
 
 
 def broken_lines(texts: Iterable[str]) -> list[str]:

@@ -57,7 +57,7 @@ LONG = "6.12"
 """Who keeps a promise under this behaviour keeps it under all that came later."""
 PROPERTIES = ("P1", "P2", "P3", "P4", "P5", "P6")
 """What a test can be about; docs/model.md says what they are."""
-LEVELS_MAX, TABLES_MAX, VCPUS_MAX, HOST_MAX = 3, 10, 3, 3
+LEVELS_MAX, TABLES_MAX, VCPUS_MAX, HOST_MAX, ROUNDS_MAX = 3, 10, 3, 3, 3
 
 KEYS: dict[str, dict[str, type]] = {
     "": {
@@ -75,7 +75,8 @@ KEYS: dict[str, dict[str, type]] = {
     },
     "host": {
         "name": str, "run": str, "start": int, "end": int, "refill": int, "may_block": bool, "tables": int,
-        "vcpu": int, "gfn": int, "execute": bool, "slot": int, "base": int, "pages": int,
+        "rounds": int, "vcpu": int, "gfn": int, "execute": bool, "slot": int, "base": int, "pages": int,
+        "read_only": bool,
     },
 }  # fmt: skip
 """Keys of each table of a file and the types of their values."""
@@ -300,6 +301,8 @@ def _host(
     names = set()
     if sum(entry.get("run") == "zap_all_fast" for entry in found) > 1:
         raise file.wrong("host", "run", "'zap_all_fast' twice: slots_lock, which it does not take, excludes that", 1)
+    if sum(entry.get("run") == "recover_nx" for entry in found) > 1:
+        raise file.wrong("host", "run", "'recover_nx' twice: a VM has one such worker; give it more 'rounds'", 1)
     for n, entry in enumerate(found):
         run = entry.get("run")
         if run not in HOST:
@@ -320,6 +323,9 @@ def _host(
             raise file.wrong("host", "run", f"'{run}' needs a [[slot]]", n)
         if not 0 <= start < end <= span:
             raise file.wrong("host", "end", f"the range must lie within 0 to {span}", n)
+        for key, most in (("tables", TABLES_MAX), ("rounds", ROUNDS_MAX)):
+            if not 1 <= entry.get(key, 1) <= most:
+                raise file.wrong("host", key, f"'{key}' must be 1 to {most}", n)
         if not 0 <= entry.get("vcpu", 0) < vcpus or not 0 <= entry.get("gfn", 0) < span:
             raise file.wrong("host", "vcpu", "no such vCPU or gfn", n)
     return tuple(found)

@@ -34,12 +34,16 @@ class CheckedMachine:
     """See the module's text. ``bits`` is the binary logarithm of the entries in a table.
 
     ``settled``: kinds of words that no task of the test writes, so that to read one is no step.
+    ``tables``: how many page tables there are, if known; to take another frame for one is an assertion that fails.
     """
 
     def __init__(self, bits: int, bug: type[Exception], settled: frozenset[int] = frozenset()) -> None:
         self.bits = bits
         self.bug = bug
         self.settled = settled
+        self.counted: frozenset[int] = frozenset()
+        """Statistics that are part of the state after all, for who holds them against the tables."""
+        self.tables = sys.maxsize
         self.record: list[Any] = []
         self.expected: Sequence[Access] | None = None
         self.trail: list[Access] = []
@@ -117,6 +121,7 @@ class CheckedMachine:
     # SPTEs
 
     def _entry(self, sptep: int, verb: str, *operands: int) -> Any:
+        self._is_table(sptep >> self.bits)
         hidden = sptep >> self.bits in self.held.private
         for value in operands:
             self._publish(value)
@@ -127,6 +132,11 @@ class CheckedMachine:
         """A table that an entry points to is nobody's own any more."""
         if self.held.private and is_present(value):
             self.held.private.discard(spte_pfn(value))
+
+    def _is_table(self, table: int) -> None:
+        """Fail if a frame is taken for a page table that is none."""
+        if not 0 <= table < self.tables:
+            self._wrong(f"frame {table:x} is taken for a page table")
 
     def read(self, sptep: int) -> int:
         """See ``Machine``."""
@@ -165,10 +175,12 @@ class CheckedMachine:
 
     def free_table(self, table: int) -> None:
         """See ``Machine``."""
+        self._is_table(table)
         self._take(Access(steps.FREE, number=table))
 
     def call_rcu(self, table: int) -> None:
         """See ``Machine``."""
+        self._is_table(table)
         self._take(Access(steps.CALL_RCU, number=table))
 
     # Other words
@@ -198,11 +210,16 @@ class CheckedMachine:
                 if not held.slots and (writes or not held.srcu):
                     self._wrong(f"word {kind} is {'written' if writes else 'read'} without slots_lock")
                 hidden = held.slots and not writes
+            case words.STATISTIC:
+                # Additions commute, and who holds the lock for write reads what is counted under it.
+                hidden = held.mmu in ("read", "write")
         if kind in self.settled:
             if writes:
                 self._wrong(f"word {kind} is written, but the test's tasks do not do that")
             hidden = True
-        hidden = hidden or (kind <= words.ROOT_SCHEDULED and owner in held.private)
+        if kind <= words.ROOT_SCHEDULED:
+            self._is_table(owner)
+            hidden = hidden or owner in held.private
         step = steps.STORE if verb == "put" else steps.UPDATE
         return self._take(Access(step, (kind, owner), verb, operands, hidden=hidden))
 
@@ -235,7 +252,9 @@ class CheckedMachine:
         return bool(self._word(kind, owner, "inc"))
 
     def count(self, kind: int, owner: int, number: int) -> None:
-        """See ``Machine``: statistics decide nothing, so they are no part of the state."""
+        """See ``Machine``: statistics decide nothing, so they are no part of the state, but for ``counted``."""
+        if kind in self.counted:
+            self._word(kind, owner, "add", number)
 
     # Lists
 

@@ -83,6 +83,11 @@ class Memory:
         """The gfns whose writes are logged from the start on, as a mask."""
         return sum(1 << gfn for slot in self.slots if slot.flags & LOG_DIRTY_PAGES for gfn in slot.gfns())
 
+    def unwritten(self) -> int:
+        """The gfns that lie in read-only slots alone, as a mask: no vCPU may write them."""
+        writable = {gfn for slot in self.slots if slot.flags & READONLY == 0 for gfn in slot.gfns()}
+        return sum(1 << gfn for gfn in {gfn for slot in self.slots for gfn in slot.gfns()} - writable)
+
 
 def read_memory(file: File, data: dict[str, Any], span: int) -> Memory:
     """What a file says, or InputError."""

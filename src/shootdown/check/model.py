@@ -93,10 +93,8 @@ class Model:
         self.read_kinds: set[int] = {words.VCPU_ROOT, words.DIRTY, words.RING_ENTRY}
         self.acts = [setting.acts(n) for n in range(len(setting.programs))]
         self.marks = {act.kind for found, _ in self.acts for act in found} & {DIRTIES, TOUCHES}
-        self.uses: set[str] = set()
+        self.uses = {use for use, of in (("log", setting.watched), ("protected", setting.protected)) if of}
         """Of what no test but some needs a place in a state: "slots", "srcu", "log", "protected"."""
-        if setting.watched:
-            self.uses.add("log")
         self.sptes: dict[int, int] = {}
         self.held: list[tuple[int, int]] = []
         """Entries that hardware was seen to hold, (place, SPTE), by bit."""
@@ -381,6 +379,7 @@ class Model:
         free = sum(1 << table for table in range(setting.tables) if table not in setting.used)
         layout.put(t.row, p[layout.F_FREE], free, t.fw, t.fs, t.fm)
         layout.put(t.row, p[layout.F_WATCHED], setting.watched, t.fw, t.fs, t.fm)
+        layout.put(t.row, p[layout.F_PROTECTED], setting.protected, t.fw, t.fs, t.fm)
         for n, local in enumerate(self.starts):
             layout.put(t.row, p[layout.F_NODE] + n, local, t.fw, t.fs, t.fm)
         states.insert(t, 0, 0)

@@ -31,14 +31,25 @@ def switching(lib: Any, kvm: Any, number: int, role: int) -> None:
         role |= words.ROLE_GUEST_MODE
     lib.vcpu_roots.new_pgd(kvm, number, role)
     lib.vcpu.vcpu_run(kvm, number, role)
+    root = kvm.m.load(words.VCPU_ROOT, number)
+    if root != words.NO_TABLE:
+        owned = kvm.m.load(words.SP_ROLE, root)
+        if owned & (words.ROLE_SMM | words.ROLE_GUEST_MODE) != role:
+            raise kvm.m.bug("a vCPU has run on a root of another role")
 
 
 def parked(lib: Any, kvm: Any, number: int, role: int) -> None:
     """A vCPU whose thread has gone, or never runs."""
 
 
-def unmap(lib: Any, kvm: Any, start: int, end: int, pfns: tuple[int, ...], refill: int, may_block: bool) -> None:
-    """The host takes the pages of a range back, and gives ``refill`` frames further on in their place (-1: none)."""
+def unmap(
+    lib: Any, kvm: Any, start: int, end: int, pfns: tuple[int, ...], refill: int, may_block: bool, read_only: bool
+) -> None:
+    """The host takes the pages of a range back, and gives ``refill`` frames further on in their place (-1: none).
+
+    ``read_only``: pages that others have too, as when equal pages are made one. A write would get its own; in a test
+    that says so no guest writes there.
+    """
     lib.notifier.invalidate_range_start(kvm, start, end, may_block)
     i = 0
     while i < len(pfns):
@@ -47,6 +58,9 @@ def unmap(lib: Any, kvm: Any, start: int, end: int, pfns: tuple[int, ...], refil
     gfn = start
     while gfn < end:
         kvm.m.store(words.HOST_PFN, gfn, -1 if refill < 0 else pfns[gfn - start] + refill)
+        if read_only:
+            kvm.m.store(words.HOST_WRITABLE, gfn, 0)
+            kvm.m.protect(1 << gfn)
         gfn += 1
     lib.notifier.invalidate_range_end(kvm, start, end)
 
@@ -72,9 +86,11 @@ def collapse(lib: Any, kvm: Any, start: int, end: int) -> None:
         kvm.m.slots_unlock()
 
 
-def recover_nx(lib: Any, kvm: Any, tables: int) -> None:
-    """The worker that gives regions another chance to be mapped by a huge page that must not be executed."""
-    lib.huge_pages.recover_nx_huge_pages(kvm, tables)
+def recover_nx(lib: Any, kvm: Any, tables: int, rounds: int) -> None:
+    """The worker, of which a VM has one, gives regions another chance to be huge pages that must not be executed."""
+    while rounds > 0:
+        lib.huge_pages.recover_nx_huge_pages(kvm, tables)
+        rounds -= 1
 
 
 def prefault(lib: Any, kvm: Any, number: int, gfn: int, code: int) -> None:
@@ -163,14 +179,18 @@ def host_writable(lib: Any, kvm: Any, gfn: int) -> None:
     kvm.m.store(words.HOST_WRITABLE, gfn, 1)
 
 
-def release(lib: Any, kvm: Any) -> None:
-    """The process that owns the VM ends; no vCPU runs any more."""
+def release(lib: Any, kvm: Any, pfns: tuple[int, ...]) -> None:
+    """The process that owns the VM ends, and its pages with it; no vCPU runs any more."""
     lib.notifier.release(kvm)
+    i = 0
+    while i < len(pfns):
+        kvm.m.revoke(pfns[i])
+        i += 1
 
 
-def delete_slot(lib: Any, kvm: Any, slot: int, pfns: tuple[int, ...]) -> None:
+def delete_slot(lib: Any, kvm: Any, slot: int, as_id: int, pfns: tuple[int, ...]) -> None:
     """A memory slot goes, and its pages are used for something else, with no notifier that would find a slot."""
-    lib.memory_region.set_memory_region(kvm, slot, 0, 0, 0, 0)
+    lib.memory_region.set_memory_region(kvm, slot, as_id, 0, 0, 0)
     i = 0
     while i < len(pfns):
         kvm.m.revoke(pfns[i])
@@ -214,11 +234,11 @@ def store_buffer(machine: Any, number: int) -> None:
 
 
 HOST: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
-    "unmap": (unmap, ("start", "end", "refill", "may_block")),
+    "unmap": (unmap, ("start", "end", "refill", "may_block", "read_only")),
     "zap_range": (zap_range, ("start", "end")),
     "zap_all_fast": (zap_all_fast, ()),
     "collapse": (collapse, ("start", "end")),
-    "recover_nx": (recover_nx, ("tables",)),
+    "recover_nx": (recover_nx, ("tables", "rounds")),
     "prefault": (prefault, ("vcpu", "gfn", "execute")),
     "prefetch": (prefetch, ("vcpu", "gfn")),
     "log_on": (log_on, ("slot",)),

@@ -19,7 +19,7 @@ from .access import Access
 from .machine import Stop
 from .reference_guest import go, ways
 from .reference_rest import at_rest, still_mapped, stuck
-from .reference_state import EFFECTS, Entry, State, World
+from .reference_state import EFFECTS, Entry, State, World, gfns_of
 from .setting import Program, Setting
 
 
@@ -408,7 +408,7 @@ class Reference:
         caches = tuple(none for _ in range(setting.vcpus))
         return State(
             frozenset(held), tuple(self.first), none, none, none, none, none, none, free, none, none, none, caches,
-            none, watched=frozenset(gfn for gfn in range(setting.watched.bit_length()) if setting.watched >> gfn & 1),
+            none, watched=gfns_of(setting.watched), protected=gfns_of(setting.protected),
         )  # fmt: skip
 
     def explore(self, states_max: int) -> Outcome:

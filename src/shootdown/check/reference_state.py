@@ -85,3 +85,8 @@ class World:
     def breaks(self, what: int) -> None:
         """Note the first thing that broke."""
         self.broken = self.broken or what
+
+
+def gfns_of(mask: int) -> frozenset[int]:
+    """The gfns that a mask names."""
+    return frozenset(gfn for gfn in range(mask.bit_length()) if mask >> gfn & 1)

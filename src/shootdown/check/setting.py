@@ -51,6 +51,7 @@ class Setting:
     hardware       how CPUs read entries
     reserved       there may be entries with reserved bits
     watched        pages of the guest whose writes must be logged from the start on (mask of gfns)
+    protected      pages that no vCPU may write from the start on (mask of gfns)
     logs           by word and gfn, the bit that says that the gfn was written: bitmaps of dirty pages
     rings          by value of an entry in a dirty ring, the gfn that it says was written
     ring_entries   how many entries the ring of each vCPU has
@@ -75,6 +76,7 @@ class Setting:
     rings: dict[int, int] = field(default_factory=dict)
     ring_entries: int = 0
     lent: dict[int, int] = field(default_factory=dict)
+    protected: int = 0
 
     def acts(self, program: int) -> tuple[list[Act], int]:
         """What the guest of a program can do, and how many of that are faults, which come first."""

@@ -14,7 +14,7 @@ from .model import Model
 from .places import Places
 from .replay import Event, events_of
 from .source import place_in
-from .wording import broken, held, legend, value, word
+from .wording import FREED, broken, held, legend, value, word
 
 MEMORY, RCU = "memory", "RCU"
 """What accesses go to, besides a vCPU."""
@@ -76,6 +76,8 @@ def story(model: Model, path: Sequence[tuple[int, int, int, int]], kind: int, st
     ``program``: whose step broke it; of a deadlock, the mask of those in it.
     """
     events = list(events_of(model, list(path)))
+    if kind == steps.USE_AFTER_FREE and events:
+        events[-1].before = FREED
     names = [each.name for each in model.setting.programs]
     places, known = Places(model), {v: held(model, 0, v) for v in range(model.setting.vcpus)}
     moves: list[Move] = []
@@ -87,7 +89,7 @@ def story(model: Model, path: Sequence[tuple[int, int, int, int]], kind: int, st
             notes = _notes(model, event.state, known, freed)
             freed = model.field(event.state, int(model.t.p[layout.F_FREE]))
         if isinstance(event.node.access.word, int):
-            raws += [event.before, event.after]
+            raws += [raw for raw in (event.before, event.after) if raw is not FREED]
         moves.append(_move(model, number, event, places, names, tuple(notes)))
     return Story(
         tuple(names[n] for n in sorted({event.program for event in events})), tuple(moves),
@@ -105,7 +107,7 @@ def _move(
         about = word(at.word, model, places.found)
         before, after = value(at.word, event.before, model), value(at.word, event.after, model)
     if isinstance(at.word, int):
-        spte_before, spte_after = (f"{unsigned(raw):x}" for raw in (event.before, event.after))
+        spte_before, spte_after = ("" if raw is FREED else f"{unsigned(raw):x}" for raw in (event.before, event.after))
     where = function = ""
     if event.node.stack:
         file, function, line = event.node.stack[0]

@@ -134,11 +134,11 @@ def command(
     2 refuted, 3 undetermined or not exercised, 130 interrupted.
     """
     if tree_name or debian:
-        if any((policies, behaviour, list_, step, form, junit_file, why, compact, resume_file, livelocks)):
-            raise InputError(
-                "--tree goes with names, --patch, --tiny, --jobs, --save, --schedule, --max-..., --yields, --failures, "
-                "--ranged, --store-buffers, --against, --bisect and --json only"
-            )
+        _refuse(
+            "is about our MMU, and does not go with --tree or --debian",
+            policy=policies, behaviour=behaviour, list=list_, step=step, format=form, junit=junit_file, why=why,
+            compact=compact, resume=resume_file, livelocks=livelocks,
+        )  # fmt: skip
         if gdb and not schedule_file:
             raise InputError("--gdb goes with --schedule")
         tree = tree_of(tree_name, debian)
@@ -147,7 +147,7 @@ def command(
         if schedule_file:
             return check_tree.follow(tree, patches_of(patch_files), schedule_file, as_json)
         wanted = check_tree.Asked(
-            _tests(names, None), bool(names), tiny, Options(yields, failures, ranged=ranged, tso=buffers > 0),
+            tests_named(names, None), bool(names), tiny, Options(yields, failures, ranged=ranged, tso=buffers > 0),
             TreeBudget(max_states, seconds=max_seconds), jobs or len(os.sched_getaffinity(0)), as_json, save_file,
         )  # fmt: skip
         if bisect:
@@ -156,8 +156,10 @@ def command(
         if against:
             return against_tree(tree, find_tree(against), patches, wanted)
         return check_tree.check_tree(tree, patches, wanted)
-    if against or bisect or ranged or failures or gdb:
-        raise InputError("--against, --bisect, --failures, --ranged and --gdb go with --tree")
+    _refuse(
+        "goes with --tree or --debian only",
+        against=against, bisect=bisect, failures=failures, ranged=ranged, gdb=gdb,
+    )  # fmt: skip
     form = _form(form, as_json)
     if schedule_file:
         others = (names, policies, behaviour, patch_files, tiny, jobs, save_file, junit_file, resume_file)
@@ -173,7 +175,7 @@ def command(
         raise InputError("--livelocks needs all states, and --compact forgets them")
     if why and not names:
         raise InputError("--why is about a test by name")
-    tests = _tests(names, behaviour)
+    tests = tests_named(names, behaviour)
     if list_:
         verdicts.print_tests(tests, form == verdicts.JSON)
         return FINE
@@ -217,7 +219,15 @@ def _refuse_mixed(policies: tuple[str, ...], behaviour: str | None) -> None:
             raise InputError(f"policy {name} is behaviour {own}, not {behaviour}", advice="leave --behaviour out")
 
 
-def _tests(names: tuple[str, ...], behaviour: str | None) -> list[Litmus]:
+def _refuse(why_not: str, /, **given: object) -> None:
+    """Raise InputError for the first option that is given."""
+    for name, value in given.items():
+        if value:
+            raise InputError(f"--{name} {why_not}")
+
+
+def tests_named(names: tuple[str, ...], behaviour: str | None) -> list[Litmus]:
+    """The tests that names and files mean, all if there are none."""
     known = {test.name: test for test in suite()}
     found = []
     for name in names:

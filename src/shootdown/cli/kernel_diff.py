@@ -9,15 +9,17 @@ from ..errors import InputError
 from ..figures import number
 from ..kernel.bench import Timing, bench
 from ..kernel.build import NATIVE, build
-from ..kernel.differ import Difference, Outcome, diff
+from ..kernel.differ import Outcome, diff
 from ..kernel.likeness import Likeness, likeness
 from ..kernel.pair import POLICY_OF
 from ..kernel.series import apply
 from ..kernel.tree import Tree
 from . import kernel, progress
+from .kernel_litmus import DIFFERS, STOPPED, litmus_diff, story
+from .kernel_trace import trace_diff
 from .report import columns, dump, wrap
 
-DIFFERS = 2
+OPERATIONS = 100_000
 EVERY_PLAIN = 8
 """Uncompiled, entries are compared this seldom; a difference is still traced to the operation that made it."""
 
@@ -45,7 +47,11 @@ def _behaviour(like: Likeness, asked: str | None) -> str:
 @kernel.TREE
 @kernel.DEBIAN
 @kernel.PATCH
-@click.option("--operations", type=click.IntRange(1), default=100_000, show_default=True, help="How many.")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--litmus", is_flag=True, help="Go through the litmus tests, or those that are named.")
+@click.option("--trace", metavar="FILE", help="Do what this recording tells.")
+@click.option("--orders", type=click.IntRange(0), default=20, show_default=True, help="With --litmus: mixed ones.")
+@click.option("--operations", type=click.IntRange(1), help=f"How many random ones.  [default: {OPERATIONS}]")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the random numbers.")
 @BEHAVIOUR
 @JSON
@@ -53,24 +59,45 @@ def diff_command(
     tree_name: str | None,
     debian: str | None,
     patch_names: tuple[str, ...],
-    operations: int,
+    names: tuple[str, ...],
+    litmus: bool,
+    trace: str | None,
+    orders: int,
+    operations: int | None,
     seed: int,
     behaviour: str | None,
     as_json: bool,
 ) -> int:
     """Compare the kernel's own C with our MMU.
 
-    Both are driven with the same random operations; after each, every SPTE,
-    counter, flush request, freed table and dirty bit must be the same. The
-    first difference is shown as a short list of operations that leads there.
+    Both are driven with the same random operations, with those of litmus tests
+    in many orders, or with a recording's; after each, every SPTE, counter, flush
+    request, freed table and dirty bit must be the same (SPTEs seldom, of a
+    recording). The first difference is shown as a short list of operations.
 
     \b
     Example: shootdown kernel diff ~/linux --operations 10000
-    Exit codes: 0 no difference found, 1 bad input, 2 they differ.
+             shootdown kernel diff --debian 6.12 --litmus unmap-leafs
+    Exit codes: 0 no difference found, 1 bad input, 2 they differ, 3 both stop
+    at an assertion, or a recording has nothing to compare.
     """
+    if litmus and debian and tree_name:
+        names = (tree_name, *names)
+        tree_name = None
+    if names and not litmus:
+        raise InputError(f"'{names[0]}' is one name too many", advice="give --litmus before names of tests")
+    if litmus and trace:
+        raise InputError("--litmus and --trace exclude each other")
+    if operations and (litmus or trace):
+        raise InputError("operations are random, or of --litmus, or of --trace", advice="leave --operations out")
     tree = _patched(tree_name, debian, patch_names)
     like = likeness(tree)
     chosen = _behaviour(like, behaviour)
+    if litmus:
+        return litmus_diff(tree, lambda: build(tree, NATIVE).path, chosen, names, orders, seed, as_json)
+    if trace:
+        return trace_diff(tree, lambda: build(tree, NATIVE).path, chosen, trace, as_json)
+    operations = operations or OPERATIONS
     library = build(tree, NATIVE).path
     report = progress.reporter("operations")
     outcome = diff(library, chosen, operations, seed, every=1 if compiled() else EVERY_PLAIN, tell=report)
@@ -79,7 +106,7 @@ def diff_command(
         print(dump("kernel diff", _document(tree, chosen, seed, outcome)))
     else:
         print("\n".join(_text(tree, like, chosen, seed, outcome)))
-    return DIFFERS if outcome.difference else 0
+    return DIFFERS if outcome.difference else STOPPED if outcome.stopped else 0
 
 
 def _text(tree: Tree, like: Likeness, chosen: str, seed: int, outcome: Outcome) -> list[str]:
@@ -90,16 +117,13 @@ def _text(tree: Tree, like: Likeness, chosen: str, seed: int, outcome: Outcome) 
         return [
             *lines,
             f"DIFFERS after {number(outcome.operations)} operations; in short:",
-            *_story(outcome.difference),
+            *story(outcome.difference),
         ]
     lines.append(f"no difference in {number(outcome.operations)} operations on {number(outcome.sessions)} VMs")
+    for text in outcome.stopped:
+        lines += wrap(f"both stop in {text}; what follows on that VM is not compared", "    ", "  ")
     rows = [[name, number(times)] for name, times in sorted(outcome.counts.items(), key=lambda item: -item[1])]
     return [*lines, *wrap("done: " + ", ".join(f"{name} {times}" for name, times in rows), "  ")]
-
-
-def _story(difference: Difference) -> list[str]:
-    *lines, last = difference.text().split("\n")
-    return [*(f"  {line}" for line in lines), *wrap(last, "    ", "  ")]
 
 
 def _document(tree: Tree, chosen: str, seed: int, outcome: Outcome) -> dict[str, object]:
@@ -111,6 +135,7 @@ def _document(tree: Tree, chosen: str, seed: int, outcome: Outcome) -> dict[str,
         "operations": outcome.operations,
         "vms": outcome.sessions,
         "counts": outcome.counts,
+        "stopped": list(outcome.stopped),
         "difference": outcome.difference and outcome.difference.as_json(),
     }
 

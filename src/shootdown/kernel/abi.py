@@ -57,7 +57,7 @@ class EventStruct(Structure):
     """``struct sd_event``."""
 
     _fields_ = [
-        *((name, c_int) for name in ("cpu", "kind", "table", "index", "vcpu", "last")),
+        *((name, c_int) for name in ("cpu", "kind", "table", "index", "vcpu", "last", "name", "pad")),
         *((name, c_ulonglong) for name in ("object", "before", "after", "pc")),
     ]
 

@@ -116,8 +116,15 @@ def has_root(pair: Pair, vcpu: int) -> bool:
 
 def fault(pair: Pair, vcpu: int, gfn: int, code: int) -> None:
     """The guest runs, and faults."""
-    if enter(pair, vcpu) and has_root(pair, vcpu):
+    if can_run(pair, vcpu):
         pair.both(lambda: pair.c.fault(vcpu, gfn, code), lambda: page_fault(pair.kvm, vcpu, gfn, code))
+
+
+def can_run(pair: Pair, vcpu: int) -> bool:
+    """A vCPU enters its guest, if it may: nothing is done if not."""
+    runs = enter(pair, vcpu) and has_root(pair, vcpu)
+    pair.acted = runs
+    return runs
 
 
 def stale_fault(pair: Pair, vcpu: int, gfn: int, code: int) -> None:
@@ -135,7 +142,7 @@ def ring_is_short(pair: Pair, vcpu: int) -> bool:
 
 def map_ahead(pair: Pair, vcpu: int, gfn: int) -> None:
     """A page is mapped ahead of its fault."""
-    if enter(pair, vcpu) and has_root(pair, vcpu):
+    if can_run(pair, vcpu):
         pair.both(lambda: pair.c.prefetch(vcpu, gfn), lambda: prefetch(pair.kvm, vcpu, gfn))
 
 
@@ -277,6 +284,7 @@ def host_writable(pair: Pair, gfn: int, writable: int) -> None:
     pair.machine.store(words.HOST_WRITABLE, gfn, writable)
     if not writable:
         end_range(pair, gfn, gfn + 1)
+    pair.acted = True
 
 
 def zap_range(pair: Pair, start: int, end: int) -> None:

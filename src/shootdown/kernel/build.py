@@ -67,8 +67,10 @@ class Machine:
 
 NATIVE: Final = Machine("native", ("native/*.c",))
 """One CPU, where each operation is done whole."""
-EXPLORE: Final = Machine("explore", (), ("explore/*.c",), ("-DSD_EXPLORE", "-mgeneral-regs-only"))
-"""Every interleaving of several."""
+EXPLORE: Final = Machine(
+    "explore", (), ("explore/*.c",), ("-DSD_EXPLORE", "-mgeneral-regs-only", "-fno-optimize-sibling-calls")
+)
+"""Every interleaving of several; a call returns to the line that made it, so that a schedule names that line."""
 PLAIN: Final = replace(
     EXPLORE,
     name="plain",

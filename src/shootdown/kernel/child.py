@@ -68,7 +68,7 @@ def scenario_of(request: dict[str, Any]) -> abi.ScenarioStruct:
 
 def answer(library: ctypes.CDLL, r: abi.ResultStruct) -> dict[str, Any]:
     """A result as plain data."""
-    library.sd_name_of.restype = library.sd_kind_name.restype = ctypes.c_char_p
+    library.sd_name_of.restype = library.sd_kind_name.restype = library.sd_recorded_name.restype = ctypes.c_char_p
 
     def name(address: int) -> str:
         return str(library.sd_name_of(ctypes.c_ulonglong(address)).decode())
@@ -88,7 +88,7 @@ def answer(library: ctypes.CDLL, r: abi.ResultStruct) -> dict[str, Any]:
             e.table,
             e.index,
             e.last,
-            name(e.object),
+            library.sd_recorded_name(e.name).decode(),
             e.before,
             e.after,
             e.pc,

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from .acts import ACTS, get_log
+from .acts import get_log
 from .apart import Step, apart
 from .native import Config, calls
 from .operations import Operation, draw_config, draw_operations
 from .pair import ASKS_FIRST, SLOTS, BothBugged, Pair
+from .told import EVERY_ACT
 
 SESSION: Final = 250
 """Operations on one VM, before the next is made."""
 SECONDS: Final = 120
-"""Of the processor's time for them."""
+"""Of the processor's time for them, and one more for each A_SECOND operations."""
+A_SECOND: Final = 100
 
 
 @dataclass(frozen=True)
@@ -53,20 +57,38 @@ class Difference:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many operations were drawn for how many VMs, how many of each could be done, the first difference if any."""
+    """How many operations were drawn for how many VMs, how many of each could be done, the first difference if any.
+
+    stopped  of VMs that both stopped at an assertion: after which operation, and where
+    """
 
     operations: int
     sessions: int
     counts: dict[str, int]
     difference: Difference | None
+    stopped: tuple[str, ...] = ()
 
 
 Plant = Callable[[Pair, int], None]
 """Something that is done to a pair before its n-th operation: so that a test can plant a difference."""
 
 
-Found = tuple[int, str, dict[str, int]]
-"""The number of the operation after which two VMs differ and how (-1, "" if they do not), and how many did what."""
+class Found(NamedTuple):
+    """What came of operations on two VMs.
+
+    at, what  the number of the operation after which they differ, and how; -1 and "" if they do not
+    done      how often each operation could be done, by name
+    stopped   the assertion at which both stopped, in words, "" if they came to the end
+    undone    numbers of the operations that could not be done
+    tables    most that were in use at once
+    """
+
+    at: int
+    what: str
+    done: dict[str, int]
+    stopped: str = ""
+    undone: tuple[int, ...] = ()
+    tables: int = 0
 
 
 def play(
@@ -77,32 +99,49 @@ def play(
     every: int = 1,
     plant: Plant | None = None,
     step: Step = lambda number: None,
+    first: int = 0,
+    logs: bool = False,
+    slots: int = SLOTS,
 ) -> Found:
     """Do operations on a fresh pair, until they differ.
 
-    Entries are compared after every ``every``-th operation, and after the last; dirty bitmaps where they are read, and
-    at the end.
+    Entries are compared after every ``every``-th operation from number ``first`` on, and after the last; dirty bitmaps
+    where they are read, and at the end, or after each operation (``logs``).
     """
-    pair = Pair(library, config, behaviour)
+    pair = Pair(library, config, behaviour, slots)
     last = len(operations) - 1
     done: dict[str, int] = {}
+    undone: list[int] = []
+    found, stopped, n, tables = "", "", -1, 0
     for n, operation in enumerate(operations):
         step(n)
         if plant:
             plant(pair, n)
         pair.acted = False
         try:
-            ACTS[operation.name](pair, *operation.numbers)
-        except BothBugged:
-            return -1, "", done
+            EVERY_ACT[operation.name](pair, *operation.numbers)
+        except BothBugged as bug:
+            stopped = f"{operation}: {bug}"
+            break
         done[operation.name] = done.get(operation.name, 0) + pair.acted
-        found = pair.difference(n % every == 0 or n == last)
+        if not pair.acted:
+            undone.append(n)
+        if logs and n >= first:
+            read_logs(pair)
+        tables = max(tables, pair.machine.tables.used)
+        found = pair.difference(n == last or (n >= first and (n - first) % every == 0))
         if found:
-            return n, found, done
-    for slot in range(SLOTS):
+            break
+    else:
+        read_logs(pair)
+        found = pair.difference(False)
+    return Found(n if found else -1, found, done, stopped, tuple(undone), tables)
+
+
+def read_logs(pair: Pair) -> None:
+    """Read all bitmaps, which changes none."""
+    for slot in range(pair.slots):
         get_log(pair, slot, 1)
-    found = pair.difference(False)
-    return (last, found, done) if found else (-1, "", done)
 
 
 def play_apart(
@@ -112,24 +151,31 @@ def play_apart(
     operations: list[Operation],
     every: int = 1,
     plant: Plant | None = None,
+    logs: bool = False,
+    slots: int = SLOTS,
 ) -> Found:
     """The same in a process of its own: a crash of the C is a difference."""
 
     def work(step: Step) -> Found:
-        return play(library, behaviour, config, operations, every, plant, step)
+        return play(library, behaviour, config, operations, every, plant, step, logs=logs, slots=slots)
 
-    ended = apart(work, SECONDS)
+    ended = apart(work, SECONDS + len(operations) // A_SECOND)
     if ended.answer is not None:
         return ended.answer
-    return ended.step, f"the C does not come back: {ended.how}", {}
+    return Found(ended.step, f"the C does not come back: {ended.how}", {})
 
 
-def shrink(differs: Callable[[list[Operation]], bool], operations: list[Operation]) -> list[Operation]:
-    """A list of which no single operation can be left out, that still differs. Source: Zeller, ddmin (1999)."""
+def shrink(
+    differs: Callable[[list[Operation]], bool], operations: list[Operation], until: float = math.inf
+) -> list[Operation]:
+    """A list of which no single operation can be left out, that still differs; ``until`` when to look for one.
+
+    Source: Zeller, ddmin (1999).
+    """
     size = len(operations) // 2
     while size:
         n = 0
-        while n < len(operations):
+        while n < len(operations) and time.monotonic() < until:
             fewer = operations[:n] + operations[n + size :]
             if fewer and differs(fewer):
                 operations = fewer
@@ -153,32 +199,46 @@ def diff(
     calls(library)
     done = session = 0
     counts: dict[str, int] = {}
+    stopped: list[str] = []
     while done < number:
         random = Random(f"{seed}/{session}")
         config, layout = draw_config(random)
         if behaviour in ASKS_FIRST:
             config = replace(config, resched_every=min(config.resched_every, 1))
         operations = draw_operations(random, layout, min(SESSION, number - done))
-        at, _, acted = play_apart(library, behaviour, config, operations, every, plant)
-        for name, times in acted.items():
-            counts[name] = counts.get(name, 0) + times
-        if at >= 0:
-            found = story(library, behaviour, config, operations[: at + 1], plant)
-            return Outcome(done + at + 1, session + 1, counts, Difference(config, *found, seed, session))
+        played = play_apart(library, behaviour, config, operations, every, plant)
+        add(counts, played.done)
+        if played.stopped:
+            stopped.append(played.stopped)
+        if played.at >= 0:
+            found = story(library, behaviour, config, operations[: played.at + 1], plant)
+            difference = Difference(config, *found, seed, session)
+            return Outcome(done + played.at + 1, session + 1, counts, difference, tuple(stopped))
         done += len(operations)
         session += 1
         tell(done)
-    return Outcome(done, session, counts, None)
+    return Outcome(done, session, counts, None, tuple(stopped))
+
+
+def add(counts: dict[str, int], more: dict[str, int]) -> None:
+    """Add counts to others."""
+    for name, times in more.items():
+        counts[name] = counts.get(name, 0) + times
 
 
 def story(
-    library: Path, behaviour: str, config: Config, operations: list[Operation], plant: Plant | None
+    library: Path,
+    behaviour: str,
+    config: Config,
+    operations: list[Operation],
+    plant: Plant | None,
+    logs: bool = False,
 ) -> tuple[list[Operation], str]:
     """The shortest story to be found of how the two come to differ, and how they do."""
 
     def differs(fewer: list[Operation]) -> bool:
-        return play_apart(library, behaviour, config, fewer, plant=plant)[0] >= 0
+        return play_apart(library, behaviour, config, fewer, plant=plant, logs=logs).at >= 0
 
     short = shrink(differs, operations)
-    at, what, _ = play_apart(library, behaviour, config, short, plant=plant)
-    return short[: at + 1], what
+    played = play_apart(library, behaviour, config, short, plant=plant, logs=logs)
+    return short[: played.at + 1], played.what

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -125,8 +127,21 @@ def _run(request: dict[str, Any]) -> dict[str, Any]:
         return answer
     last = errors.decode(errors="replace").strip().splitlines()[-1:]
     if child.returncode < 0:
-        return {"died": f"the explorer was ended by signal {-child.returncode}"}
+        return {"died": _ended_by(Path(request["library"]), -child.returncode, last[0] if last else "")}
     raise InputError(f"cannot be explored: {last[0] if last else 'no answer'}", path=request["library"])
+
+
+def _ended_by(library: Path, number: int, last: str) -> str:
+    """What ended a child, and where, if it could still say (c/explore/traps.c)."""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    offset = re.fullmatch(r"fault at ([0-9a-f]+)", last)
+    frames = frames_of(library, 1, {int(offset[1], 16) + 1}) if offset else {}
+    found = in_source(next(iter(frames.values()), ()), SHIMS)
+    where = f" in {found[0].function} ({Path(found[0].file).name}:{found[0].line})" if found else ""
+    return f"the explorer was ended by {name}{where}, which says nothing about the tree: a mistake in our C, or memory"
 
 
 def frames_of(library: Path, base: int, addresses: set[int]) -> dict[int, tuple[Frame, ...]]:

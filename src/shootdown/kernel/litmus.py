@@ -22,7 +22,9 @@ SPARE = 1
 """Tables beyond those of the test: the C takes what a map may need before it locks, ours when it does need it."""
 
 
-def scenario(test: Litmus, geometry: Geometry, options: Options) -> Scenario:
+def scenario(
+    test: Litmus, geometry: Geometry, options: Options, root_level_min: int = ROOT_LEVEL_MIN, spare: int = SPARE
+) -> Scenario:
     """What a test is on the kernel's C."""
     memory = test.memory
     span = 2**geometry.levels
@@ -46,7 +48,7 @@ def scenario(test: Litmus, geometry: Geometry, options: Options) -> Scenario:
             threads.append(_parked(len(threads)))
             args = (len(roles) - 1, *args)
         others.append(Task(entry["run"], args, name=entry["name"]))
-    root_level = max(ROOT_LEVEL_MIN, geometry.levels)
+    root_level = max(root_level_min, geometry.levels)
     renewed = any(entry["run"] in ("zap_all_fast", "delete_slot", "move_slot") for entry in test.host)
     switching = {roles[n] | ROLE_GUEST_MODE for n, entry in enumerate(vcpus) if entry.get("switches")}
     roots = {*roles, *switching}
@@ -54,7 +56,7 @@ def scenario(test: Litmus, geometry: Geometry, options: Options) -> Scenario:
     return Scenario(
         levels=geometry.levels,
         root_level=root_level,
-        tables=geometry.tables + (root_level - geometry.levels) * (len(roots) + renewed) + SPARE,
+        tables=geometry.tables + (root_level - geometry.levels) * (len(roots) + renewed) + spare,
         tasks=(*threads, *others),
         guests=tuple(guests),
         start=tuple(_start(test, span, roles, levels, form)),
@@ -161,14 +163,16 @@ def _operands(test: Litmus, entry: dict[str, Any], span: int) -> tuple[int, ...]
         case "zap_range" | "zap_all_fast" | "collapse" | "age" | "clear_young":
             return first, last
         case "recover_nx":
-            return (entry.get("tables", 1),)
+            return entry.get("tables", 1), entry.get("rounds", 1)
         case "log_on" | "log_off" | "get_log" | "clear_log" | "delete_slot":
             return (slot,)
         case "reset_ring":
             return (entry.get("vcpu", 0),)
         case "change_pte":
             return gfn, entry.get("refill", 8)
-        case "write_protect" | "host_writable" | "test_young":
+        case "write_protect":
+            return slot, gfn
+        case "host_writable" | "test_young":
             return (gfn,)
         case "move_slot":
             return slot, entry.get("base", 0)

@@ -18,7 +18,12 @@ FORMATS: Final = ("NPT", "EPT", "EPT_NO_AD")
 TABLES: Final = 1 << 17
 ROWS_FIRST: Final = 1 << 16
 NOTES: Final = 4096
-WORDS: Final = 1 << 13
+WORDS: Final = 1 << 16
+"""Words of a bitmap that can be read at once."""
+SLOTS: Final = 32
+VCPUS: Final = 4
+RING: Final = 1024
+"""Most that a VM has: slots, vCPUs, entries of a ring (c/drivers/driver.h)."""
 COUNTERS: Final = (
     *("pages_4k", "pages_2m", "pages_1g", "nx_splits", "flush_requests", "tables", "dirty", "accessed"),
     *("local_flushes", "fast_faults", "mmio_sptes", "resched_calls"),
@@ -53,6 +58,7 @@ _CALLS: Final[dict[str, list[Any]]] = {
     "clear_log": [c_int, ctypes.c_void_p, c_int],
     "harvest": [c_int, c_uint],
     "reset_rings": [],
+    "operation": [ctypes.c_char_p, ctypes.c_void_p],
     "drain": [],
     "counters": [ctypes.c_void_p],
     "notes": [c_int, c_uint64, ctypes.c_void_p, c_int],
@@ -131,7 +137,7 @@ class NativeVm:
         if self._call["create"](numbers, tables, config.host_level, config.resched_every) != 0:
             raise MemoryError("the host has no memory for a VM's tables")
 
-    def _do(self, name: str, *arguments: int) -> int:
+    def _do(self, name: str, *arguments: Any) -> int:
         answer = int(self._call[name](*arguments))
         if answer == BUGGED:
             last = self.problems()[-1]
@@ -171,7 +177,7 @@ class NativeVm:
 
         Callers tell notifiers.
         """
-        self._call["host"](gfn, count, pfn, level, writable)
+        self._do("host", gfn, count, pfn, level, writable)
 
     def host_level(self, level: int) -> None:
         """Pages whose level was not told are of this one from here on."""
@@ -241,6 +247,10 @@ class NativeVm:
     def reset_rings(self) -> int:
         """Entries that were harvested are free again: how many."""
         return self._do("reset_rings")
+
+    def operation(self, name: str, *arguments: int) -> None:
+        """An operation of c/drivers/ops.c that has no method of its own."""
+        self._do("operation", name.encode(), (c_uint64 * len(arguments))(*arguments))
 
     # What there is, and what happened
 

@@ -19,6 +19,7 @@ from .native import Config, KernelBug, NativeVm, unsigned
 from .state import digest, rows
 
 SLOTS: Final = 8
+"""Of a VM, unless it is told otherwise."""
 ASKS_FIRST: Final = ("6.13", "6.18")
 """Versions that ask whether to give way before they look whether a walk got on, so that calls are counted otherwise."""
 POLICY_OF: Final = {"6.1": "kernel-6.1", "6.12": "kernel-6.12", "6.13": "promote", "6.18": "promote"}
@@ -36,26 +37,30 @@ class BothBugged(Exception):  # noqa: N818 - agreement is no error
 class Pair:
     """The two VMs, and what their user knows.
 
+    slots            how many numbers of slots there are
     c, kvm, machine  the kernel's VM, ours, and the machine of ours
     roles, taken     of each vCPU: its role, and how many entries were taken from its ring
     running          ranges of notifiers that have begun and not ended
     tracked          pages whose writes are tracked, slot and gfn
     cut              GiBs of which the host maps a part elsewhere
+    faults           of vCPUs that left their guest: gfn and code of what is not served yet
+    read             of slots: words of a log that the user has read and not cleared
     acted            something was done in both
     """
 
-    def __init__(self, library: Path, config: Config, behaviour: str) -> None:
+    def __init__(self, library: Path, config: Config, behaviour: str, slots: int = SLOTS) -> None:
         if behaviour not in POLICY_OF:
             raise InputError(f"our MMU has no policy for {behaviour}", advice=f"use one of {', '.join(POLICY_OF)}")
         self.config: Final = config
+        self.slots: Final = slots
         self.c: Final = NativeVm(library, config)
         self.machine: Final = NativeMachine(
-            config.vcpus, resched_every=config.resched_every, slots=SLOTS, host_level=config.host_level
+            config.vcpus, resched_every=config.resched_every, slots=slots, host_level=config.host_level
         )
         self.machine.keep_journal()
         self.kvm: Final = Kvm(
             self.machine, getattr(spte, config.format), BEHAVIOURS[behaviour], POLICIES[POLICY_OF[behaviour]],
-            config.levels, config.vcpus, config.nx_huge_pages, slots=SLOTS, pml=config.pml,
+            config.levels, config.vcpus, config.nx_huge_pages, slots=slots, pml=config.pml,
             eager_split=config.eager_split, initially_set=config.initially_set, ring_size=config.ring_size,
             ring_soft_limit=config.ring_soft_limit, slot_zap_all=config.slot_zap_all, phys_bits=PHYS_BITS,
         )  # fmt: skip
@@ -64,6 +69,8 @@ class Pair:
         self.running: list[tuple[int, int]] = []
         self.tracked: list[tuple[int, int]] = []
         self.cut: set[int] = set()
+        self.faults: dict[int, tuple[int, int]] = {}
+        self.read: dict[int, dict[int, int]] = {}
         self.acted = False
         self._difference = ""
 

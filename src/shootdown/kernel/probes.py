@@ -145,6 +145,7 @@ FLAGS: Final = (
     ),
     Probe("lists_tables", TDP_C, r"\blist_add\(&sp->link, &kvm->arch\.tdp_mmu_pages\)"),
     Probe("heeds_mtrrs", MMU_C, r"\bkvm_mtrr_check_gfn_range_consistency\("),
+    Probe("roots_put_exclusive", MMU_C, r"\bread_lock\(", function="kvm_mmu_free_roots", absent=True),
     Probe("nx_shared", TDP_H, r"\bkvm_tdp_mmu_zap_possible_nx_huge_page\("),
     Probe("age_lockless", KCONFIG, r"\bselect KVM_MMU_LOCKLESS_AGING\b"),
     Probe("age_invalid_roots", TDP_C, r"\bkvm_tdp_mmu_handle_gfn\([^{]*\{[^{}]*\bfor_each_tdp_mmu_root\("),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
+from ..check import phrases
 from ..check.columns import WIDTH, Columns, Table, broken_lines
-from .scenario import Event, Frame, Outcome, Scenario
-from .wording import Words, access, cached, is_told
+from .scenario import Event, Frame, Held, Outcome, Scenario
+from .wording import Words, access, cached, changed_by, is_told, proves
 
 DRIVERS = str(Path(__file__).resolve().parent / "c")
 MARK = "+"
@@ -23,15 +25,21 @@ LEAVES = {"read_unlock": "read_lock", "write_unlock": "write_lock", "spin_unlock
 def table(outcome: Outcome, scenario: Scenario) -> Table:
     """A schedule as users read it."""
     words = Words(scenario)
+    words.learn_roots(outcome.events)
     for event in outcome.events:
         for seen in event.cached:
             words.learn(seen)
-    events = [event for event in outcome.events if is_told(event)]
-    names = [task.name for task in scenario.tasks]
+    events = _told(outcome)
+    names = [
+        task.name or (f"vCPU{task.vcpu}" if task.vcpu >= 0 else f"task {n}") for n, task in enumerate(scenario.tasks)
+    ]
     shown = sorted({event.cpu for event in events if event.cpu >= 0})
+    if not outcome.events:
+        return Table([], [], before_all(outcome))
     columns = Columns([names[n] for n in shown] or ["task"], [where(event.frames) for event in events])
     found = Table(columns.head(), [], [])
     before: dict[int, list[str]] = {}
+    sets: dict[int, tuple[Held, ...]] = {}
     holds: dict[int, list[str]] = {n: [] for n in range(len(names))}
     for number, row in enumerate(rows(outcome, scenario), 1):
         event = row[0]
@@ -41,20 +49,19 @@ def table(outcome: Outcome, scenario: Scenario) -> Table:
         for each in row:
             words.follow(each)
             _hold(holds, each)
+            sets |= {seen.vcpu: seen.held for seen in each.cached}
             lines += _notes(each, words, before, names)
         found.rows.append(lines)
-    texts = [f"{outcome.message}."]
+    texts = [broken_by(outcome, names)]
     if outcome.place:
         texts.append(f"At {where(outcome.place)}, in {outcome.place[0].function}.")
-    for vcpu, held in before.items():
-        if vcpu == outcome.vcpu:
-            texts.append(
-                f"{names[vcpu]} may have cached {'; '.join(held)}." if held else f"{names[vcpu]} holds nothing."
-            )
+    proof = [cached(each, words) for each in sets.get(outcome.vcpu, ()) if proves(each, outcome.broken)]
+    if outcome.vcpu >= 0 and proof:
+        texts.append(f"It may have cached {'; '.join(proof)}.")
     found.end += ["", *broken_lines(texts), ""]
     for n in range(len(names)):
         found.end += textwrap.wrap(
-            f"{names[n]}: holds {', '.join(holds[n]) or 'no lock'}", WIDTH, subsequent_indent="  "
+            f"{names[n]}: {_stands(outcome, n)}holds {', '.join(holds[n]) or 'no lock'}", WIDTH, subsequent_indent="  "
         )
     found.end += [line for text in words.legend() for line in textwrap.wrap(text, WIDTH, subsequent_indent="  ")]
     if any(where(event.frames).startswith(MARK) for event in events):
@@ -64,10 +71,36 @@ def table(outcome: Outcome, scenario: Scenario) -> Table:
     return found
 
 
+def before_all(outcome: Outcome) -> list[str]:
+    """What broke while the VM was made, before any task took a step."""
+    place = outcome.place[0] if outcome.place else None
+    texts = [f"Before any task runs, while the VM is made: {outcome.message}."]
+    if place:
+        texts.append(f"At {where(outcome.place)}, in {place.function}.")
+    texts.append(
+        "If no patch is to blame, a driver of ours does not fit this tree (kernel/c/drivers: heads say what they need)."
+    )
+    return broken_lines(texts)
+
+
+def broken_by(outcome: Outcome, names: Sequence[str]) -> str:
+    """The broken promise in a sentence; ``names``: of the tasks, those of vCPUs first."""
+    if outcome.broken == "leak":
+        return phrases.LEAKED
+    who = outcome.vcpu if outcome.broken.endswith("in reach") or outcome.broken == "stale" else outcome.cpu
+    if outcome.broken in phrases.BREAKS and 0 <= who < len(names):
+        return f"{names[who]} {phrases.BREAKS[outcome.broken]}."
+    return f"{outcome.message}."
+
+
 def rows(outcome: Outcome, scenario: Scenario) -> list[list[Event]]:
     """The events of each row of the table."""
-    told = filter(is_told, outcome.events)
-    return [list(group) for _, group in groupby(told, key=lambda event: _group(event, scenario))]
+    return [list(group) for _, group in groupby(_told(outcome), key=lambda event: _group(event, scenario))]
+
+
+def _told(outcome: Outcome) -> list[Event]:
+    changed = changed_by(outcome.events)
+    return [event for event in outcome.events if is_told(event, changed)]
 
 
 def where(frames: tuple[Frame, ...]) -> str:
@@ -76,6 +109,12 @@ def where(frames: tuple[Frame, ...]) -> str:
         if frame.file.endswith(".c"):
             return f"{MARK if frame.file.startswith(DRIVERS) else ''}{Path(frame.file).name}:{frame.line}"
     return f"{Path(frames[0].file).name}:{frames[0].line}" if frames else ""
+
+
+def _stands(outcome: Outcome, task: int) -> str:
+    """After which of its accesses a task stands."""
+    done = [event for event in outcome.events if event.cpu == task and event.frames]
+    return f"after {where(done[-1].frames)}, " if done else ""
 
 
 def _group(event: Event, scenario: Scenario) -> object:

@@ -13,7 +13,7 @@ from ..machine.words import DIRTY_PFNS, NO_TABLE, ROOTS
 from .batch import Batch
 from .change import clear_spte_bits, set_spte, write_spte
 from .iter import TdpIter
-from .roots import is_wanted, next_root, root_level
+from .roots import is_wanted, root_after, root_level
 from .spte import WRITABLE, ad_enabled, is_accessed, is_leaf, mark_for_access_track
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ def age_gfn_range(kvm: Kvm, as_id: i64, start: i64, end: i64) -> bool:
     kvm.m.assert_locked(False)
     young = False
     only_valid = not kvm.behaviour.age_invalid_roots
-    root = next_root(kvm, NO_TABLE, as_id, only_valid)
+    root = root_after(kvm, NO_TABLE, as_id, only_valid)
     while root != NO_TABLE:
         if age_root(kvm, root, start, end):
             young = True
-        root = next_root(kvm, root, as_id, only_valid)
+        root = root_after(kvm, root, as_id, only_valid)
     return young
 
 
@@ -85,7 +85,7 @@ def test_age_gfn_range(kvm: Kvm, as_id: i64, start: i64, end: i64) -> bool:
     kvm.m.assert_locked(False)
     young = False
     only_valid = not kvm.behaviour.age_invalid_roots
-    root = next_root(kvm, NO_TABLE, as_id, only_valid)
+    root = root_after(kvm, NO_TABLE, as_id, only_valid)
     while root != NO_TABLE:
         kvm.m.rcu_read_lock()
         top = root_level(kvm, root)
@@ -95,7 +95,7 @@ def test_age_gfn_range(kvm: Kvm, as_id: i64, start: i64, end: i64) -> bool:
                 young = True
             it.next()
         kvm.m.rcu_read_unlock()
-        root = next_root(kvm, root, as_id, only_valid)
+        root = root_after(kvm, root, as_id, only_valid)
     return young
 
 

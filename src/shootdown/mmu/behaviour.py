@@ -64,6 +64,8 @@ class Behaviour:
     age_invalid_roots     ageing visits invalid roots too (read in 6.1 and 6.12)
     volatile_accessed     an A that a CPU may set meanwhile is kept when an entry is written (read in 6.13), else only a
                           D is, and what has no A or D bits is always written by exchange (read in 6.18)
+    roots_put_exclusive   a vCPU lets go of roots with mmu_lock held for write (read in 6.1), else for
+                          read (read in 6.12)
     ahead_stops_at_table  a page is not mapped ahead of its fault where a table is (read in 6.13), else not where a leaf
                           is (read in 6.18)
     """
@@ -109,6 +111,7 @@ class Behaviour:
         age_invalid_roots: bool,
         volatile_accessed: bool,
         ahead_stops_at_table: bool,
+        roots_put_exclusive: bool,
     ) -> None:
         self.name = name
         self.range_zap_tables = range_zap_tables
@@ -148,6 +151,7 @@ class Behaviour:
         self.age_invalid_roots = age_invalid_roots
         self.volatile_accessed = volatile_accessed
         self.ahead_stops_at_table = ahead_stops_at_table
+        self.roots_put_exclusive = roots_put_exclusive
 
 
 def _behaviour(name: str) -> Behaviour:
@@ -192,6 +196,7 @@ def _behaviour(name: str) -> Behaviour:
         age_invalid_roots=not later,
         volatile_accessed=name != "6.18",
         ahead_stops_at_table=name == "6.13",
+        roots_put_exclusive=not late,
     )
 
 

@@ -10,20 +10,11 @@ from typing import TYPE_CHECKING
 from mypy_extensions import i64
 
 from ..machine.interface import Bug
-from ..machine.words import (
-    ACCESSED_PFNS,
-    DIRTY_PFNS,
-    NX_SPLITS,
-    NX_TABLES,
-    PAGES,
-    SP_LISTED,
-    SP_NX,
-    SP_NX_REFUSED,
-    TABLES,
-)
+from ..machine.words import ACCESSED_PFNS, DIRTY_PFNS, PAGES, TABLES
 from .batch import Batch
 from .requests import flush_remote_tlbs_range
 from .spte import PRESENT, WRITABLE, ad_enabled, is_access_track, is_accessed, is_dirty, is_last, is_mmio
+from .table_lists import unlist
 
 if TYPE_CHECKING:
     from .iter import TdpIter
@@ -210,59 +201,3 @@ def zap_spte_atomic(kvm: Kvm, it: TdpIter) -> bool:
         m.write(it.sptep, kvm.empty)
     kvm.policy.entry_flushed(kvm, batch)
     return True
-
-
-def unlist(kvm: Kvm, table: i64, shared: bool) -> None:
-    """Take a table that was cut off from the lists that it is on.
-
-    Locks: takes the pages lock if ``shared`` and there is a list. TLB: none. Source: ``tdp_mmu_unlink_sp``.
-    """
-    if kvm.behaviour.lists_tables:
-        if shared:
-            kvm.m.pages_lock()
-        unlist_locked(kvm, table)
-        if shared:
-            kvm.m.pages_unlock()
-    elif kvm.nx_huge_pages:
-        untrack(kvm, table, shared)
-
-
-def unlist_locked(kvm: Kvm, table: i64) -> None:
-    """Take a table off the list of all tables, and off the one for NX recovery if it is there.
-
-    Raises Bug if the table was not put on the list yet: the kernel writes to address 8 then, or worse.
-
-    Locks: the pages lock, or mmu_lock for write. TLB: none. Source: ``tdp_mmu_unlink_sp`` (6.1).
-    """
-    listed = kvm.m.load(SP_LISTED, table)
-    if listed == 0:
-        raise Bug("a table is taken off the list of tables before it was put there")
-    kvm.m.store(SP_LISTED, table, 0)
-    if kvm.nx_huge_pages:
-        untrack_locked(kvm, table)
-
-
-def untrack(kvm: Kvm, table: i64, shared: bool) -> None:
-    """Take a table that the NX mitigation refused a huge page off the list for NX recovery, if it is there.
-
-    Locks: takes the pages lock if ``shared``. TLB: none. Source: ``tdp_mmu_unlink_sp`` (6.12).
-    """
-    m = kvm.m
-    if m.load(SP_NX_REFUSED, table) == 0:
-        return
-    if shared:
-        m.pages_lock()
-    untrack_locked(kvm, table)
-    if shared:
-        m.pages_unlock()
-
-
-def untrack_locked(kvm: Kvm, table: i64) -> None:
-    """The same with the lock held. Source: ``unaccount_nx_huge_page``, ``untrack_possible_nx_huge_page``."""
-    if kvm.behaviour.marks_refused:
-        kvm.m.store(SP_NX_REFUSED, table, 0)
-    tracked = kvm.m.load(SP_NX, table)
-    if tracked != 0:
-        kvm.m.store(SP_NX, table, 0)
-        kvm.m.list_del(NX_TABLES, table)
-        kvm.m.count(NX_SPLITS, 0, -1)

@@ -13,7 +13,7 @@ from ..machine.words import NO_TABLE
 from .batch import Batch
 from .change import set_spte
 from .iter import TdpIter
-from .roots import next_root, root_level
+from .roots import root_after, root_level
 from .spte import PRESENT, WRITABLE, mark_for_access_track
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ def set_spte_gfn(kvm: Kvm, as_id: i64, gfn: i64, pfn: i64, writable: bool) -> bo
     """
     kvm.m.assert_locked(False)
     changed = False
-    root = next_root(kvm, NO_TABLE, as_id, False)
+    root = root_after(kvm, NO_TABLE, as_id, False)
     while root != NO_TABLE:
         if set_spte_root(kvm, root, gfn, pfn, writable):
             changed = True
-        root = next_root(kvm, root, as_id, False)
+        root = root_after(kvm, root, as_id, False)
     return changed
 
 

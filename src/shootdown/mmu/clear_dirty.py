@@ -15,7 +15,7 @@ from .change import clear_spte_bits, set_spte, set_spte_atomic
 from .iter import TdpIter
 from .mark_dirty import bit_of
 from .resched import cond_resched
-from .roots import next_root, root_level
+from .roots import next_root, root_after, root_level
 from .spte import PRESENT, WRITABLE, is_leaf, needs_write_protect
 
 if TYPE_CHECKING:
@@ -81,10 +81,10 @@ def clear_dirty_pt_masked(kvm: Kvm, as_id: i64, gfn: i64, mask: i64, wrprot: boo
     """
     kvm.m.assert_locked(False)
     only_valid = not kvm.behaviour.protect_invalid_roots
-    root = next_root(kvm, NO_TABLE, as_id, only_valid)
+    root = root_after(kvm, NO_TABLE, as_id, only_valid)
     while root != NO_TABLE:
         clear_dirty_root(kvm, root, gfn, mask, wrprot)
-        root = next_root(kvm, root, as_id, only_valid)
+        root = root_after(kvm, root, as_id, only_valid)
 
 
 def clear_dirty_root(kvm: Kvm, root: i64, gfn: i64, mask: i64, wrprot: bool) -> None:

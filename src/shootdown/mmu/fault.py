@@ -150,13 +150,16 @@ def must_stay_protected(kvm: Kvm, fault: PageFault) -> bool:
 def faultin_pfn(kvm: Kvm, fault: PageFault, seq: i64) -> i64:
     """Learn what the host maps; CONTINUE, or the fault's result.
 
-    Locks: SRCU if there are slots. TLB: none. Source: ``kvm_faultin_pfn``, ``handle_abnormal_pfn``.
+    Locks: SRCU if there are slots. TLB: none. Source: ``kvm_faultin_pfn``, ``handle_abnormal_pfn``; 86931ff7207b.
     """
     m = kvm.m
     if fault.flags & SLOT_INVALID != 0:
         return RETRY
     if fault.slot == NO_SLOT:
-        return CONTINUE if kvm.fmt.mmio_value != 0 else EMULATE
+        # Beyond what the host's CPU can address nobody would look for an entry again, nor for the tables above it.
+        if kvm.fmt.mmio_value == 0 or fault.gfn >= kvm.gfn_end:
+            return EMULATE
+        return CONTINUE
     if kvm.behaviour.check_early:
         # Better now than after the work, in vain, and with the lock contended.
         if is_invalidated(kvm, fault.gfn, seq):

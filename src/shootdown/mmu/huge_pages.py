@@ -18,7 +18,6 @@ from ..machine.words import (
     LOG_DIRTY_PAGES,
     NO_TABLE,
     NX_SPLITS,
-    NX_TABLES,
     ROLE_SMM,
     SP_GFN,
     SP_LEVEL,
@@ -27,7 +26,7 @@ from ..machine.words import (
     WRITE_TRACKED,
 )
 from .batch import Batch
-from .change import handle_changed_spte, set_spte, set_spte_atomic, untrack_locked, zap_spte_atomic
+from .change import handle_changed_spte, set_spte, set_spte_atomic, zap_spte_atomic
 from .iter import TdpIter
 from .levels import tracked_at
 from .make_spte import make_huge, make_spte
@@ -35,7 +34,8 @@ from .policies.policy import PROMOTE, RECOVER, ZAP_LEAFS
 from .resched import cond_resched
 from .roots import next_root, root_as_id, root_level
 from .slots import find_slot, slot_flags
-from .spte import is_leaf, is_table
+from .spte import PRESENT, is_leaf, is_table
+from .table_lists import take_tracked, untrack_locked
 
 if TYPE_CHECKING:
     from .kvm import Kvm
@@ -248,22 +248,6 @@ def unlock_after_recovery(kvm: Kvm) -> None:
         kvm.m.write_unlock()
 
 
-def take_tracked(kvm: Kvm) -> i64:
-    """The oldest table that NX recovery knows; later kernels forget it as they take it, so that others leave it alone.
-
-    Locks: mmu_lock for write, or for read: takes the pages lock. TLB: none. Source: ``kvm_recover_nx_huge_pages``.
-    """
-    m = kvm.m
-    if not kvm.behaviour.nx_shared:
-        return m.list_next(NX_TABLES, NO_TABLE)
-    m.pages_lock()
-    table = m.list_next(NX_TABLES, NO_TABLE)
-    if table != NO_TABLE:
-        untrack_locked(kvm, table)
-    m.pages_unlock()
-    return table
-
-
 def is_in_logged_slot(kvm: Kvm, table: i64) -> bool:
     """Does a table belong to a slot whose dirty pages are logged?
 
@@ -293,15 +277,13 @@ def zap_sp(kvm: Kvm, batch: Batch, table: i64) -> None:
     """
     kvm.m.assert_locked(kvm.behaviour.nx_shared)
     m = kvm.m
-    if not kvm.behaviour.nx_shared:
-        untrack_locked(kvm, table)
     sptep = m.load(SP_PARENT, table)
     level = m.load(SP_LEVEL, table) + 1
     gfn = m.load(SP_GFN, table)
     old = m.read(sptep)
-    if not is_table(old, level) or kvm.pfn(old) != table:
-        return
     if kvm.behaviour.nx_shared:
+        if not is_table(old, level) or kvm.pfn(old) != table:
+            return
         found = m.cmpxchg(sptep, old, kvm.empty)
         if found != old:
             if is_table(found, level) and kvm.pfn(found) == table:
@@ -309,5 +291,7 @@ def zap_sp(kvm: Kvm, batch: Batch, table: i64) -> None:
             return
         handle_changed_spte(kvm, batch, gfn, old, kvm.empty, level, True)
     else:
+        if old & PRESENT == 0:
+            raise Bug("NX recovery zaps a table, and finds nothing mapped where it hangs")
         set_spte(kvm, batch, sptep, gfn, level, old, kvm.empty)
     batch.flush = True

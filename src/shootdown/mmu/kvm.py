@@ -37,7 +37,7 @@ class Kvm:
     ring_soft_limit  so many of them in use make the vCPU leave to user space
     noncoherent_dma  a device of the VM bypasses caches, so that the guest's memory types count
     caching        what the guest says of caching, which counts then
-    phys_bits      of physical addresses that the host's CPU has: what lies beyond is not looked for when all is zapped
+    phys_bits      of physical addresses that the host's CPU has: beyond, nothing is mapped or looked for
     device_pfn     from this frame of the host on there is no RAM, but devices
     """
 

@@ -1,4 +1,4 @@
-"""Putting a new table under an entry, and on the lists of tables.
+"""Putting a new table under an entry.
 
 Source: arch/x86/kvm/mmu/tdp_mmu.c.
 """
@@ -9,21 +9,12 @@ from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
-from ..machine.words import (
-    NX_SPLITS,
-    NX_TABLES,
-    SP_GFN,
-    SP_LEVEL,
-    SP_LISTED,
-    SP_NX,
-    SP_NX_REFUSED,
-    SP_PARENT,
-    TABLES,
-)
+from ..machine.words import SP_GFN, SP_LEVEL, SP_PARENT, TABLES
 from .batch import Batch
 from .change import set_spte, set_spte_atomic
 from .iter import TdpIter
 from .make_spte import make_nonleaf
+from .table_lists import list_table, track_table
 
 if TYPE_CHECKING:
     from .kvm import Kvm
@@ -53,38 +44,3 @@ def link_table(kvm: Kvm, batch: Batch, it: TdpIter, table: i64, shared: bool, tr
     elif track:
         track_table(kvm, table)
     return True
-
-
-def list_table(kvm: Kvm, table: i64, track: bool) -> None:
-    """Put a linked table on the list of all tables, and on the one for NX recovery if it is to be ``track``-ed.
-
-    Locks: mmu_lock; takes the pages lock. TLB: none. Source: ``tdp_mmu_link_sp``, ``account_huge_nx_page`` (6.1).
-    """
-    m = kvm.m
-    m.pages_lock()
-    m.store(SP_LISTED, table, 1)
-    if track:
-        track_locked(kvm, table)
-    m.pages_unlock()
-
-
-def track_table(kvm: Kvm, table: i64) -> None:
-    """Put a linked table on the list for NX recovery, unless it was zapped since.
-
-    Locks: mmu_lock for read; takes the pages lock. TLB: none.
-    Source: ``track_possible_nx_huge_page``; 21a36ac6b6c7.
-    """
-    m = kvm.m
-    m.pages_lock()
-    refused = m.load(SP_NX_REFUSED, table)
-    if refused != 0:
-        track_locked(kvm, table)
-    m.pages_unlock()
-
-
-def track_locked(kvm: Kvm, table: i64) -> None:
-    """Put a table on the list for NX recovery. Locks: the pages lock. TLB: none."""
-    m = kvm.m
-    m.store(SP_NX, table, 1)
-    m.list_add_tail(NX_TABLES, table)
-    m.count(NX_SPLITS, 0, 1)

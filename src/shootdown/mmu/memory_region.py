@@ -89,7 +89,7 @@ def refusal(kvm: Kvm, slot: i64, as_id: i64, base: i64, pages: i64, flags: i64) 
         return f"slot {slot} is set in address space {as_id}, but there are {ADDRESS_SPACES} from 0 on"
     if flags & ~(LOG_DIRTY_PAGES | READONLY) != 0:
         return f"slot {slot} gets flags that are none: {flags:#x}"
-    limit = kvm.pages(kvm.root_level + 1)
+    limit = min(kvm.pages(kvm.root_level + 1), kvm.gfn_end)
     if base < 0 or pages < 0 or base > limit or pages > limit - base:
         return f"slot {slot} has gfns out of range: {pages} pages from {base:#x} on, and gfns end at {limit:#x}"
     old_pages = m.load(SLOT_PAGES, slot)

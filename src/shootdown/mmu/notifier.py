@@ -68,6 +68,8 @@ def invalidate_end(kvm: Kvm) -> None:
     # Bumped first, so that whoever sees no invalidation running sees the sequence changed.
     m.fetch_add(INVALIDATE_SEQ, 0, 1)
     running = m.load(INVALIDATE_IN_PROGRESS, 0)
+    if running == 0:
+        raise Bug("an invalidation ends that has not begun")
     m.store(INVALIDATE_IN_PROGRESS, 0, running - 1)
 
 

@@ -92,7 +92,7 @@ def get_root(kvm: Kvm, role: i64) -> i64:
 def put_root(kvm: Kvm, root: i64) -> None:
     """Drop a reference to a root, and free it with the last.
 
-    Locks: mmu_lock for read; takes the pages lock. TLB: none: a root in use has a reference.
+    Locks: mmu_lock in either mode; takes the pages lock. TLB: none: a root in use has a reference.
     Source: ``kvm_tdp_mmu_put_root``.
     """
     m = kvm.m
@@ -110,19 +110,39 @@ def put_root(kvm: Kvm, root: i64) -> None:
 def next_root(kvm: Kvm, root: i64, as_id: i64, only_valid: bool) -> i64:
     """The root after ``root`` (NO_TABLE: the first) with a reference of its own; the one to ``root`` is put.
 
-    ``as_id`` may be ANY_AS. A walk over roots that yields needs the references, so that it finds its place again.
-    Locks: mmu_lock; enters an RCU section of its own. TLB: none. Source: ``tdp_mmu_next_root``.
+    ``as_id`` may be ANY_AS; roots of another get a reference too and are passed over. A walk over roots that yields
+    needs the references, so that it finds its place again.
+    Locks: mmu_lock; enters an RCU section of its own for each. TLB: none. Source: ``tdp_mmu_next_root``,
+    ``__for_each_tdp_mmu_root_yield_safe``.
     """
     m = kvm.m
-    m.rcu_read_lock()
-    found = m.list_next(ROOTS, root)
+    while True:
+        m.rcu_read_lock()
+        found = m.list_next(ROOTS, root)
+        while found != NO_TABLE:
+            if is_wanted(kvm, found, ANY_AS, only_valid) and m.inc_not_zero(ROOT_COUNT, found):
+                break
+            found = m.list_next(ROOTS, found)
+        m.rcu_read_unlock()
+        if root != NO_TABLE:
+            put_root(kvm, root)
+        if found == NO_TABLE or as_id == ANY_AS:
+            return found
+        if root_as_id(kvm, found) == as_id:
+            return found
+        root = found
+
+
+def root_after(kvm: Kvm, root: i64, as_id: i64, only_valid: bool) -> i64:
+    """The same for a walk that never yields, which needs no references.
+
+    Locks: mmu_lock for write, so that no root comes or goes. TLB: none. Source: ``__for_each_tdp_mmu_root``.
+    """
+    found = kvm.m.list_next(ROOTS, root)
     while found != NO_TABLE:
-        if is_wanted(kvm, found, as_id, only_valid) and m.inc_not_zero(ROOT_COUNT, found):
-            break
-        found = m.list_next(ROOTS, found)
-    m.rcu_read_unlock()
-    if root != NO_TABLE:
-        put_root(kvm, root)
+        if is_wanted(kvm, found, as_id, only_valid):
+            return found
+        found = kvm.m.list_next(ROOTS, found)
     return found
 
 

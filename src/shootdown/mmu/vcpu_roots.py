@@ -42,7 +42,7 @@ def new_pgd(kvm: Kvm, vcpu: i64, role: i64) -> bool:
 
     If not, it gets one when it enters the guest.
 
-    Locks: mmu_lock for read where a root is let go. TLB: none: a root that the vCPU came back to has had a reference
+    Locks: mmu_lock as ``free_roots``. TLB: none: a root that the vCPU came back to has had a reference
     all the time, and every flush drops what is cached of all roots. Source: ``kvm_mmu_new_pgd``.
     """
     role = full_role(kvm, role)
@@ -147,14 +147,15 @@ def free_obsolete_roots(kvm: Kvm, vcpu: i64) -> None:
 def free_roots(kvm: Kvm, vcpu: i64, mask: i64) -> None:
     """Put those of the vCPU's roots that ``mask`` names, as far as there are: CURRENT, and above it the previous ones.
 
-    Locks: takes mmu_lock for read if there is one: who invalidates all roots, with the lock held for write, goes along
-    their list outside of RCU. TLB: none: the next root is loaded behind a flush, and a previous one is out of use.
+    Locks: takes mmu_lock for read, in older kernels for write, if there is one: who invalidates all roots, with the
+    lock held for write, goes along their list outside of RCU. TLB: none: the next root is loaded behind a flush,
+    and a previous one is out of use.
     Source: ``kvm_mmu_free_roots`` (6.12).
     """
     m = kvm.m
     if not has_roots(kvm, vcpu, mask):
         return
-    m.read_lock()
+    lock_for_put(kvm)
     bit: i64 = 2 * CURRENT
     which: i64 = 0
     while which < PREV_ROOTS:
@@ -168,7 +169,23 @@ def free_roots(kvm: Kvm, vcpu: i64, mask: i64) -> None:
     if mask & CURRENT != 0 and root != NO_TABLE:
         m.store(VCPU_ROOT, vcpu, NO_TABLE)
         put_root(kvm, root)
-    m.read_unlock()
+    unlock_after_put(kvm)
+
+
+def lock_for_put(kvm: Kvm) -> None:
+    """Locks: takes mmu_lock in the mode that a vCPU lets go of roots in. TLB: none."""
+    if kvm.behaviour.roots_put_exclusive:
+        kvm.m.write_lock()
+    else:
+        kvm.m.read_lock()
+
+
+def unlock_after_put(kvm: Kvm) -> None:
+    """Locks: drops mmu_lock. TLB: none."""
+    if kvm.behaviour.roots_put_exclusive:
+        kvm.m.write_unlock()
+    else:
+        kvm.m.read_unlock()
 
 
 def has_roots(kvm: Kvm, vcpu: i64, mask: i64) -> bool:

@@ -14,7 +14,7 @@ from .batch import Batch
 from .change import set_spte, set_spte_atomic
 from .iter import TdpIter
 from .resched import cond_resched
-from .roots import next_root, root_level
+from .roots import next_root, root_after, root_level
 from .slots import slot_as_id
 from .spte import WRITABLE, is_leaf
 
@@ -69,11 +69,11 @@ def write_protect_gfn(kvm: Kvm, as_id: i64, gfn: i64, min_level: i64) -> bool:
     kvm.m.assert_locked(False)
     changed = False
     only_valid = not kvm.behaviour.protect_invalid_roots
-    root = next_root(kvm, NO_TABLE, as_id, only_valid)
+    root = root_after(kvm, NO_TABLE, as_id, only_valid)
     while root != NO_TABLE:
         if write_protect_root(kvm, root, gfn, min_level):
             changed = True
-        root = next_root(kvm, root, as_id, only_valid)
+        root = root_after(kvm, root, as_id, only_valid)
     return changed
 
 

@@ -16,12 +16,13 @@
 #include "../explore/hooks.h"
 
 #define SD_VCPUS	SD_VCPUS_MAX
-#define SD_SLOTS	8	/* numbers of slots; each belongs to one address space */
 #define SD_SLOT_COPIES	(3 * SD_SLOTS)
 #define SD_PREV_ROOTS	3
 #ifdef SD_EXPLORE
+#define SD_SLOTS	8	/* numbers of slots; each belongs to one address space */
 #define SD_RING		8	/* entries of a dirty ring at most */
-#else
+#else				/* as native.py has them */
+#define SD_SLOTS	32
 #define SD_RING		1024
 #endif
 #define SD_AS		2	/* address spaces: 0, and 1 of system management mode */
@@ -95,6 +96,10 @@ u64 *sd_dirty_word(const struct kvm_memory_slot *slot, u64 word);	/* 64 bits of 
 u64 sd_next_word(const struct kvm_memory_slot *slot, u64 word);	/* this one, or the next that may ever have a bit */
 void sd_clear_dirty(const struct kvm_memory_slot *slot);		/* the whole bitmap */
 u64 *sd_tracked(const struct kvm_memory_slot *slot, int level, gfn_t gfn);	/* users who track writes below there */
+
+#ifdef SD_EXPLORE
+void sd_describe_storage(const volatile void *word, char *text, unsigned size);	/* for names.c */
+#endif
 
 /* ---- the drivers ---- */
 void sd_vm_init(const struct sd_config *config);			/* vm.c */

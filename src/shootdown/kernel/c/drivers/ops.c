@@ -130,10 +130,13 @@ static void op_collapse(const u64 *arg)
 	sd_collapse(&part);
 }
 
-/* tables */
+/* tables rounds: of the one worker */
 static void op_recover_nx(const u64 *arg)
 {
-	sd_recover_nx(arg[0]);
+	u64 left = arg[1];
+
+	while (left--)
+		sd_recover_nx(arg[0]);
 }
 
 /* vcpu gfn code */
@@ -236,14 +239,14 @@ static void op_change_pte(const u64 *arg)
 	sd_range_end(gfn, gfn + 1);
 }
 
-/* gfn: who tracks writes has them noticed; the promise is made before mmu_lock is dropped */
+/* slot, gfn: who tracks writes has them noticed; the promise is made before mmu_lock is dropped */
 static void op_write_protect(const u64 *arg)
 {
-	struct kvm_memory_slot *slot = __gfn_to_memslot(__kvm_memslots(sd_kvm, 0), START(arg));
+	struct kvm_memory_slot *slot = sd_find_slot(arg[0]);
 
 	write_lock(&sd_kvm->mmu_lock);
-	sd_track_locked(slot, START(arg));
-	sd_protect(1ull << arg[0]);
+	sd_track_locked(slot, sd_real_gfn(arg[1]));
+	sd_protect(1ull << arg[1]);
 	write_unlock(&sd_kvm->mmu_lock);
 }
 
@@ -289,7 +292,7 @@ static void op_create_slot(const u64 *arg)
 static void op_create_shadowed(const u64 *arg)
 {
 	op_create_slot(arg);
-	op_write_protect(arg + 3);
+	op_write_protect((u64[]){ arg[0], arg[3] });
 }
 
 #define OP(name) { #name, op_##name }

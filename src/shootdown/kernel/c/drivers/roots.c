@@ -16,20 +16,46 @@ static union kvm_mmu_page_role role_of(hpa_t root)
 	return (union kvm_mmu_page_role){ .word = READ_ONCE(sp_of(root)->role.word) };
 }
 
+enum { CURRENT = 1, ALL = (2 << SD_PREV_ROOTS) - 1 };	/* of a vCPU's roots; previous ones are the bits above */
+
 static void put(hpa_t *root)
 {
-	struct kvm_mmu_page *sp = VALID_PAGE(*root) ? sp_of(*root) : NULL;
+	struct kvm_mmu_page *sp = sp_of(*root);
 
-	if (!sp)
-		return;
 	*root = INVALID_PAGE;
 #ifdef SD_PUT_ROOT_SHARED
-	write_lock(&sd_kvm->mmu_lock);
 	kvm_tdp_mmu_put_root(sd_kvm, sp, false);
-	write_unlock(&sd_kvm->mmu_lock);
+#else
+	kvm_tdp_mmu_put_root(sd_kvm, sp);
+#endif
+}
+
+/* Those of the roots that the mask names and that there are, in one section, the present one last. */
+static void free_roots(struct kvm_vcpu *vcpu, unsigned int mask)
+{
+	hpa_t *root = &vcpu->arch.mmu->root.hpa, *prev = sd_vcpu_of(vcpu)->prev;
+	int i;
+
+	if (!VALID_PAGE(*root))
+		mask &= ~CURRENT;
+	for (i = 0; i < SD_PREV_ROOTS; i++)
+		if (!VALID_PAGE(prev[i]))
+			mask &= ~(2 << i);
+	if (!mask)
+		return;
+#ifdef SD_PUT_ROOT_SHARED
+	write_lock(&sd_kvm->mmu_lock);
 #else
 	read_lock(&sd_kvm->mmu_lock);
-	kvm_tdp_mmu_put_root(sd_kvm, sp);
+#endif
+	for (i = 0; i < SD_PREV_ROOTS; i++)
+		if (mask & 2 << i)
+			put(&prev[i]);
+	if (mask & CURRENT)
+		put(root);
+#ifdef SD_PUT_ROOT_SHARED
+	write_unlock(&sd_kvm->mmu_lock);
+#else
 	read_unlock(&sd_kvm->mmu_lock);
 #endif
 }
@@ -54,25 +80,25 @@ int sd_mmu_load(struct kvm_vcpu *vcpu)
 	return 0;
 }
 
+static bool is_obsolete(hpa_t root)
+{
+	return VALID_PAGE(root) && role_of(root).invalid;
+}
+
 void sd_free_obsolete_roots(struct kvm_vcpu *vcpu)
 {
-	hpa_t *prev = sd_vcpu_of(vcpu)->prev;
+	unsigned int mask = is_obsolete(vcpu->arch.mmu->root.hpa) ? CURRENT : 0;
 	int i;
 
-	if (VALID_PAGE(vcpu->arch.mmu->root.hpa) && role_of(vcpu->arch.mmu->root.hpa).invalid)
-		put(&vcpu->arch.mmu->root.hpa);
 	for (i = 0; i < SD_PREV_ROOTS; i++)
-		if (VALID_PAGE(prev[i]) && role_of(prev[i]).invalid)
-			put(&prev[i]);
+		if (is_obsolete(sd_vcpu_of(vcpu)->prev[i]))
+			mask |= 2 << i;
+	free_roots(vcpu, mask);
 }
 
 void sd_reset_context(struct kvm_vcpu *vcpu, unsigned role)
 {
-	int i;
-
-	put(&vcpu->arch.mmu->root.hpa);
-	for (i = 0; i < SD_PREV_ROOTS; i++)
-		put(&sd_vcpu_of(vcpu)->prev[i]);
+	free_roots(vcpu, ALL);
 	vcpu->arch.mmu->root_role = sd_role(role);
 }
 
@@ -82,9 +108,9 @@ static bool usable(hpa_t root, union kvm_mmu_page_role role)
 }
 
 /* The present root becomes the latest of the previous ones; which it then is, if any fits, is the one that fits. */
-static bool keep_current(hpa_t *root, hpa_t *prev, union kvm_mmu_page_role role)
+static bool keep_current(struct kvm_vcpu *vcpu, union kvm_mmu_page_role role)
 {
-	hpa_t found;
+	hpa_t *root = &vcpu->arch.mmu->root.hpa, *prev = sd_vcpu_of(vcpu)->prev, found;
 	int i;
 
 	if (usable(*root, role))
@@ -96,7 +122,7 @@ static bool keep_current(hpa_t *root, hpa_t *prev, union kvm_mmu_page_role role)
 		if (usable(found, role))
 			return true;
 	}
-	put(root);
+	free_roots(vcpu, CURRENT);
 	return false;
 }
 
@@ -123,5 +149,5 @@ bool sd_new_pgd(struct kvm_vcpu *vcpu, unsigned role)
 	union kvm_mmu_page_role new_role = sd_role(role);
 
 	vcpu->arch.mmu->root_role = new_role;
-	return VALID_PAGE(*root) ? keep_current(root, prev, new_role) : without_current(root, prev, new_role);
+	return VALID_PAGE(*root) ? keep_current(vcpu, new_role) : without_current(root, prev, new_role);
 }

@@ -22,12 +22,6 @@ void sd_vm_create(const struct sd_scenario *scenario)
 	sd_ignore(&sd_kvm->stat, sizeof(sd_kvm->stat));
 	for (n = 0; n < SD_VCPUS; n++)
 		sd_ignore(&sd->vcpu[n].vcpu.stat, sizeof(sd->vcpu[n].vcpu.stat));
-	sd_name(&sd_kvm->mmu_lock, "mmu_lock");
-	sd_name(&sd_kvm->slots_lock, "slots_lock");
-	sd_name(&sd_kvm->arch.tdp_mmu_pages_lock, "tdp_mmu_pages_lock");
-	sd_name(&sd->mn_invalidate_lock, "mn_invalidate_lock");
-	sd_name(&sd_kvm->mmu_invalidate_seq, "mmu_invalidate_seq");
-	sd_name(&sd_kvm->mmu_invalidate_in_progress, "mmu_invalidate_in_progress");
 	sd_vm_init(&config);
 }
 

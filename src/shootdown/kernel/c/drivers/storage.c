@@ -42,6 +42,22 @@ u64 *sd_tracked(const struct kvm_memory_slot *slot, int level, gfn_t gfn)
 	return &tracked[slot->as_id][level - 1][test % SD_GFNS_MAX];
 }
 
+/* What schedules call them; a bitmap's word is that of two gfns. */
+void sd_describe_storage(const volatile void *word, char *text, unsigned size)
+{
+	const volatile u64 *at = word;
+	u64 n;
+
+	if (at >= &bitmaps[0][0] && at < &bitmaps[0][0] + sizeof(bitmaps) / 8) {
+		n = at - &bitmaps[0][0];
+		sd_text(text, size, "slot%d.bitmap", (int)(n / (SD_GFNS_MAX / 2)));
+	} else if (at >= &tracked[0][0][0] && at < &tracked[0][0][0] + sizeof(tracked) / 8) {
+		n = at - &tracked[0][0][0];
+		sd_text(text, size, "track count of gfn %d L%d", (int)(n % SD_GFNS_MAX),
+			(int)(n / SD_GFNS_MAX % KVM_MAX_HUGEPAGE_LEVEL) + 1);
+	}
+}
+
 /* ---- what the explorer asks; none of it is a step ---- */
 
 static struct kvm_memory_slot *slot_at(int as_id, gfn_t gfn)

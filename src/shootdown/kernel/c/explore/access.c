@@ -264,12 +264,15 @@ u64 sd_fetch_or(volatile void *p, u64 mask)
 	return change_at(OR, p, NULL, mask, 8, SITE);
 }
 
-/* A reference count is about to change. */
-void sd_point_ref(void *count);
-void sd_point_ref(void *count)
+/* A reference count is about to change, unless it is 0. */
+void sd_point_ref(void *count, int by);
+void sd_point_ref(void *count, int by)
 {
+	u32 now;
+
 	point(REF, count, 0, SITE);
 	touch(count, SITE);
 	drain();
-	record(REF, count, *(u32 *)count, *(u32 *)count, SITE);
+	now = *(u32 *)count;
+	record(REF, count, now, now ? now + by : 0, SITE);
 }

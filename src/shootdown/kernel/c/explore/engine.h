@@ -237,7 +237,6 @@ int what_of(u64 spte);
 unsigned rights_of(u64 spte);
 bool may_change(u64 spte);
 u64 gfns_of(u64 token);
-bool maps(u64 roots, u64 pfn);
 /* guest.c */
 unsigned guest_choices(unsigned vcpu, u16 *choices);
 void guest_acts(unsigned vcpu, unsigned choice);
@@ -245,6 +244,7 @@ void guest_acts(unsigned vcpu, unsigned choice);
 int vcpu_of(int cpu);
 int cpu_of(unsigned vcpu);
 /* promises.c */
+u64 sd_listed_roots(void) __attribute__((weak));
 bool leaks(void);
 u64 lost_writes(void);
 /* states.c, regions.c */
@@ -259,7 +259,7 @@ void save_pristine(void);
 void restore_pristine(void);
 /* record.c */
 void record(int kind, const volatile void *object, u64 before, u64 after, u64 pc);
-void record_sets(void);
+void record_sets(bool step);
 void begin_record(void);
 /* races.c */
 void race_lock(const void *lock, bool rw);

@@ -156,7 +156,7 @@ void guest_acts(unsigned vcpu, unsigned choice)
 					continue;
 				*spte = touched(before, writes);
 				E.written |= BIT(number);
-				record(GUEST, spte, before, *spte, 0);
+				record(GUEST, spte, before, *spte, G->cpu[E.cur].pc);
 				break;
 			}
 		if (!writes)
@@ -164,7 +164,7 @@ void guest_acts(unsigned vcpu, unsigned choice)
 		if (E.s.logs && sd_pml)
 			sd_pml(vcpu, gfn);
 	} else {
-		record(GUEST, NULL, gfn, gfn, 0);
+		record(GUEST, NULL, vcpu, SD_WROTE | gfn << 16, G->cpu[E.cur].pc);
 	}
 	REST->written |= REST->watched & BIT(gfn);
 }

@@ -182,24 +182,8 @@ static void check_set(unsigned vcpu)
 	}
 }
 
-/* After a step, hardware fills what it may hold, and promises are looked at; cpu: who took the step. */
-void settle(int cpu)
-{
-	for (unsigned v = 0; v < E.s.vcpus; v++) {
-		struct hw *h = &G->hw[v];
-		bool own = cpu_of(v) == cpu;
-
-		if (!h->in_guest || !(own || E.marks || E.written))
-			continue;
-		if (own || E.written & BIT(h->root) || leads_to(h, E.written))
-			close_set(v);
-		if (!E.broken)
-			check_set(v);
-	}
-}
-
 /* Does a leaf under one of these tables map a page of the host? Its rights do not matter: code will yet zap it. */
-bool maps(u64 roots, u64 pfn)
+static bool maps(u64 roots, u64 pfn)
 {
 	u64 below;
 
@@ -217,6 +201,42 @@ bool maps(u64 roots, u64 pfn)
 			}
 	}
 	return false;
+}
+
+/*
+ * What was taken back stays unmapped: else the host would hear of it, when it is zapped, that it was written or used.
+ * Looked at whenever something was mapped, not only as it is taken back: so that this step may move.
+ */
+static void check_unmapped(void)
+{
+	bool silent = E.silent;
+	u64 roots;
+
+	E.silent = true;
+	roots = sd_listed_roots();
+	E.silent = silent;
+	for (unsigned r = 0; r < REST->revokeds && !E.broken; r++)
+		if (maps(roots, REST->revoked[r]))
+			broken(SD_STILL_MAPPED, -1, REST->revoked[r], 0,
+			       "a root maps a page that was given back: 0x%llx", REST->revoked[r]);
+}
+
+/* After a step, hardware fills what it may hold, and promises are looked at; cpu: who took the step. */
+void settle(int cpu)
+{
+	for (unsigned v = 0; v < E.s.vcpus; v++) {
+		struct hw *h = &G->hw[v];
+		bool own = cpu_of(v) == cpu;
+
+		if (!h->in_guest || !(own || E.marks || E.written))
+			continue;
+		if (own || E.written & BIT(h->root) || leads_to(h, E.written))
+			close_set(v);
+		if (!E.broken)
+			check_set(v);
+	}
+	if (REST->revokeds && (E.written || E.marks) && sd_listed_roots)
+		check_unmapped();
 }
 
 /* A flush at its word: a table goes if the range covers all that it maps, a leaf if it touches the range. */

@@ -46,6 +46,7 @@ void sd_irq_enable(unsigned vcpu);
 void sd_flush_tlb(unsigned vcpu);	/* the vCPU's own CPU drops all that it cached */
 /* Run the guest until it leaves: 0, or SD_FAULT | test's gfn << 16 | PFERR bits. Interrupts must be off. */
 #define SD_FAULT (1ull << 63)
+#define SD_WROTE (1ull << 62)	/* in a schedule: it wrote there, and went on */
 sd_u64 sd_enter_guest(unsigned vcpu, sd_u64 root, unsigned level);
 #define sd_fault_gfn(fault) (((fault) & ~SD_FAULT) >> 16)
 #define sd_fault_code(fault) ((fault) & 0xffff)
@@ -85,6 +86,7 @@ void sd_ignore(const volatile void *from, sd_u64 bytes);
 unsigned sd_this_cpu(void);	/* who runs, below SD_CPUS_MAX */
 /* Gives a lock or a word a name in schedules. */
 void sd_name(const volatile void *object, const char *name);
+void sd_text(char *text, unsigned size, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* What drivers supply. */
 struct sd_scenario;
@@ -98,11 +100,13 @@ void sd_vm_create(const struct sd_scenario *scenario);	/* VM, vCPUs, locks; runs
 sd_u64 sd_empty_spte(void);				/* what a fresh table is filled with */
 /* Optional (weak). Gfns that a bitmap or an unread ring entry says are dirty; what PML does with a gfn; the
  * root (sd_table_number) that a vCPU would enter its guest on, -1 for none: without it, the one that it was on last;
- * the tables (mask of numbers) that are roots on the VM's list. None of them may take a step. */
+ * the tables (mask of numbers) that are roots on the VM's list; the name that a word has in schedules, if any: a text
+ * that is empty before (in_table: the struct kvm_mmu_page that it is in, or NULL). None of them may take a step. */
 sd_u64 sd_logged(void);
 void sd_pml(unsigned vcpu, sd_u64 gfn);
 int sd_vcpu_root(unsigned vcpu);
 sd_u64 sd_listed_roots(void);
+void sd_describe(const volatile void *word, const void *in_table, char *text, unsigned size);
 int sd_table_number(const volatile void *address);	/* of a table or anything in it; -1: none */
 
 /* Between Python and the explorer; explore.py mirrors these, sd_layout is there so that it can test that. */
@@ -152,6 +156,7 @@ enum sd_verdict {
 
 struct sd_event {
 	int cpu, kind, table, index, vcpu, last;	/* last: the end of one step of the schedule */
+	int name, pad;			/* for sd_recorded_name */
 	sd_u64 object, before, after, pc;
 };
 
@@ -182,7 +187,8 @@ struct sd_result {
 SD_SHOWN void sd_explore(const struct sd_scenario *scenario, struct sd_result *result);
 SD_SHOWN void sd_layout(sd_u64 sizes[8]);
 SD_SHOWN const char *sd_op_name(unsigned number);	/* NULL behind the last */
-SD_SHOWN const char *sd_name_of(sd_u64 object);
+SD_SHOWN const char *sd_name_of(sd_u64 object);	/* as memory is now */
+SD_SHOWN const char *sd_recorded_name(int name);	/* as it was when it was recorded */
 SD_SHOWN const char *sd_kind_name(int kind);
 
 #endif

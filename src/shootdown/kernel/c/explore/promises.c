@@ -3,7 +3,6 @@
 #include "engine.h"
 
 u64 sd_logged(void) __attribute__((weak));
-u64 sd_listed_roots(void) __attribute__((weak));
 
 u64 sd_real_gfn(u64 gfn)
 {
@@ -64,26 +63,10 @@ static void promised(int kind, u64 what, u64 pc)
 	record(kind, NULL, what, what, pc);
 }
 
-/* Where a page is still mapped, the host would hear of it, that it was written or used, when it is zapped. */
-static void check_zapped(u64 pfn, u64 pc)
-{
-	bool silent = E.silent;
-	u64 roots;
-
-	if (!sd_listed_roots)
-		return;
-	E.silent = true;
-	roots = sd_listed_roots();
-	E.silent = silent;
-	if (maps(roots, pfn))
-		broken(SD_STILL_MAPPED, -1, pfn, pc, "a page is given back that a root still maps: 0x%llx", pfn);
-}
-
 void sd_revoke(u64 pfn)
 {
 	point(REVOKE, NULL, 0, SITE);
 	promised(REVOKE, pfn, SITE);
-	check_zapped(pfn, SITE);
 	for (unsigned n = 0; n < REST->revokeds; n++)
 		if (REST->revoked[n] == pfn)
 			return;

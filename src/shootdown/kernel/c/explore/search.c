@@ -26,8 +26,8 @@ static void create(void)
 		broken(SD_BROKEN, -1, 0, 0, "what runs before exploring ends with a lock held");
 }
 
-/* Bring all memory to the start of the test. */
-static void begin(void)
+/* Bring all memory to the start of the test, and each task to its first point. */
+static void begin(bool recording)
 {
 	E.exploring = false;
 	E.cur = E.stepping = -1;
@@ -40,6 +40,8 @@ static void begin(void)
 	for (unsigned n = 0; n < SD_GFNS_MAX; n++)
 		REST->host[n] = (struct host){ E.s.host_pfn[n], E.s.host_level[n], E.s.host_writable[n] };
 	run_aside(CPU_SETUP, create);
+	if (recording)
+		begin_record();
 	for (unsigned n = 0; n < E.s.tasks && !E.broken; n++)
 		start_cpu(n);
 	E.ran = E.sets = ~0ull;
@@ -75,7 +77,7 @@ static bool take(unsigned cpu, unsigned choice)
 	if (E.rejected && !E.broken)
 		return false;
 	settle(cpu);
-	record_sets();
+	record_sets(true);
 	return true;
 }
 
@@ -239,7 +241,7 @@ static void search(void)
 		if (E.restart)
 			E.result->restarts++;
 		E.result->transitions = 0;
-		begin();
+		begin(false);
 		if (!begin_states() || !race_reset())
 			broken(SD_STOPPED, -1, 0, 0, "memory is used up");
 		if (E.broken)
@@ -316,9 +318,8 @@ static bool can_take(unsigned cpu, unsigned choice)
 /* Play choices again from the start, and note each access. */
 static void replay(const unsigned *choices, unsigned count)
 {
-	begin();
-	begin_record();
-	record_sets();
+	begin(true);
+	record_sets(false);
 	for (unsigned n = 0; n < count && !E.broken; n++) {
 		unsigned cpu = choices[n] >> 16, choice = choices[n] & 0xffff;
 		bool able = cpu == CPU_RCU ? callback_ready(choice) : cpu < E.s.tasks;

@@ -2,10 +2,12 @@
 /* What goes wrong: how it is noted, and how memory faults and endless loops become verdicts. */
 #include "engine.h"
 
+#include <dlfcn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/time.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 struct engine sd_engine;
 
@@ -74,7 +76,11 @@ static void on_fault(int signal_number, siginfo_t *info, void *context)
 	ucontext_t *u = context;
 	u64 pc = u->uc_mcontext.gregs[REG_RIP];
 
-	if (!E.running) {	/* the explorer's own fault */
+	if (!E.running) {	/* between steps: the explorer, or a function of the drivers' that it asks */
+		Dl_info in;
+
+		if (dladdr((void *)pc, &in) && in.dli_fbase)
+			dprintf(STDERR_FILENO, "fault at %llx\n", pc - (u64)in.dli_fbase + 1);
 		signal(signal_number, SIG_DFL);
 		return;
 	}

@@ -133,6 +133,17 @@ void kvm_flush_remote_tlbs(struct kvm *kvm)
 	request_all(SD_REQ_TLB_FLUSH, SITE);
 }
 
+/* The test's gfns whose real ones lie in a range. */
+static u64 gfns_between(u64 first, u64 end)
+{
+	u64 mask = 0;
+
+	for (unsigned gfn = 0; gfn < SD_GFNS_MAX; gfn++)
+		if (sd_real_gfn(gfn) >= first && sd_real_gfn(gfn) < end)
+			mask |= BIT(gfn);
+	return mask;
+}
+
 /* The vCPUs' caches are flushed from outside, one after another in any order, and exactly where it was asked. */
 static void ranged(u64 first, u64 pages, u64 pc)
 {
@@ -152,7 +163,7 @@ static void ranged(u64 first, u64 pages, u64 pc)
 		drain();
 		todo &= ~(from & -from);
 		flush_range(__builtin_ctzll(from), first, first + pages);
-		record(FLUSH_RANGE, (void *)(u64)__builtin_ctzll(from), first, first + pages, pc);
+		record(FLUSH_RANGE, (void *)(u64)__builtin_ctzll(from), gfns_between(first, first + pages), 0, pc);
 	}
 }
 

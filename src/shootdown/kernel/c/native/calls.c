@@ -34,9 +34,9 @@ SD_API s64 sd_native_create(const int *config, u64 tables_max, unsigned int host
 	DO(sd_vm_init(&c));
 }
 
-SD_API void sd_native_host(u64 gfn, u64 count, s64 pfn, int level, int writable)
+static void set_host(u64 gfn, u64 count, s64 pfn, int level, int writable)
 {
-	for (; count && gfn < HOST_GFNS; count--, gfn++) {
+	for (; count; count--, gfn++) {
 		if (pfn >= -1)
 			sd_set_host_pfn(gfn, pfn < 0 ? SD_NO_PFN : (u64)pfn++);
 		if (level > 0)
@@ -44,6 +44,11 @@ SD_API void sd_native_host(u64 gfn, u64 count, s64 pfn, int level, int writable)
 		if (writable >= 0)
 			sd_set_host_writable(gfn, writable);
 	}
+}
+
+SD_API s64 sd_native_host(u64 gfn, u64 count, s64 pfn, int level, int writable)
+{
+	DO(set_host(gfn, count, pfn, level, writable));
 }
 
 /* of pages that were not told another */
@@ -156,6 +161,17 @@ SD_API s64 sd_native_clear_log(int slot, const u64 *words, int count)
 
 SD_API s64 sd_native_harvest(int vcpu, unsigned int index) { CALL(sd_ring_harvest(vcpu, index)); }
 SD_API s64 sd_native_reset_rings(void) { CALL(sd_reset_rings()); }
+
+/* One of sd_ops by its name, its gfns real ones, that no call of its own here does. */
+SD_API s64 sd_native_operation(const char *name, const u64 *arg)
+{
+	unsigned int n;
+
+	for (n = 0; n < sd_op_count; n++)
+		if (!__builtin_strcmp(sd_ops[n].name, name))
+			DO(sd_ops[n].run(arg));
+	return -1;
+}
 
 /* ---- what there is ---- */
 

@@ -101,10 +101,46 @@ void rcu_barrier(void)
 	}
 }
 
-/* ---- the host: gfn n is page n in pages of host_level, writable, unless told otherwise ---- */
+/*
+ * ---- the host: gfn n is page n in pages of host_level, writable, unless told otherwise ----
+ * What was told is kept by parts of 512 pages, which are looked for by their number.
+ */
 
-static struct { u64 pfn; u8 level, has_pfn, read_only; } *host;
-static u64 host_used;				/* none beyond was told anything */
+struct host_page { u64 pfn; u8 level, has_pfn, read_only; };
+static struct host_part { u64 key, place; struct host_page page[HOST_PART]; } *host;
+static u64 host_used;				/* parts */
+static u32 host_place[2 * HOST_PARTS];		/* by a hash of its key: a part's number, from 1 on */
+
+static u32 *place_of(u64 key)
+{
+	u64 n = key * 0x9e3779b97f4a7c15ull >> 32;
+
+	for (n %= 2 * HOST_PARTS; host_place[n] && host[host_place[n] - 1].key != key; n = (n + 1) % (2 * HOST_PARTS))
+		;
+	return &host_place[n];
+}
+
+static const struct host_page *host_page(u64 gfn)
+{
+	static const struct host_page usual;
+	u32 number = host_used ? *place_of(gfn / HOST_PART) : 0;
+
+	return number ? &host[number - 1].page[gfn % HOST_PART] : &usual;
+}
+
+static struct host_page *told_page(u64 gfn)
+{
+	u32 *place = place_of(gfn / HOST_PART);
+
+	if (!*place) {
+		if (host_used == HOST_PARTS)
+			sd_bug(__FILE__, __LINE__, "the host is told of too many pages: use fewer");
+		host[host_used].key = gfn / HOST_PART;
+		host[host_used].place = place - host_place;
+		*place = ++host_used;
+	}
+	return &host[*place - 1].page[gfn % HOST_PART];
+}
 
 u64 sd_real_gfn(u64 gfn) { return gfn; }
 u64 sd_test_gfn(u64 gfn) { return gfn; }
@@ -112,38 +148,50 @@ u64 sd_real_pfn(u64 page) { return page; }
 
 u64 sd_host_pfn(u64 gfn)
 {
-	return gfn < HOST_GFNS && host[gfn].has_pfn ? host[gfn].pfn : gfn;
+	const struct host_page *page = host_page(gfn);
+
+	return page->has_pfn ? page->pfn : gfn;
 }
 
 unsigned sd_host_level(u64 gfn)
 {
-	return gfn < HOST_GFNS && host[gfn].level ? host[gfn].level : native.host_level;
+	const struct host_page *page = host_page(gfn);
+
+	return page->level ? page->level : native.host_level;
 }
 
 bool sd_host_writable(u64 gfn)
 {
-	return gfn >= HOST_GFNS || !host[gfn].read_only;
+	return !host_page(gfn)->read_only;
 }
 
 void sd_set_host_pfn(u64 gfn, u64 pfn)
 {
-	host[gfn].has_pfn = 1;
-	host[gfn].pfn = pfn;
-	host_used = max(host_used, gfn + 1);
+	struct host_page *page = told_page(gfn);
+
+	page->has_pfn = 1;
+	page->pfn = pfn;
 }
 
 void sd_set_host_level(u64 gfn, unsigned level)
 {
-	host[gfn].level = level;
-	host_used = max(host_used, gfn + 1);
+	told_page(gfn)->level = level;
 }
 
 void sd_set_host_writable(u64 gfn, bool writable)
 {
-	if (gfn >= HOST_GFNS)
-		return;
-	host[gfn].read_only = !writable;
-	host_used = max(host_used, gfn + 1);
+	if (!writable || host_page(gfn)->read_only)
+		told_page(gfn)->read_only = !writable;
+}
+
+static void forget_host(void)
+{
+	u64 n;
+
+	for (n = 0; n < host_used; n++)
+		host_place[host[n].place] = 0;
+	memset(host, 0, host_used * sizeof(*host));
+	host_used = 0;
 }
 
 void kvm_set_pfn_dirty(kvm_pfn_t pfn)
@@ -314,9 +362,7 @@ bool sd_machine_reset(unsigned long tables_max)
 		munmap(headers, HEADER * native.tables_max);
 		munmap(sd_mem_map, sizeof(struct page) * native.tables_max);
 	}
-	if (host)
-		memset(host, 0, host_used * sizeof(*host));
-	host_used = 0;
+	forget_host();
 	memset(&native, 0, sizeof(native));
 	memset(&sd_the_vm, 0, sizeof(sd_the_vm));
 	memset(high, 0, sizeof(high));
@@ -334,6 +380,6 @@ bool sd_machine_reset(unsigned long tables_max)
 	headers = mmap(NULL, HEADER * tables_max, 3, 0x4022, -1, 0);
 	sd_mem_map = mmap(NULL, sizeof(struct page) * tables_max, 3, 0x4022, -1, 0);
 	if (!host)
-		host = mmap(NULL, HOST_GFNS * sizeof(*host), 3, 0x4022, -1, 0);
+		host = mmap(NULL, HOST_PARTS * sizeof(*host), 3, 0x4022, -1, 0);
 	return sd_map_tables(4096 * tables_max) && headers != (char *)-1 && host != (void *)-1;
 }

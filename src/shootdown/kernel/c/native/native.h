@@ -5,7 +5,8 @@
 #include "../drivers/driver.h"
 
 #define NOTES		4096		/* in each list of what happened; more are counted only */
-#define HOST_GFNS	(1ul << 21)	/* whose host's page can differ from the usual */
+#define HOST_PARTS	(1u << 15)	/* of so many pages each, which the host can have otherwise than usual */
+#define HOST_PART	512u
 
 struct note { u64 kind, a, b, c; };
 struct notes { struct note note[NOTES]; unsigned long count; };

@@ -84,9 +84,9 @@ u64 sd_fetch_or(volatile void *p, u64 mask);
 
 /* ---- reference counts ---- */
 #ifdef SD_EXPLORE
-void sd_point_ref(void *count);		/* a CPU is about to look at a count, or to change it */
+void sd_point_ref(void *count, int by);	/* a CPU is about to look at a count, or to change it */
 #else
-#define sd_point_ref(count) ((void)0)
+#define sd_point_ref(count, by) ((void)0)
 #endif
 
 static inline void refcount_set(refcount_t *count, int n)
@@ -103,7 +103,7 @@ static inline bool refcount_inc_not_zero(refcount_t *count)
 {
 	int n;
 
-	sd_point_ref(count);
+	sd_point_ref(count, 1);
 	n = SD_PEEK(count->refs);
 	if (!n)
 		return false;
@@ -120,7 +120,7 @@ static inline bool refcount_dec_and_test(refcount_t *count)
 {
 	int n;
 
-	sd_point_ref(count);
+	sd_point_ref(count, -1);
 	n = SD_PEEK(count->refs);
 	WARN_ON(n <= 0);
 	SD_POKE(count->refs, n - 1);

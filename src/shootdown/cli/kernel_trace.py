@@ -1,0 +1,74 @@
+"""What ``shootdown kernel diff --trace`` prints."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from ..figures import count, number
+from ..kernel.recorded import recorded
+from ..kernel.trace_diff import Followed, follow
+from ..kernel.tree import Tree
+from ..trace.read import read_trace
+from ..trace.replay.record import WANTED
+from . import progress
+from .kernel_litmus import DIFFERS, STOPPED, story
+from .report import dump, wrap
+
+
+def trace_diff(tree: Tree, library: Callable[[], Path], chosen: str, path: str, as_json: bool) -> int:
+    """Do what a recording tells on both; the exit code."""
+    told = recorded(read_trace(path, WANTED, progress.reporter("events read")))
+    progress.clear()
+    found = follow(library(), chosen, told, tell=progress.reporter("operations"))
+    progress.clear()
+    if as_json:
+        print(dump("kernel diff --trace", _document(tree, chosen, path, found)))
+    else:
+        print("\n".join(_text(tree, chosen, path, found)))
+    if any(each.difference for each in found):
+        return DIFFERS
+    return STOPPED if not found or any(each.stopped for each in found) else 0
+
+
+def _text(tree: Tree, chosen: str, path: str, found: Sequence[Followed]) -> list[str]:
+    tried = sum(each.tried for each in found)
+    lines = [f"{tree.name}: Linux {tree.version}", *wrap(f"its C beside our {chosen}; {path}", "  ")]
+    for n, each in enumerate(found):
+        if each.difference:
+            lines += [f"DIFFERS on VM {n}, after {number(each.tried)} of its operations; in short:"]
+            lines += story(each.difference)
+    if not found:
+        lines.append("nothing is compared: the recording tells of no operation that could be done")
+    elif not any(each.difference for each in found):
+        lines.append(f"no difference in {number(tried)} operations on {count(len(found), 'VM')}")
+    for n, each in enumerate(found):
+        if each.stopped:
+            lines += wrap(f"VM {n}: both stop in {each.stopped}; what follows is not compared", "    ", "  ")
+    for word, counts in (
+        ("done", _sum(each.done for each in found)),
+        ("could not be done", _sum(each.undone for each in found)),
+        ("left out, since no operation here does it", _sum(Counter(each.recorded.left_out) for each in found)),
+    ):
+        if counts:
+            what = ", ".join(f"{name} {number(times)}" for name, times in counts.most_common() if times)
+            lines += wrap(f"{word}: {what}", "    ", "  ")
+    return lines
+
+
+def _sum(counts: Iterable[Counter[str]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return total
+
+
+def _document(tree: Tree, chosen: str, path: str, found: Sequence[Followed]) -> dict[str, object]:
+    return {
+        "tree": tree.name,
+        "version": tree.version,
+        "behaviour": chosen,
+        "trace": path,
+        "vms": [each.as_json() for each in found],
+    }

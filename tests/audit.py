@@ -48,10 +48,12 @@ class Audited:
 
 
 def audit(lib: Any, kvm: Any) -> None:
-    """Hold the tables against their records, the counters and the NX mitigation (I-19, I-20, I-21)."""
+    """Hold the tables against their records, the counters, the host and the NX mitigation (I-19 to I-21, P5)."""
     m = kvm.m
     m.write_lock()
     m.rcu_read_lock()
+    # The host changes what it maps between the start and the end of an invalidation.
+    changing = m.load(words.INVALIDATE_IN_PROGRESS, 0)
     seen = 0
     root = m.list_next(words.ROOTS, words.NO_TABLE)
     while root != words.NO_TABLE:
@@ -63,6 +65,8 @@ def audit(lib: Any, kvm: Any) -> None:
                     seen += 1 << EACH * it.level
                     if it.level > 1 and kvm.nx_huge_pages and is_executable(it.old_spte, kvm.fmt.ept):
                         raise lib.Bug("a huge page is executable, though the NX mitigation is on")
+                    if changing == 0:
+                        check_frames(lib, kvm, it)
                 else:
                     seen += 1
                     parent = m.load(words.SP_PARENT, spte_pfn(it.old_spte))
@@ -87,6 +91,16 @@ def audit(lib: Any, kvm: Any) -> None:
         raise lib.Bug("there are other tables for NX recovery than are counted")
     m.rcu_read_unlock()
     m.write_unlock()
+
+
+def check_frames(lib: Any, kvm: Any, it: Any) -> None:
+    """Hold a leaf against what the host maps there."""
+    n = 0
+    while n < kvm.pages(it.level):
+        pfn = kvm.m.load(words.HOST_PFN, it.gfn + n)
+        if pfn != kvm.pfn(it.old_spte) + n:
+            raise lib.Bug("a leaf maps another page than the host has there")
+        n += 1
 
 
 def is_executable(spte: int, ept: bool) -> bool:

@@ -51,6 +51,21 @@ run = "collapse"
 start = 0
 end = 2
 """  # fmt: skip
+ODD = """promise = "A page that the host has moved is mapped as the host has it now."
+""" + GEOMETRY + """
+[start]
+map = [[0, 2]]
+host = [[0, 2]]
+
+[[vcpu]]
+gfns = [0]
+[[host]]
+name = "notifier"
+run = "unmap"
+start = 0
+end = 2
+refill = 9
+"""  # fmt: skip
 LOGGED = """promise = "A huge page that is split ahead of logging is counted as its parts."
 """ + GEOMETRY + """
 [start]
@@ -196,6 +211,7 @@ AUDITS: dict[str, Audit] = {
     "huge pages": Audit(HUGE),
     "rebuilt pages": Audit(REBUILT),
     "split pages": Audit(LOGGED),
+    "moved pages": Audit(ODD),
     "unused pages": Audit(UNUSED, "unused"),
     "a new slot": Audit(SLOT, "wary"),
     "a dying root": Audit(DYING),
@@ -222,6 +238,22 @@ AUDITED = (
         "I-20: a table's record names the entry after the one that it is linked to",
         (("mmu/link.py", "m.store(SP_PARENT, table, it.sptep)", "m.store(SP_PARENT, table, it.sptep ^ 1)"),),
         "huge pages", "P6",
+    ),
+    Audited(
+        "I-31: the parts of a huge page that is split map its pages in falling order",
+        (("mmu/make_spte.py", "index * kvm.pages(level - 1)", "(kvm.entries - 1 - index) * kvm.pages(level - 1)"),),
+        "split pages", "P5",
+    ),
+    Audited(
+        "I-31: the parts of a huge page that is split map its first page",
+        (("mmu/make_spte.py", "small_spte(huge, level, index * kvm.pages(level - 1),", "small_spte(huge, level, 0,"),),
+        "split pages", "P5",
+    ),
+    Audited(
+        "P5: a huge page is mapped where guest and host do not agree on where it begins",
+        (("mmu/levels.py",
+          "    if (fault.gfn ^ fault.pfn) & (pages - 1) != 0:\n        return False\n", ""),),
+        "moved pages", "P5",
     ),
     Audited(
         "I-21: the parts of a huge page that is split are not counted",

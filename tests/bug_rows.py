@@ -103,6 +103,7 @@ FLUSHES: tuple[Row, ...] = (
     ("E12", "fcdffe97f80e", "for what is zapped in invalid roots", ("E12:", "B11")),
     ("E13", "198c74f43f0f", "of the dirty log inside `mmu_lock`", ("F8: flush when the log was read", "B22")),
     ("E14", "5ba7c4c6d1c7", "for each leaf when logging ends: the table goes as one", ("F4: flush of each leaf",)),
+    ("E14b", "85f44f8cc07b", "none: a walk down to the leaves and up again, when logging ends", COST),
     ("E15", "aca48556c592", "the order of flush and tearing down",
      ("F4: flush of the atomic zap, as 6.12", "harmless: release the entry", "freeze, and not only clear")),
     ("E16", "35ef80eb29ab", "for each region that is collapsed: one for all", ("F17",)),

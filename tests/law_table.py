@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.checker_mutants import MUTANTS, Mutant
-from tests.laws import GENERATED, LAWS, SMALL
+from tests.law_smalls import SMALL
+from tests.laws import GENERATED, LAWS
 from tests.structure import ROOT
 
 PAGE = ROOT / "docs" / "soundness.md"

@@ -21,22 +21,19 @@ from hypothesis import Phase, given, settings
 from shootdown.check import layout, steps
 from shootdown.check.build import build
 from shootdown.check.litmus import suite
-from shootdown.check.machine import CheckedMachine
 from shootdown.check.model import Model
 from shootdown.check.reference import Outcome, Reference
 from shootdown.check.search import Result, breaches, search
 from shootdown.check.setting import Setting
 from shootdown.check.source import Source
-from shootdown.machine import words
 from tests.further_bugs import FURTHER
 from tests.known_bugs import BUGS, PAIRS
+from tests.law_smalls import SMALL, own_stores
 from tests.litmus_c import VARIABLES, Test
 from tests.litmus_oracle import outcomes
 from tests.lkmm import finals
 from tests.mutations import MUTATIONS, OPERATIONS, Mutation
-from tests.small import PFN, leaf, link, small
 from tests.suite_counts import recorded
-from tests.test_check_defects import DEFECTS, guest
 from tests.test_check_sound import agree
 from tests.test_check_suite import mutated
 from tests.test_lkmm import threads
@@ -68,99 +65,6 @@ class Subject:
     buffers: bool = False
 
 
-def leaks() -> Setting:
-    """A table is cut off, and never freed."""
-
-    def task(m: CheckedMachine) -> None:
-        m.write(0, 0)
-        m.flush_tlb(0)
-
-    return rounds(task, {0: link(1)}, 2)
-
-
-def miscounts() -> Setting:
-    """A reference to a root is taken and never given back."""
-
-    def task(m: CheckedMachine) -> None:
-        m.fetch_add(words.ROOT_COUNT, 0, 1)
-
-    return rounds(task, {(words.ROOT_COUNT, 0): 2}, 1)
-
-
-def rounds(task: Callable[[CheckedMachine], None], start: dict[object, object], used: int) -> Setting:
-    """A task beside a vCPU that runs its guest again and again."""
-
-    def again(m: CheckedMachine) -> None:
-        m.list_next(words.ROOTS, -1)
-        guest(m)
-
-    found = small(again, task, used=used, words={("list", words.ROOTS): (0,), **start})
-    found.programs[0].again = True
-    return found
-
-
-def freed_and_used_again() -> Setting:
-    """A table that a vCPU may walk into is freed and given out again before the vCPU's next step."""
-
-    def task(m: CheckedMachine) -> None:
-        m.free_table(1)
-        m.alloc_table(0)
-
-    return small(guest, task, used=2, words={0: link(1), 2: leaf(PFN)}, tables=2)
-
-
-def filled_again_after_a_flush() -> Setting:
-    """A vCPU that is flushed while it runs the guest may cache at once what memory gives still."""
-
-    def task(m: CheckedMachine) -> None:
-        m.flush_tlb(0)
-        m.write(0, 0)
-        m.revoke(PFN)
-
-    def running(m: CheckedMachine) -> None:
-        m.enter_guest(0)
-
-    return small(running, task, words={0: leaf(PFN)})
-
-
-def update_between_sections() -> Setting:
-    """A reader must not find what was stored after the wait for its section, and not what was stored before it."""
-
-    def reader(m: CheckedMachine) -> None:
-        m.srcu_read_lock()
-        first = m.load(words.RING_ENTRY, 1)
-        second = m.load(words.RING_ENTRY, 2)
-        if first == 0 and second != 0:
-            raise m.bug("the grace period ended within a section")
-        m.srcu_read_unlock()
-
-    def updater(m: CheckedMachine) -> None:
-        m.store(words.RING_ENTRY, 1, 1)
-        m.synchronize_srcu()
-        m.store(words.RING_ENTRY, 2, 1)
-
-    return small(None, reader, updater)
-
-
-def slots_in_turn() -> Setting:
-    """Who holds slots_lock is alone."""
-
-    def task(m: CheckedMachine) -> None:
-        m.slots_lock()
-        m.store(words.RING_ENTRY, 1, 1)
-        found = m.load(words.RING_ENTRY, 1)
-        if found != 1:
-            raise m.bug("somebody else was in slots_lock")
-        m.store(words.RING_ENTRY, 1, 0)
-        m.slots_unlock()
-
-    return small(None, task, task)
-
-
-SMALL: dict[Make, int] = {
-    **DEFECTS, leaks: steps.LEAK, miscounts: steps.MISCOUNT, freed_and_used_again: steps.FREED_IN_REACH,
-    filled_again_after_a_flush: steps.REVOKED_IN_REACH, update_between_sections: 0, slots_in_turn: 0,
-}  # fmt: skip
 CASES = {
     ("nx-recovery", "rcu-literal", "5.17"): steps.FREED_IN_REACH, ("age-nx-recovery", "rcu", "6.18"): steps.ASSERTION,
     ("unmap-tables", "rcu-literal", "5.17"): steps.FREED_IN_REACH,
@@ -201,12 +105,11 @@ def subjects() -> dict[str, Subject]:
         yield make
 
     for make, breaks in SMALL.items():
-        found[make.__name__] = Subject(lambda make=make: of_small(make), breaks)  # type: ignore[misc]
-    for (name, policy, behaviour), breaks in CASES.items():
-        found[f"{name} {policy} {behaviour}"] = Subject(
-            lambda name=name, policy=policy, behaviour=behaviour: of_case(name, policy, behaviour),  # type: ignore[misc]
-            breaks, tuple(counts[f"{name} {policy} {behaviour}"]),
-        )  # fmt: skip
+        buffers = make is own_stores
+        found[make.__name__] = Subject(lambda make=make: of_small(make), breaks, (), buffers)  # type: ignore[misc]
+    for case, breaks in CASES.items():
+        count = tuple(counts[" ".join(case)])
+        found[" ".join(case)] = Subject(lambda case=case: of_case(*case), breaks, count)  # type: ignore[misc]
     every = (*MUTATIONS, *OPERATIONS, *BUGS, *PAIRS, *FURTHER)
     for begins in PLANTED:
         mutation = next(each for each in every if each.site.startswith(begins))
@@ -297,7 +200,8 @@ def brute_force() -> None:
     @settings(max_examples=25, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
     def hold_all(tasks: list[tuple[object, ...]]) -> None:
         names = [["r0", "r1"]] * len(tasks)
-        test = Test("own", "", tasks, names, {}, {"x": VARIABLES, "y": VARIABLES + 1}, "True", {"l": 0})  # type: ignore[arg-type]
+        variables = {"x": VARIABLES, "y": VARIABLES + 1}
+        test = Test("own", "", tasks, names, {}, variables, "True", {"l": 0})  # type: ignore[arg-type]
         for buffers in (0, 4):
             expected = outcomes(test, tso=buffers > 0)
             for movers in (True, False):

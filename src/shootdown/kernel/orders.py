@@ -203,7 +203,10 @@ def _of_host(number: int, task: Task, levels: int) -> Iterator[Operation]:
             yield Operation("stale_fault", (args[0], at(args[1]), args[2]))
         case "prefetch":
             yield Operation("stale_prefetch", (args[0], at(args[1])))
-        case "recover_nx" | "log_on" | "log_off" | "release":
+        case "recover_nx":
+            tables, rounds = args
+            yield from [Operation("recover_nx", (tables,))] * rounds
+        case "log_on" | "log_off" | "release":
             yield Operation(task.op, args)
         case "get_log":
             yield Operation("get_log", (args[0], 0))

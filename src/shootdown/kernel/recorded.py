@@ -220,14 +220,19 @@ class _Vm:
             )
         return self.numbers.setdefault(ours, len(self.numbers))
 
-    def slot(self, ours: int, as_id: int, base: int, pages: int, flags: int) -> Steps:
-        """A slot is made or changed."""
-        if pages > 64 * WORDS and flags & LOG_DIRTY_PAGES:
+    def log(self, pages: int) -> None:
+        """A slot of so many pages is logged: is there room for its bitmap?"""
+        if pages > 64 * WORDS:
             raise InputError(
                 f"{self.script.trace.path}: a slot of {pages} pages is logged, and bitmaps of no more than "
                 f"{64 * WORDS} can be read",
                 advice="raise WORDS in kernel/native.py",
             )
+
+    def slot(self, ours: int, as_id: int, base: int, pages: int, flags: int) -> Steps:
+        """A slot is made or changed."""
+        if flags & LOG_DIRTY_PAGES:
+            self.log(pages)
         yield Operation("region", (self.number(ours), as_id, base, pages, flags))
 
     def region(self, op: Op) -> Steps:
@@ -237,6 +242,8 @@ class _Vm:
             if op.ret in (0, s.MISSING):
                 yield from self.slot(self.told.numbers[e.b], e.b >> ID_BITS & 1, e.d >> 12, e.e >> 12, e.c & FLAGS)
         elif op.slot >= 0:
+            if op.guess != COLLAPSE:
+                self.log(self.told.before[op.slot].pages)
             yield Operation("reflag_told", (self.number(op.slot), 0 if op.guess == COLLAPSE else LOG_DIRTY_PAGES))
         elif any(call.code == s.ZAP_ALL_FAST for call in [e, *op.calls]):
             yield Operation("zap_all_fast")

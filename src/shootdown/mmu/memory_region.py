@@ -39,7 +39,7 @@ def set_memory_region(kvm: Kvm, slot: i64, as_id: i64, base: i64, pages: i64, fl
 
     Raises Bug where the kernel refuses; nothing has changed then.
     Locks: takes slots_lock, and mmu_lock in between. TLB: see ``flush_shadow_memslot`` and ``slot_apply_flags``.
-    Source: ``__kvm_set_memory_region``, ``kvm_arch_prepare_memory_region``.
+    Source: ``__kvm_set_memory_region``.
     """
     m = kvm.m
     m.slots_lock()

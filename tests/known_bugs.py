@@ -306,13 +306,13 @@ PAIRS = (
         (("mmu/notifier.py", "    m.store(INVALIDATE_START, 0, min(start, first))\n"
           "    m.store(INVALIDATE_END, 0, max(end, last))\n",
           "    m.store(INVALIDATE_START, 0, start)\n    m.store(INVALIDATE_END, 0, end)\n"),),
-        "two-ranges", REVOKED,
+        "two-ranges", MAPPED,
     ),
     Mutation(
         "the range of several notifiers lasts until all have ended",
         (("mmu/notifier.py", "    m.store(INVALIDATE_IN_PROGRESS, 0, running - 1)\n",
           "    m.store(INVALIDATE_IN_PROGRESS, 0, 0)\n"),),
-        "two-ranges", REVOKED,
+        "two-ranges", ASSERTION,
     ),
     Mutation(
         "a notifier owes the flush of the first slot as well as of the last",
@@ -351,7 +351,7 @@ PAIRS = (
     Mutation(
         "a walk that dropped mmu_lock for a table begins again at the root",
         (("mmu/split.py", "    it.yielded = True\n    return table\n", "    return table\n"),),
-        "split-clear-notifier", REVOKED,
+        "split-clear-notifier", MAPPED,
     ),
     Mutation(
         "the same where the table that it was in may have gone",

@@ -127,7 +127,7 @@ MUTATIONS = (
     Mutation(
         "no promotion while an invalidation runs",
         (("mmu/huge_pages.py", "    if kvm.m.load(INVALIDATE_IN_PROGRESS, 0) != 0:\n        return\n", ""),),
-        "collapse-promote-rfc", REVOKED, policy="promote-rfc", behaviour="6.1",
+        "collapse-promote-rfc", MAPPED, policy="promote-rfc", behaviour="6.1",
     ),
     Mutation("frozen entries respected by faults", (FROZEN_IN_FAULT,), "collapse-zap", ASSERTION),
     Mutation(
@@ -164,13 +164,13 @@ MUTATIONS = (
     ),
     Mutation(
         "faults retried after an invalidation",
-        (("mmu/fault.py", "return m.load(INVALIDATE_SEQ, 0) != seq", "return False"),), "unmap-leafs", REVOKED,
+        (("mmu/fault.py", "return m.load(INVALIDATE_SEQ, 0) != seq", "return False"),), "unmap-leafs", MAPPED,
         behaviour="6.1",  # with one vCPU, the check ahead of the lock that later kernels have suffices
     ),
     Mutation(
         "faults retried during an invalidation",
         (("mmu/fault.py", "    if m.load(INVALIDATE_IN_PROGRESS, 0) != 0:", "    if False:"),),
-        "unmap-leafs", REVOKED,
+        "unmap-leafs", MAPPED,
     ),
     Mutation(
         "faults walk inside RCU",
@@ -405,7 +405,7 @@ OPERATIONS = (
           "        running = 0\n"),
          ("mmu/memory_region.py", "    m.store(INVALIDATIONS, 0, 0)\n    m.synchronize_srcu()\n",
           "    m.synchronize_srcu()\n")),
-        "slot-create-notifier", MAPPED,
+        "slot-create-notifier", ASSERTION,
     ),
     Mutation(
         "faults in a slot that is being moved retry",

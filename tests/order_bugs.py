@@ -5,7 +5,7 @@ from __future__ import annotations
 from shootdown.check.steps import DOUBLE_FREE
 
 from .known_bugs import USED
-from .mutations import ASSERTION, LEAK, LOST, MAPPED, OVERWRITTEN, REVOKED, WRITABLE, Mutation
+from .mutations import ASSERTION, LEAK, LOST, MAPPED, OVERWRITTEN, WRITABLE, Mutation
 
 ORDERS = (
     Mutation(
@@ -25,7 +25,7 @@ ORDERS = (
     Mutation(
         "a huge page is rebuilt from the first leaf that there is, as if it were the first of all",
         (("mmu/make_spte.py", "    pages = kvm.round(kvm.pfn(small), level)\n", "    pages = kvm.pfn(small)\n"),),
-        "recover-second-page", REVOKED,
+        "recover-second-page", MAPPED,
     ),
     Mutation(
         "a fault without the lock marks its page dirty before it exchanges the entry",
@@ -117,7 +117,7 @@ ORDERS = (
             "            batch.flush = False\n            unlock_after_recovery(kvm)\n"
             "            lock_for_recovery(kvm)\n            m.rcu_read_lock()\n"
             "        if kvm.behaviour.nx_keeps_logged and is_in"),),
-        "age-nx-recovery-reuse", USED,
+        "nx-recovery-collapse", USED,
     ),
     Mutation(
         "entries of a ring that the user has not read are taken back",
@@ -213,13 +213,12 @@ HARMLESS = (
     Mutation(
         "a walk over roots puts the last one in the section in which it looks for the next",
         (("mmu/roots.py",
-          "    m.rcu_read_lock()\n    found = m.list_next(ROOTS, root)\n    while found",
-          "    m.rcu_read_lock()\n    if root != NO_TABLE:\n        put_root(kvm, root)\n"
-            "    found = m.list_next(ROOTS, root)\n    while found"),
+          "        m.rcu_read_lock()\n        found = m.list_next(ROOTS, root)\n",
+          "        m.rcu_read_lock()\n        if root != NO_TABLE:\n            put_root(kvm, root)\n"
+            "        found = m.list_next(ROOTS, root)\n"),
          ("mmu/roots.py",
-          "    m.rcu_read_unlock()\n    if root != NO_TABLE:\n        put_root(kvm, root)\n"
-            "    return found",
-          "    m.rcu_read_unlock()\n    return found"),),
+          "        m.rcu_read_unlock()\n        if root != NO_TABLE:\n            put_root(kvm, root)\n",
+          "        m.rcu_read_unlock()\n"),),
         "slot-delete-both", 0,
     ),
     Mutation(

@@ -65,12 +65,13 @@ REFACTORED: dict[str, tuple[Change, ...]] = {
     ),
     "loops written otherwise": (
         ("mmu/roots.py",
-         "    while found != NO_TABLE:\n"
-         "        if is_wanted(kvm, found, as_id, only_valid) and m.inc_not_zero(ROOT_COUNT, found):\n"
-         "            break\n        found = m.list_next(ROOTS, found)\n    m.rcu_read_unlock()\n",
-         "    while True:\n        if found == NO_TABLE:\n            break\n"
-         "        if is_wanted(kvm, found, as_id, only_valid):\n            if m.inc_not_zero(ROOT_COUNT, found):\n"
-         "                break\n        found = m.list_next(ROOTS, found)\n    m.rcu_read_unlock()\n"),
+         "        while found != NO_TABLE:\n"
+         "            if is_wanted(kvm, found, ANY_AS, only_valid) and m.inc_not_zero(ROOT_COUNT, found):\n"
+         "                break\n            found = m.list_next(ROOTS, found)\n        m.rcu_read_unlock()\n",
+         "        while True:\n            if found == NO_TABLE:\n                break\n"
+         "            if is_wanted(kvm, found, ANY_AS, only_valid):\n"
+         "                if m.inc_not_zero(ROOT_COUNT, found):\n                    break\n"
+         "            found = m.list_next(ROOTS, found)\n        m.rcu_read_unlock()\n"),
         ("mmu/zap.py",
          "    i = 0\n    while i < len(kvm.behaviour.passes):\n        level: i64 = kvm.behaviour.passes[i]\n"
          "        if level == 0:\n            zap_root_level(kvm, root, shared, top)\n        elif level < top:\n"

@@ -51,7 +51,7 @@ def test_a_run_does_what_its_test_is_about(name: str) -> None:
     freed = [note.text for move in found.witness.moves for note in move.notes if note.text.endswith(" freed")]
     assert sum("is freed" in cover.what for cover in found.covers) == sum(text.count("T") for text in freed)
     promises = [
-        move for move in found.witness.moves if re.match("PROMISE: (pfn|gfns .* forgotten|nobody)", move.access)
+        move for move in found.witness.moves if re.match("PROMISE: (pfn|gfns? .* forgotten|nobody)", move.access)
     ]
     assert sum("is freed" not in cover.what for cover in found.covers) == len(promises)
     for cover in found.covers:

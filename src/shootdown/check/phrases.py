@@ -29,7 +29,7 @@ PLAIN = {
     "irq_enable": "interrupts on", "srcu_read_lock": "srcu_read_lock", "srcu_read_unlock": "srcu_read_unlock",
     "srcu_wait": "synchronize_srcu begins", "srcu_sync": "synchronize_srcu ends", "flush": "flush own TLB",
     "send_ipi": "IPI to {}", "wait_ipi": "wait for IPI of {}", "call_rcu": "call_rcu(free {})",
-    "revoke": "PROMISE: {} is the host's", "forget": "PROMISE: translations of {} forgotten",
+    "revoke": "PROMISE: {} is the host's", "forget": "PROMISE: {} forgotten",
     "watch": "PROMISE: writes of {} are logged", "unwatch": "log of {} given up",
     "harvest": "PROMISE: {} reported, writes from now on are logged", "protect": "PROMISE: nobody writes {}",
 }  # fmt: skip

@@ -255,7 +255,7 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
     "Places, states and their layout": (
         mutant(
             "a place is its innermost frame", "merged",
-            "nx-recovery rcu-literal 5.17",
+            "told_by_its_caller",
             ("frames.py", "if code is entry:", "if code is not None:"),
         ),
         mutant(

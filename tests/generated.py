@@ -28,8 +28,7 @@ from shootdown.check.setting import Setting
 from shootdown.check.source import Source
 from shootdown.errors import InputError
 from shootdown.mmu.policies.registry import POLICIES
-
-from .rows import digest
+from tests.rows import digest
 
 Table = dict[str, Any]
 

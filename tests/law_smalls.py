@@ -187,6 +187,22 @@ def kept_in_a_list() -> Setting:
     return small(None, task, one_then_two)
 
 
+def told_by_its_caller() -> Setting:
+    """A function goes on alike wherever it was called from, and who called it does not."""
+
+    def below(m: CheckedMachine) -> None:
+        m.load(words.RING_ENTRY, 3)
+
+    def task(m: CheckedMachine) -> None:
+        first = m.load(words.RING_ENTRY, 1)
+        if first == 1:
+            below(m)
+            raise m.bug("one")
+        below(m)
+
+    return small(None, task, one_then_two)
+
+
 def lock_that_one_way_takes() -> Setting:
     """A task is over with a lock held, if it went one way before."""
 
@@ -237,6 +253,7 @@ SMALL: dict[Callable[[], Setting], int] = {
     mapped_for_a_moment_in_a_table_that_is_linked: steps.REVOKED_IN_REACH,
     filled_again_after_a_flush: steps.REVOKED_IN_REACH,
     second_page_of_a_huge_one: steps.REVOKED_IN_REACH, second_page_of_a_range: steps.STALE,
+    told_by_its_caller: steps.ASSERTION,
     read_behind_a_jump: steps.ASSERTION, kept_in_a_list: steps.ASSERTION, lock_that_one_way_takes: steps.ASSERTION,
     update_between_sections: 0, slots_in_turn: 0, own_stores: 0,
 }  # fmt: skip

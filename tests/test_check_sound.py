@@ -46,6 +46,10 @@ MOVERS_LARGE = {
 LARGE = {
     **MOVERS_LARGE,
     "recover-fast-zap": "over 110,000 states without movers: two tasks, and roots that go",
+    **dict.fromkeys(
+        ("log-on-aged", "ring-pages", "ring-reused", "slot-delete-both"),
+        "over 60,000 states without movers: two pages, or a slot that goes",
+    ),
     "recover-fast-fault": "over 6,500 states without movers: a fault without a lock",
     "recover-age": "over 5,400 states without movers: two tasks",
     "recover-faults": "over 23,000 states without movers: two regions, and a vCPU that faults in both ways",
@@ -102,6 +106,8 @@ CACHES_LARGE = dict.fromkeys(
         *("collapse-promote-rfc", "fast-fault-huge", "log-clear-huge", "log-on-huge", "log-on-lazy", "log-two"),
         *("collapse-promote-error", "fast-zap-fault", "nx-recovery-reuse", "split-two-vcpus", "two-ranges"),
         *("zap-range-notifier", "zap-range-roots-notifier", "nx-recovery-fast-zap", "write-protect-notifier"),
+        *("log-get-other", "log-get-pages", "log-two-pages", "pml-on-huge", "write-protect-prefetch"),
+        "unmap-yield-collapse",
     ),
     "over 60,000 states: two tasks, or translations of two sizes",
 )
@@ -109,7 +115,10 @@ CACHES_LARGE = dict.fromkeys(
 EXPLICIT_LARGE = {
     "collapse-promote": "over 60,000 states, since the vCPU may hold three tables' entries in any combination",
     "nx-recovery-yield": "50,000 states and more, for the same reason",
-    **dict.fromkeys(("log-off-writes", "nx-recovery-notifier"), "over 60,000 states: two tasks"),
+    **dict.fromkeys(
+        ("log-off-writes", "nx-recovery-notifier", "nx-recovery-two-slots", "pml-on-used"),
+        "over 60,000 states: two tasks",
+    ),
     **dict.fromkeys(
         ("fast-fault-fast-zap", "nx-recovery-collapse", "previous-roots-notifier"),
         "over 60,000 states: roots or tables come and go",
@@ -142,6 +151,7 @@ HISTORIES_LARGE = {
             *("fast-zap-fault", "nx-recovery-fast-zap", "previous-roots", "slot-alone-notifier"),
             *("slot-delete-prefetch", "split-clear-notifier", "split-notifier"),
             *("slot-create-gap", "slot-shadowed-notifier", "nx-split-faults", "recover-second-page"),
+            *("collapse-yield-fault", "slot-delete-both", "zap-range-roots-notifier"),
         ),
         "over 180,000 states: tasks with loops and retries",
     ),

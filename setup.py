@@ -25,7 +25,7 @@ COMPILED = [
     "src/shootdown/check/stakes.py",
     "src/shootdown/check/states.py",
     "src/shootdown/check/steps.py",
-    "src/shootdown/kernel/state.py",
+    "src/shootdown/kernel/compare/state.py",
     "src/shootdown/machine/interface.py",
     "src/shootdown/machine/native.py",
     "src/shootdown/machine/store.py",

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from benchmarks.operations import GIB, OPERATIONS, RAW_PASS, Operation
 from shootdown import build_info
-from shootdown.kernel.bench import seconds
-from shootdown.kernel.workloads import HUGE, OurVm
+from shootdown.kernel.cost.bench import seconds
+from shootdown.kernel.cost.workloads import HUGE, OurVm
 from shootdown.machine import words
 from shootdown.mmu.notifier import kvm_zap_gfn_range
 

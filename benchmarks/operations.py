@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from shootdown.kernel.workloads import HUGE, WORKLOADS, OurVm, Work, ours_of
+from shootdown.kernel.cost.workloads import HUGE, WORKLOADS, OurVm, Work, ours_of
 from shootdown.mmu.notifier import kvm_zap_gfn_range
 
 GIB = HUGE * HUGE

@@ -17,8 +17,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.operations import OPERATIONS
-from shootdown.kernel.bench import seconds
-from shootdown.kernel.workloads import HUGE
+from shootdown.kernel.cost.bench import seconds
+from shootdown.kernel.cost.workloads import HUGE
 
 REPEATED = 10
 LEAST_PERCENT = 1.0

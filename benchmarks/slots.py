@@ -8,8 +8,8 @@ best of three runs, by the number of slots. 0: all memory is one slot that never
 
 from __future__ import annotations
 
-from shootdown.kernel.bench import seconds
-from shootdown.kernel.workloads import HUGE
+from shootdown.kernel.cost.bench import seconds
+from shootdown.kernel.cost.workloads import HUGE
 from shootdown.machine.native import NativeMachine
 from shootdown.mmu.behaviour import BEHAVIOURS
 from shootdown.mmu.kvm import Kvm

@@ -10,12 +10,12 @@ from pathlib import Path
 from shootdown.check.litmus import suite
 from shootdown.check.verdict import UNDETERMINED
 from shootdown.errors import InputError
-from shootdown.kernel.build import EXPLORE, C, Library, build
-from shootdown.kernel.edits import Edit, body, edited, masked
-from shootdown.kernel.probes import X86
-from shootdown.kernel.scenario import Budget, Options, Outcome
-from shootdown.kernel.tree import Tree
-from shootdown.kernel.verdict import Judged, cases, judge
+from shootdown.kernel.explore.scenario import Budget, Options, Outcome
+from shootdown.kernel.explore.verdict import Judged, cases, judge
+from shootdown.kernel.library.build import EXPLORE, C, Library, build
+from shootdown.kernel.source.edits import Edit, body, edited, masked
+from shootdown.kernel.source.probes import X86
+from shootdown.kernel.source.tree import Tree
 
 from .kernel_bugs import PLANTED, Planted
 from .trees import linux

@@ -42,6 +42,17 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "__main__": ("cli",),
 }
 
+# What each room of a part may import of the part's other rooms.
+ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
+    "kernel": {
+        "source": (),
+        "library": ("source",),
+        "explore": ("library", "source"),
+        "compare": ("explore", "library", "source"),
+        "cost": ("compare", "library", "source"),
+    }
+}
+
 # Parts that the checker loads a second time, uncompiled, under another name.
 LOADED_TWICE = ("machine", "mmu")
 
@@ -124,16 +135,19 @@ def layer_of(parts: list[str]) -> str:
 
 
 def wrong_direction(name: str, text: str) -> list[str]:
-    """Imports that LAYERS does not allow."""
+    """Imports that LAYERS or ROOMS does not allow."""
     module = module_of(name)
     layer = "" if module[1] == "__init__" else module[1]
     if layer not in LAYERS:
         return [f"{name}:1: '{layer}' is not in LAYERS of tests/structure.py: say there what it may import"]
     allowed = ("", layer, *LAYERS[layer])
+    rooms = ROOMS.get(layer, {})
+    room = module[2] if len(module) > 3 else ""
+    closed = {*rooms} - {room, *rooms.get(room, ())}
     return [
-        f"{name}:{line}: {layer or PACKAGE} must not import {'.'.join(parts)}"
+        f"{name}:{line}: {'.'.join(filter(None, (layer, room))) or PACKAGE} must not import {'.'.join(parts)}"
         for line, _, parts in imports_of(name, text)
-        if layer_of(parts) not in allowed
+        if layer_of(parts) not in allowed or (parts[1:2] == [layer] and {*parts[2:3]} & closed)
     ]
 
 

@@ -14,7 +14,7 @@ import pytest
 from benchmarks import profile, slots
 from benchmarks.operations import OPERATIONS, Operation
 from benchmarks.suite import Row, asked, late, measured, recorded
-from shootdown.kernel.workloads import HUGE
+from shootdown.kernel.cost.workloads import HUGE
 from tests.bug_table import ALL
 from tests.structure import ROOT
 

@@ -17,12 +17,12 @@ import pytest
 import zstandard
 
 from shootdown.errors import InputError
-from shootdown.kernel import build as build_module
-from shootdown.kernel.build import COVERAGE, EXPLORE, NATIVE, Library, build
-from shootdown.kernel.debian import debian_tree
-from shootdown.kernel.likeness import likeness
-from shootdown.kernel.probes import FLAGS, SWITCHES, X86, found, switches
-from shootdown.kernel.tree import NEEDED, Tree, find_tree, sources
+from shootdown.kernel.library import build as build_module
+from shootdown.kernel.library.build import COVERAGE, EXPLORE, NATIVE, Library, build
+from shootdown.kernel.source.debian import debian_tree
+from shootdown.kernel.source.likeness import likeness
+from shootdown.kernel.source.probes import FLAGS, SWITCHES, X86, found, switches
+from shootdown.kernel.source.tree import NEEDED, Tree, find_tree, sources
 from shootdown.mmu.behaviour import BEHAVIOURS
 from tests import toy_tree
 from tests.test_cli import schemas

@@ -10,12 +10,12 @@ import pytest
 
 from shootdown.check.litmus import suite
 from shootdown.check.verdict import HOLDS, REFUTED
-from shootdown.kernel.build import EXPLORE, build
-from shootdown.kernel.edits import REPLACE, Edit, edited
-from shootdown.kernel.needs import needed
-from shootdown.kernel.probes import TDP_C
-from shootdown.kernel.scenario import Budget, Options
-from shootdown.kernel.verdict import Judged, cases, judge
+from shootdown.kernel.explore.scenario import Budget, Options
+from shootdown.kernel.explore.verdict import Judged, cases, judge
+from shootdown.kernel.library.build import EXPLORE, build
+from shootdown.kernel.source.edits import REPLACE, Edit, edited
+from shootdown.kernel.source.needs import needed
+from shootdown.kernel.source.probes import TDP_C
 from tests.test_check_cli import run
 from tests.trees import VERSIONS, explored, linux
 

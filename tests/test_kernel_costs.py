@@ -10,10 +10,10 @@ from click.testing import CliRunner
 
 from shootdown.cli.against import costs_text
 from shootdown.cli.main import cli
-from shootdown.kernel.build import NATIVE, build
-from shootdown.kernel.costs import COUNTS, JOBS, Change, Cost, changes, compare, measure
-from shootdown.kernel.edits import REPLACE, Edit, edited
-from shootdown.kernel.probes import TDP_C
+from shootdown.kernel.cost.costs import COUNTS, JOBS, Change, Cost, changes, compare, measure
+from shootdown.kernel.library.build import NATIVE, build
+from shootdown.kernel.source.edits import REPLACE, Edit, edited
+from shootdown.kernel.source.probes import TDP_C
 from tests.test_cli import schemas
 from tests.trees import linux, tree
 

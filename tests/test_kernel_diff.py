@@ -14,16 +14,16 @@ import pytest
 from click.testing import CliRunner
 
 from shootdown.cli.main import cli
-from shootdown.kernel.apart import Step, apart
-from shootdown.kernel.build import NATIVE, build
-from shootdown.kernel.differ import diff, play, shrink
-from shootdown.kernel.edits import REPLACE, Edit, edited
-from shootdown.kernel.native import Config
-from shootdown.kernel.operations import Operation
-from shootdown.kernel.pair import Pair
-from shootdown.kernel.probes import TDP_C
-from shootdown.kernel.tree import find_tree
-from shootdown.kernel.workloads import HUGE, WORKLOADS, Workload, ours_of, theirs_of
+from shootdown.kernel.compare.differ import diff, play, shrink
+from shootdown.kernel.compare.operations import Operation
+from shootdown.kernel.compare.pair import Pair
+from shootdown.kernel.cost.workloads import HUGE, WORKLOADS, Workload, ours_of, theirs_of
+from shootdown.kernel.library.apart import Step, apart
+from shootdown.kernel.library.build import NATIVE, build
+from shootdown.kernel.library.native import Config
+from shootdown.kernel.source.edits import REPLACE, Edit, edited
+from shootdown.kernel.source.probes import TDP_C
+from shootdown.kernel.source.tree import find_tree
 from shootdown.machine import words
 from tests.test_cli import schemas
 from tests.trees import tree

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from shootdown.errors import InputError
-from shootdown.kernel import abi
-from shootdown.kernel.build import EXPLORE, build
-from shootdown.kernel.edits import REPLACE, Edit
-from shootdown.kernel.explore import explore, replay, steps
-from shootdown.kernel.scenario import BROKEN, Budget, Guest, Options, Outcome, Scenario, Schedule, Task
-from shootdown.kernel.tree import find_tree
-from shootdown.kernel.variables import variables
+from shootdown.kernel.explore import abi
+from shootdown.kernel.explore.run import explore, replay, steps
+from shootdown.kernel.explore.scenario import BROKEN, Budget, Guest, Options, Outcome, Scenario, Schedule, Task
+from shootdown.kernel.library.build import EXPLORE, build
+from shootdown.kernel.library.variables import variables
+from shootdown.kernel.source.edits import REPLACE, Edit
+from shootdown.kernel.source.tree import find_tree
 from tests.toy_library import DIRTY, PLAIN, Player, guests, tasks, toy, without_movers, wrong_explorer
 from tests.trees import tree
 

@@ -20,8 +20,8 @@ needs_gdb = pytest.mark.skipif(shutil.which("gdb") is None, reason="no gdb")
 TOY = """
 import sys
 from pathlib import Path
-from shootdown.kernel.explore import explore
-from shootdown.kernel.gdb import step
+from shootdown.kernel.explore.run import explore
+from shootdown.kernel.explore.gdb import step
 from tests.test_kernel_explore import REFUTED
 scenario, _ = REFUTED["no flush of a table"]
 step(Path(sys.argv[1]), scenario, explore(Path(sys.argv[1]), scenario))
@@ -97,7 +97,9 @@ def test_without_gdb_a_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """A missing program is named, with what to do."""
     name, file = saved(tmp_path)
     found = shutil.which
-    monkeypatch.setattr("shootdown.kernel.gdb.shutil.which", lambda name: None if name == "gdb" else found(name))
+    monkeypatch.setattr(
+        "shootdown.kernel.explore.gdb.shutil.which", lambda name: None if name == "gdb" else found(name)
+    )
     with pytest.raises(InputError, match="gdb is not found; install gdb"):
         CliRunner().invoke(
             command, ["--tree", name, "--schedule", file, "--gdb"], standalone_mode=False, catch_exceptions=False

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from shootdown.check.litmus import suite
-from shootdown.kernel.litmus import scenario
-from shootdown.kernel.scenario import Options
+from shootdown.kernel.explore.litmus import scenario
+from shootdown.kernel.explore.scenario import Options
 
 
 def test_every_test_is_a_scenario() -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from shootdown.check.litmus import suite
 from shootdown.check.verdict import UNDETERMINED
-from shootdown.kernel.likeness import likeness
-from shootdown.kernel.scenario import Budget, Options
-from shootdown.kernel.verdict import cases, judge
+from shootdown.kernel.explore.scenario import Budget, Options
+from shootdown.kernel.explore.verdict import cases, judge
+from shootdown.kernel.source.likeness import likeness
 from tests.trees import VERSIONS, explored
 
 TESTS = {test.name: test for test in suite()}

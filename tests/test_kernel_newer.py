@@ -14,12 +14,12 @@ import pytest
 
 from shootdown.check.litmus import suite
 from shootdown.check.verdict import HOLDS, REFUTED
-from shootdown.kernel.build import EXPLORE, C, build
-from shootdown.kernel.differ import diff
-from shootdown.kernel.edits import AFTER, DROP, REPLACE, Edit, edited
-from shootdown.kernel.probes import SPTE_C, TDP_C
-from shootdown.kernel.scenario import Budget, Options
-from shootdown.kernel.verdict import Judged, cases, judge, judged
+from shootdown.kernel.compare.differ import diff
+from shootdown.kernel.explore.scenario import Budget, Options
+from shootdown.kernel.explore.verdict import Judged, cases, judge, judged
+from shootdown.kernel.library.build import EXPLORE, C, build
+from shootdown.kernel.source.edits import AFTER, DROP, REPLACE, Edit, edited
+from shootdown.kernel.source.probes import SPTE_C, TDP_C
 from tests.test_kernel_diff import library
 from tests.trees import VERSIONS as DEBIAN
 from tests.trees import explored, linux

@@ -13,14 +13,14 @@ from click.testing import CliRunner
 
 from shootdown.check.litmus import Litmus, read_litmus, suite
 from shootdown.cli.main import cli
-from shootdown.kernel.build import NATIVE, build
-from shootdown.kernel.edits import REPLACE, Edit, edited
-from shootdown.kernel.litmus_diff import compare
-from shootdown.kernel.native import KernelBug
-from shootdown.kernel.orders import WAIT, real_gfn, serial, situation, woven
-from shootdown.kernel.pair import Pair
-from shootdown.kernel.probes import TDP_C
-from shootdown.kernel.told import EVERY_ACT
+from shootdown.kernel.compare.litmus_diff import compare
+from shootdown.kernel.compare.orders import WAIT, real_gfn, serial, situation, woven
+from shootdown.kernel.compare.pair import Pair
+from shootdown.kernel.compare.told import EVERY_ACT
+from shootdown.kernel.library.build import NATIVE, build
+from shootdown.kernel.library.native import KernelBug
+from shootdown.kernel.source.edits import REPLACE, Edit, edited
+from shootdown.kernel.source.probes import TDP_C
 from shootdown.machine.interface import Bug
 from tests.test_cli import schemas
 from tests.trees import VERSIONS, linux, tree

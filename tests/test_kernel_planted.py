@@ -10,10 +10,10 @@ import os
 import pytest
 
 from shootdown.check.verdict import HOLDS
-from shootdown.kernel.edits import masked
-from shootdown.kernel.scenario import Budget, Options
-from shootdown.kernel.schedule import table
-from shootdown.kernel.verdict import cases, judge
+from shootdown.kernel.explore.scenario import Budget, Options
+from shootdown.kernel.explore.schedule import table
+from shootdown.kernel.explore.verdict import cases, judge
+from shootdown.kernel.source.edits import masked
 from tests.kernel_bugs import HARMLESS, PLANTED, Planted
 from tests.kernel_planted import SUITE, agrees, find, tried
 from tests.trees import VERSIONS, explored, linux

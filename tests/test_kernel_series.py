@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from shootdown.errors import InputError
-from shootdown.kernel.account import EXECUTED, FOLDED, NEVER, NO_CODE, NOT_COMPILED, account, idle
-from shootdown.kernel.build import COVERAGE, build
-from shootdown.kernel.coverage import code_of, read_code
-from shootdown.kernel.probes import X86
-from shootdown.kernel.series import apply, read_series
-from shootdown.kernel.statements import Shape
-from shootdown.kernel.tree import find_tree
+from shootdown.kernel.library.account import EXECUTED, FOLDED, NEVER, NO_CODE, NOT_COMPILED, account, idle
+from shootdown.kernel.library.build import COVERAGE, build
+from shootdown.kernel.library.coverage import code_of, read_code
+from shootdown.kernel.source.probes import X86
+from shootdown.kernel.source.series import apply, read_series
+from shootdown.kernel.source.statements import Shape
+from shootdown.kernel.source.tree import find_tree
 from tests import toy_tree
 from tests.test_kernel_build import cache
 from tests.trees import tree

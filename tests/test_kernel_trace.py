@@ -14,16 +14,16 @@ from click.testing import CliRunner
 
 from shootdown.cli.main import cli
 from shootdown.errors import InputError
-from shootdown.kernel import recorded as recorded_module
-from shootdown.kernel.build import NATIVE, build
-from shootdown.kernel.edits import REPLACE, Edit, edited
-from shootdown.kernel.native import Config, KernelBug, NativeVm
-from shootdown.kernel.operations import Operation
-from shootdown.kernel.pair import Pair
-from shootdown.kernel.probes import TDP_C
-from shootdown.kernel.recorded import Recorded, recorded
-from shootdown.kernel.told import EVERY_ACT
-from shootdown.kernel.trace_diff import follow
+from shootdown.kernel.compare import recorded as recorded_module
+from shootdown.kernel.compare.operations import Operation
+from shootdown.kernel.compare.pair import Pair
+from shootdown.kernel.compare.recorded import Recorded, recorded
+from shootdown.kernel.compare.told import EVERY_ACT
+from shootdown.kernel.compare.trace_diff import follow
+from shootdown.kernel.library.build import NATIVE, build
+from shootdown.kernel.library.native import Config, KernelBug, NativeVm
+from shootdown.kernel.source.edits import REPLACE, Edit, edited
+from shootdown.kernel.source.probes import TDP_C
 from shootdown.machine.interface import Bug
 from shootdown.mmu.access import WRITE
 from shootdown.trace.read import read_trace

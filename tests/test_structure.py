@@ -32,13 +32,14 @@ def compiled_sources() -> list[tuple[str, str]]:
 
 
 def test_imports_go_in_one_direction() -> None:
-    """Every part imports only what LAYERS allows."""
+    """Every part, and every room of one, imports only what LAYERS and ROOMS allow."""
     check(structure.wrong_direction, structure.package_files())
 
 
 def test_layers_have_no_cycle() -> None:
-    """LAYERS itself is an order, and only ``python -m`` is above the command line."""
-    graphlib.TopologicalSorter(structure.LAYERS).prepare()
+    """LAYERS and ROOMS themselves are orders, and only ``python -m`` is above the command line."""
+    for order in (structure.LAYERS, *structure.ROOMS.values()):
+        graphlib.TopologicalSorter(order).prepare()
     assert [layer for layer, below in structure.LAYERS.items() if "cli" in below] == ["__main__"]
 
 
@@ -118,6 +119,11 @@ TRACE = "src/shootdown/trace/rebuild.py"
         ("src/shootdown/__init__.py", "from .mmu import spte", "shootdown must not import shootdown.mmu.spte"),
         ("src/shootdown/__init__.py", "from . import mmu", "shootdown must not import shootdown.mmu"),
         ("src/shootdown/errors.py", "from shootdown import build_info", "errors must not import shootdown.build_info"),
+        (
+            "src/shootdown/kernel/source/tree.py",
+            "from ..library.build import build",
+            "kernel.source must not import shootdown.kernel.library.build.build",
+        ),
         ("src/shootdown/newcomer/x.py", "", "'newcomer' is not in LAYERS"),
     ],
 )

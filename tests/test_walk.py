@@ -11,11 +11,11 @@ from shootdown.check import phrases
 from shootdown.check.columns import fold
 from shootdown.check.litmus import read_litmus
 from shootdown.errors import InputError
-from shootdown.kernel.edits import REPLACE, Edit
-from shootdown.kernel.scenario import Event, Options, Scenario
-from shootdown.kernel.schedule import table
-from shootdown.kernel.verdict import cases, judge
-from shootdown.kernel.wording import FAULT, PERMISSION, RESERVED, WROTE, Words, access
+from shootdown.kernel.explore.scenario import Event, Options, Scenario
+from shootdown.kernel.explore.schedule import table
+from shootdown.kernel.explore.verdict import cases, judge
+from shootdown.kernel.explore.wording import FAULT, PERMISSION, RESERVED, WROTE, Words, access
+from shootdown.kernel.source.edits import REPLACE, Edit
 from shootdown.machine import words
 
 from . import kernel_planted, trees

@@ -10,11 +10,11 @@ from pathlib import Path
 from shutil import copytree
 from tempfile import TemporaryDirectory, mkdtemp
 
-from shootdown.kernel import abi
-from shootdown.kernel.child import scenario_of
-from shootdown.kernel.edits import Edit, edited
-from shootdown.kernel.explore import request_of
-from shootdown.kernel.scenario import Budget, Guest, Hardware, Options, Scenario, Schedule, Task
+from shootdown.kernel.explore import abi
+from shootdown.kernel.explore.child import scenario_of
+from shootdown.kernel.explore.run import request_of
+from shootdown.kernel.explore.scenario import Budget, Guest, Hardware, Options, Scenario, Schedule, Task
+from shootdown.kernel.source.edits import Edit, edited
 
 HERE = Path(__file__).resolve().parent
 EXPLORER = HERE.parent / "src" / "shootdown" / "kernel" / "c" / "explore"

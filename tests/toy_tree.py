@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shootdown.kernel.build import Machine
-from shootdown.kernel.probes import X86
-from shootdown.kernel.tree import NEEDED
+from shootdown.kernel.library.build import Machine
+from shootdown.kernel.source.probes import X86
+from shootdown.kernel.source.tree import NEEDED
 
 TOLD = Machine("toy", (), ("coverage/*.c",), (), ("-O0", "-fsanitize-coverage=trace-pc"))
 """A machine that runs the toy as it is, and tells what ran."""

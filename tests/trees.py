@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from shootdown.kernel.build import EXPLORE, Library, build
-from shootdown.kernel.debian import VERSIONS as DEBIAN
-from shootdown.kernel.debian import debian_tree, is_cached
-from shootdown.kernel.tree import Tree, find_tree
+from shootdown.kernel.library.build import EXPLORE, Library, build
+from shootdown.kernel.source.debian import VERSIONS as DEBIAN
+from shootdown.kernel.source.debian import debian_tree, is_cached
+from shootdown.kernel.source.tree import Tree, find_tree
 
 FOLDER = os.environ.get("SHOOTDOWN_LINUX", "")
 VERSIONS = ("6.1", "6.12")

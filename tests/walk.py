@@ -22,10 +22,10 @@ from shootdown.check.litmus import suite
 from shootdown.check.schedule import schedule_of, told
 from shootdown.check.source import Source
 from shootdown.check.verdict import REFUTED
-from shootdown.kernel import verdict as of_c
-from shootdown.kernel.scenario import Options
-from shootdown.kernel.schedule import table as c_table
-from shootdown.kernel.verdict import Judged
+from shootdown.kernel.explore import verdict as of_c
+from shootdown.kernel.explore.scenario import Options
+from shootdown.kernel.explore.schedule import table as c_table
+from shootdown.kernel.explore.verdict import Judged
 
 from . import kernel_planted, trees
 from .bug_table import ALL

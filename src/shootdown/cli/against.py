@@ -9,12 +9,12 @@ from typing import Final
 
 from ..check.verdict import REFUTED
 from ..figures import count
-from ..kernel.build import NATIVE, build
-from ..kernel.costs import FAILS, JOBS, NUMBER, RUNS, Change, compare
-from ..kernel.schedule import table
-from ..kernel.series import Patch, apply
-from ..kernel.tree import Tree
-from ..kernel.verdict import Judged
+from ..kernel.cost.costs import FAILS, JOBS, NUMBER, RUNS, Change, compare
+from ..kernel.explore.schedule import table
+from ..kernel.explore.verdict import Judged
+from ..kernel.library.build import NATIVE, build
+from ..kernel.source.series import Patch, apply
+from ..kernel.source.tree import Tree
 from . import progress, verdicts
 from .check_tree import Asked, verdicts_on
 from .report import columns, dump

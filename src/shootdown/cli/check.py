@@ -24,10 +24,10 @@ from ..check.source import Source
 from ..check.verdict import HOLDS, REFUTED, Budget
 from ..errors import InputError
 from ..figures import count
-from ..kernel.debian import VERSIONS
-from ..kernel.scenario import Budget as TreeBudget
-from ..kernel.scenario import Options
-from ..kernel.tree import find_tree
+from ..kernel.explore.scenario import Budget as TreeBudget
+from ..kernel.explore.scenario import Options
+from ..kernel.source.debian import VERSIONS
+from ..kernel.source.tree import find_tree
 from ..mmu.behaviour import BEHAVIOURS
 from ..mmu.policies.registry import POLICIES
 from . import check_tree, verdicts

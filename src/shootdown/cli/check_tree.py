@@ -12,19 +12,19 @@ from ..check.litmus import Litmus
 from ..check.verdict import HOLDS, REFUTED
 from ..errors import InputError
 from ..figures import count
-from ..kernel.account import Part
-from ..kernel.build import EXPLORE, LICENCE, STEPPED, build
-from ..kernel.gdb import step
-from ..kernel.likeness import likeness
-from ..kernel.needs import needed
-from ..kernel.scenario import Budget, Options
-from ..kernel.schedule import table
-from ..kernel.schedule_file import follow as followed
-from ..kernel.schedule_file import read, save
-from ..kernel.series import Patch, apply
-from ..kernel.tree import Tree
-from ..kernel.unrun import unrun
-from ..kernel.verdict import Judged, cases, judged
+from ..kernel.explore.gdb import step
+from ..kernel.explore.scenario import Budget, Options
+from ..kernel.explore.schedule import table
+from ..kernel.explore.schedule_file import follow as followed
+from ..kernel.explore.schedule_file import read, save
+from ..kernel.explore.unrun import unrun
+from ..kernel.explore.verdict import Judged, cases, judged
+from ..kernel.library.account import Part
+from ..kernel.library.build import EXPLORE, LICENCE, STEPPED, build
+from ..kernel.source.likeness import likeness
+from ..kernel.source.needs import needed
+from ..kernel.source.series import Patch, apply
+from ..kernel.source.tree import Tree
 from . import verdicts
 from .kernel import patches_of
 from .progress import clear, line

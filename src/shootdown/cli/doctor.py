@@ -12,8 +12,8 @@ import click
 
 from ..build_info import compiled, describe
 from ..errors import InputError
-from ..kernel.build import compiler
-from ..kernel.cache import cache_folder
+from ..kernel.library.build import compiler
+from ..kernel.source.cache import cache_folder
 from .report import dump, wrap
 
 MISSING = 3

@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from ..errors import InputError
-from ..kernel.build import EXPLORE, LICENCE, NATIVE, Library, build
-from ..kernel.debian import VERSIONS, debian_tree, is_cached
-from ..kernel.likeness import likeness
-from ..kernel.series import PATCH_MAX, Patch, apply, read_series
-from ..kernel.tree import Tree, find_tree
+from ..kernel.library.build import EXPLORE, LICENCE, NATIVE, Library, build
+from ..kernel.source.debian import VERSIONS, debian_tree, is_cached
+from ..kernel.source.likeness import likeness
+from ..kernel.source.series import PATCH_MAX, Patch, apply, read_series
+from ..kernel.source.tree import Tree, find_tree
 from .report import dump, wrap
 
 

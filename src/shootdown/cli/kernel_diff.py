@@ -7,13 +7,13 @@ import click
 from ..build_info import compiled, describe
 from ..errors import InputError
 from ..figures import number
-from ..kernel.bench import Timing, bench
-from ..kernel.build import NATIVE, build
-from ..kernel.differ import Outcome, diff
-from ..kernel.likeness import Likeness, likeness
-from ..kernel.pair import POLICY_OF
-from ..kernel.series import apply
-from ..kernel.tree import Tree
+from ..kernel.compare.differ import Outcome, diff
+from ..kernel.compare.pair import POLICY_OF
+from ..kernel.cost.bench import Timing, bench
+from ..kernel.library.build import NATIVE, build
+from ..kernel.source.likeness import Likeness, likeness
+from ..kernel.source.series import apply
+from ..kernel.source.tree import Tree
 from . import kernel, progress
 from .kernel_litmus import DIFFERS, STOPPED, litmus_diff, story
 from .kernel_trace import trace_diff

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..figures import count, number
-from ..kernel.differ import Difference
-from ..kernel.litmus_diff import Compared, compare
-from ..kernel.tree import Tree
+from ..kernel.compare.differ import Difference
+from ..kernel.compare.litmus_diff import Compared, compare
+from ..kernel.source.tree import Tree
 from . import progress
 from .check import tests_named
 from .report import dump, wrap

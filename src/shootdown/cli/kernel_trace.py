@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ..figures import count, number
-from ..kernel.recorded import recorded
-from ..kernel.trace_diff import Followed, follow
-from ..kernel.tree import Tree
+from ..kernel.compare.recorded import recorded
+from ..kernel.compare.trace_diff import Followed, follow
+from ..kernel.source.tree import Tree
 from ..trace.read import read_trace
 from ..trace.replay.record import WANTED
 from . import progress

@@ -109,7 +109,7 @@ sd_u64 sd_listed_roots(void);
 void sd_describe(const volatile void *word, const void *in_table, char *text, unsigned size);
 int sd_table_number(const volatile void *address);	/* of a table or anything in it; -1: none */
 
-/* Between Python and the explorer; explore.py mirrors these, sd_layout is there so that it can test that. */
+/* Between Python and the explorer; abi.py mirrors these, sd_layout is there so that it can test that. */
 struct sd_task {
 	int op, vcpu, again, args;	/* vcpu: -1 for a task of the host; tasks of vCPUs are the first */
 	sd_u64 arg[SD_ARGS_MAX];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * All that page tables, vCPUs and slots hold, as rows of four numbers, the same that kernel/state.py makes of our MMU:
+ * All that page tables, vCPUs and slots hold, as rows of four numbers, the same that kernel/compare/state.py makes of our MMU:
  * tables are named by where they are, not by their frames. Roots come in the order of their list, the newest first.
  */
 #include "native.h"

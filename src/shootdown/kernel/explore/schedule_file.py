@@ -1,0 +1,86 @@
+"""Saved schedules of a tree's C: all that is needed to follow one again on the same code."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ...check.litmus import Geometry, read_litmus
+from ...check.verdict import REFUTED
+from ...errors import InputError
+from ..library.build import Library
+from ..source.series import Patch
+from ..source.tree import Tree
+from .litmus import scenario
+from .run import replay
+from .scenario import Options, Outcome, Scenario, Schedule
+from .verdict import Judged
+
+FORMAT = "shootdown schedule of a tree 1"
+KINDS = {"tree": str, "version": str, "patches": list, "test": str, "text": str, "geometry": dict, "options": dict,
+         "choices": list, "written": list, "broken": str}  # fmt: skip
+
+
+def save(found: Sequence[Judged], tree: Tree, patches: Sequence[Patch], options: Options, path: Path) -> bool:
+    """Write the first schedule, of a test that was not to be refuted if there is one; False if there is none at all."""
+    refuted = [each for each in found if each.verdict.word == REFUTED]
+    refuted.sort(key=lambda each: each.verdict.case.expected == REFUTED)
+    if not refuted:
+        return False
+    case, outcome = refuted[0].verdict.case, refuted[0].outcome
+    data = {
+        "format": FORMAT, "tree": tree.name, "version": tree.version, "patches": [patch.where for patch in patches],
+        "test": case.test.name, "text": Path(case.test.path).read_text(encoding="utf-8"),
+        "geometry": vars(case.geometry), "options": vars(options), "choices": list(outcome.schedule.choices),
+        "written": list(outcome.schedule.written), "broken": outcome.broken,
+    }  # fmt: skip
+    try:
+        path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot write: {(error.strerror or str(error)).lower()}") from None
+    return True
+
+
+def is_of_a_tree(path: Path) -> bool:
+    """Is a file a schedule of a tree's C?"""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(data, dict) and data.get("format") == FORMAT
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A saved schedule. Raises InputError if it is damaged."""
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    for key, kind in KINDS.items():
+        if not isinstance(data.get(key), kind):
+            raise InputError(f"{path}: damaged: '{key}' is missing or no {kind.__name__}")
+    return data
+
+
+def scenario_of(data: dict[str, Any], name: str) -> tuple[Scenario, Schedule]:
+    """What a saved schedule is about. Raises InputError if it is damaged."""
+    with tempfile.TemporaryDirectory(prefix="shootdown-") as folder:
+        file = Path(folder, f"{Path(data['test']).name or 'test'}.toml")
+        file.write_text(data["text"], encoding="utf-8")
+        test = read_litmus(file)
+    try:
+        about = scenario(test, Geometry(**data["geometry"]), Options(**data["options"]))
+        return about, Schedule(tuple(map(int, data["choices"])), tuple(map(int, data["written"])))
+    except (TypeError, ValueError):
+        raise InputError(f"{name}: damaged: its geometry, options or choices are not as --save writes them") from None
+
+
+def follow(data: dict[str, Any], name: str, library: Library) -> tuple[Outcome, Scenario]:
+    """Take the steps again. Raises InputError where the code goes another way than it did."""
+    about, schedule = scenario_of(data, name)
+    outcome = replay(library.path, about, schedule)
+    if outcome.stopped or outcome.broken != data["broken"]:
+        what = outcome.stopped or outcome.message or "nothing breaks"
+        raise InputError(f"{name}: the schedule was {data['broken']}, and now: {what}",
+                         advice="the tree or its patches are not those of the schedule")  # fmt: skip
+    return outcome, about

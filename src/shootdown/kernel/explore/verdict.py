@@ -1,0 +1,86 @@
+"""Verdicts of litmus tests on the C of a tree, in the words that those on our MMU have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from ...check.cases import Case, behaviour_of
+from ...check.litmus import Litmus
+from ...check.search import Result
+from ...check.verdict import HOLDS, NOT_EXERCISED, REFUTED, UNDETERMINED, Verdict
+from ..library.build import Library
+from .litmus import scenario
+from .run import explore
+from .scenario import Budget, Options, Outcome, Scenario
+
+POLICIES = ("kernel-{}", "promote", "rcu")
+"""Of our MMU, what flushes as a kernel does, the nearest first; {} is its behaviour."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A verdict, what it was found in, and how."""
+
+    verdict: Verdict
+    scenario: Scenario
+    outcome: Outcome
+
+
+def cases(tests: Sequence[Litmus], behaviour: str, tiny: bool) -> list[Case]:
+    """The tests that a tree with a behaviour can run, each under the policy of ours that flushes as it does."""
+    found = []
+    for test in tests:
+        expected = REFUTED if behaviour in test.defects else HOLDS
+        for policy in (name.format(behaviour) for name in POLICIES):
+            known = policy in test.policies or policy.startswith("kernel-")
+            if known and _is_for(test, policy, behaviour) and test.expected(policy, behaviour) == expected:
+                found.append(Case(test, policy, behaviour, test.tiny if tiny else test.full))
+                break
+    return found
+
+
+def _is_for(test: Litmus, policy: str, behaviour: str) -> bool:
+    try:
+        return behaviour_of(test, policy, behaviour) == behaviour
+    except KeyError:
+        return False
+
+
+def judge(case: Case, library: Library, options: Options, budget: Budget) -> Judged:
+    """Explore a case on a library of a tree."""
+    about = scenario(case.test, case.geometry, options)
+    outcome = explore(library.path, about, budget)
+    word, reason = outcome.word, ""
+    if word == UNDETERMINED:
+        reason = outcome.stopped
+    elif word == HOLDS:
+        endless = [task.name for n, task in enumerate(about.tasks) if not task.again and n not in outcome.ended]
+        if endless:
+            word, reason = NOT_EXERCISED, f"{', '.join(endless)} never comes to an end"
+    result = Result(
+        int(word == REFUTED), 0, outcome.cpu, outcome.states, outcome.transitions, outcome.depth, outcome.seconds,
+        outcome.stopped,
+    )  # fmt: skip
+    verdict = Verdict(case, word, reason, result, frozenset(), frozenset(), frozenset(), bounds=outcome.bounds)
+    return Judged(verdict, about, outcome)
+
+
+def judged(
+    asked: Sequence[Case], library: Library, options: Options, budget: Budget, jobs: int, tick: Callable[[], None]
+) -> Generator[Judged]:
+    """All of them in their order, ``jobs`` at a time, each in a process of its own; ``tick`` is called meanwhile."""
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(judge, case, library, options, budget) for case in asked]
+        try:
+            for future in futures:
+                while True:
+                    try:
+                        yield future.result(timeout=0.2)
+                        break
+                    except TimeoutError:
+                        tick()
+        finally:
+            for future in futures:
+                future.cancel()

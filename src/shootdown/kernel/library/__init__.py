@@ -1,0 +1,1 @@
+"""A tree's C as a library: built, loaded, and which of its lines ran."""

@@ -1,0 +1,199 @@
+"""A library of a tree's page table code, our shims and drivers, and a machine to run them on; built with gcc, cached.
+
+What is built holds code of the kernel: it is under GPL-2.0 and stays in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from ...errors import InputError
+from ..source.cache import entry, place
+from ..source.probes import X86, switches
+from ..source.tree import BUILT, Tree, sources
+from .build_errors import explain
+
+C: Final = Path(__file__).resolve().parents[1] / "c"
+"""Our own C: shims, drivers, machines."""
+
+LIBRARY: Final = "kvm.so"
+LICENCE: Final = "holds code of the kernel: under GPL-2.0, it stays in your cache"
+
+COMMON: Final = (
+    "-std=gnu11",
+    "-O2",
+    # objdump and addr2line of binutils 2.40 take the first file that version 5 numbers for another.
+    "-gdwarf-4",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-fno-strict-aliasing",
+    "-fno-stack-protector",
+)
+INSIDE: Final = (
+    "-ffreestanding", "-nostdinc", "-fms-extensions", "-Werror=implicit-function-declaration",
+    "-Werror=int-conversion", "-Werror=incompatible-pointer-types", "-ftrack-macro-expansion=0",
+)  # fmt: skip
+"""For what is compiled against the shims."""
+LIMITS: Final = 'ulimit -t 300 -v 8000000 -f 1000000; exec "$@"'
+"""Of one run of the compiler: CPU seconds, KB of memory, blocks of a file."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the code runs on.
+
+    inside   our files that are compiled against the shims, as patterns below ``c``
+    outside  our files that are ordinary programs
+    flags    for what is compiled against the shims
+    tree     more of them, for the tree's own files and the drivers
+    """
+
+    name: str
+    inside: tuple[str, ...]
+    outside: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    tree: tuple[str, ...] = ()
+
+
+NATIVE: Final = Machine("native", ("native/*.c",))
+"""One CPU, where each operation is done whole."""
+EXPLORE: Final = Machine(
+    "explore", (), ("explore/*.c",), ("-DSD_EXPLORE", "-mgeneral-regs-only", "-fno-optimize-sibling-calls")
+)
+"""Every interleaving of several; a call returns to the line that made it, so that a schedule names that line."""
+PLAIN: Final = replace(
+    EXPLORE,
+    name="plain",
+    tree=(
+        "-fsanitize=thread",
+        "--param",
+        "tsan-instrument-func-entry-exit=0",
+        "--param",
+        "tsan-distinguish-volatile=0",
+    ),
+)
+"""The same, and it sees accesses that are not marked."""
+STEPPED: Final = replace(EXPLORE, name="stepped", tree=("-Og",))
+"""The same for a debugger; unlike at -O0, variables lie where they did, so that a schedule fits."""
+COVERAGE: Final = replace(
+    EXPLORE,
+    name="coverage",
+    outside=(*EXPLORE.outside, "coverage/*.c"),
+    tree=("-O0", "-fsanitize-coverage=trace-pc"),
+)
+"""The same, and it remembers which code ran."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """A built library: ``folder`` has the sources that it was made of, in ``tree``."""
+
+    path: Path
+    folder: Path
+    tree: Tree
+    machine: Machine
+    switches: tuple[str, ...]
+
+
+@cache
+def compiler() -> tuple[str, str, str]:
+    """gcc, its version, and its own headers. Raises InputError if there is none that builds this."""
+    gcc = shutil.which(os.environ.get("CC", "") or "gcc")
+    if gcc is None:
+        raise InputError("gcc is not found, and the kernel's C is built with it", advice="install gcc (see doctor)")
+    said = subprocess.run([gcc, "--version"], capture_output=True, text=True, check=False).stdout.partition("\n")[0]
+    where = subprocess.run([gcc, "-print-file-name=include"], capture_output=True, text=True, check=False)
+    target = subprocess.run([gcc, "-dumpmachine"], capture_output=True, text=True, check=False).stdout.strip()
+    if not target.startswith("x86_64") or "linux" not in target:
+        raise InputError(f"{gcc} builds for {target or 'nobody knows what'}: the kernel's C runs on x86-64 Linux only")
+    return gcc, f"{said} {target}", where.stdout.strip()
+
+
+def build(tree: Tree, machine: Machine, drivers: Path = C / "drivers") -> Library:
+    """The library of a tree for a machine; from the cache, if it was built before.
+
+    Raises InputError, naming what the shims or drivers lack, where it cannot be built.
+    """
+    files = sources(tree)
+    on = switches(tree.read)
+    ours = sorted(path for path in C.rglob("*") if path.is_file() and drivers != path.parent)
+    digest = hashlib.sha256()
+    for part in (compiler()[1], repr(machine), repr((COMMON, INSIDE)), str(C), str(drivers), *on):
+        digest.update(part.encode() + b"\0")
+    for name, text in sorted(files.items()):
+        digest.update(f"{name}\0{len(text)}\0".encode() + text.encode("utf-8", "surrogateescape"))
+    for path in [*ours, *sorted(drivers.glob("*"))]:
+        digest.update(str(path).encode() + b"\0" + path.read_bytes() + b"\0")
+    key = digest.hexdigest()
+
+    def make(folder: Path) -> None:
+        for name, text in files.items():
+            path = folder / "tree" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text.encode("utf-8", "surrogateescape"))
+        _compile(tree, folder, place("kernel", key), machine, on, drivers)
+        about = {
+            "tree": tree.name,
+            "version": tree.version,
+            "machine": machine.name,
+            "switches": on,
+            "licence": LICENCE,
+        }
+        (folder / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+    folder = entry("kernel", key, make)
+    return Library(folder / LIBRARY, folder, tree, machine, on)
+
+
+def _compile(tree: Tree, folder: Path, final: Path, machine: Machine, on: Iterable[str], drivers: Path) -> None:
+    """Compile all files below ``folder``, which will be ``final``, and link them."""
+    gcc, _, headers = compiler()
+    inside = [
+        *INSIDE, "-isystem", headers, f"-I{C / 'shims'}", f"-I{X86.rstrip('/')}", f"-I{X86}mmu",
+        *(f"-D{name}" for name in on), *machine.flags,
+    ]  # fmt: skip
+    common = [*COMMON, f"-ffile-prefix-map={folder}={final}", f"-fmacro-prefix-map={C}/="]
+    warn = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-sign-compare"]
+    jobs: list[tuple[str, list[str]]] = [(file, [*inside, *machine.tree]) for file in BUILT]
+    jobs += [(str(path), [*inside, *warn, *machine.tree]) for path in sorted(drivers.glob("*.c"))]
+    mine = [C / "shims" / "sd_facts.c", *(path for pattern in machine.inside for path in sorted(C.glob(pattern)))]
+    jobs += [(str(path), [*inside, *warn]) for path in mine]
+    jobs += [(str(path), warn) for pattern in machine.outside for path in sorted(C.glob(pattern))]
+
+    def one(number: int) -> str:
+        file, flags = jobs[number]
+        return _run([gcc, *common, *flags, "-c", file, "-o", f"../{number}.o"], folder / "tree")
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        said = list(pool.map(one, range(len(jobs))))
+    if any(said):
+        raise explain(tree, "".join(said), C)
+    objects = [f"../{number}.o" for number in range(len(jobs))]
+    link = [gcc, "-shared", "-Wl,-z,defs", "-Wl,-Bsymbolic", "-g", *objects, "-o", f"../{LIBRARY}"]
+    failed = _run(link, folder / "tree")
+    if failed:
+        raise explain(tree, failed, C)
+    for number in range(len(jobs)):
+        (folder / f"{number}.o").unlink()
+
+
+def _run(command: list[str], folder: Path) -> str:
+    """Run the compiler; what it says if it fails."""
+    limited = ["sh", "-c", LIMITS, "sh", *command]
+    clean = {name: value for name, value in os.environ.items() if name not in ("CPATH", "C_INCLUDE_PATH")}
+    done = subprocess.run(
+        limited, cwd=folder, capture_output=True, check=False, stdin=subprocess.DEVNULL, env={**clean, "LC_ALL": "C"}
+    )
+    if done.returncode == 0:
+        return ""
+    return done.stderr.decode("utf-8", "replace") or f"{command[0]} ended with {done.returncode}"

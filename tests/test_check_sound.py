@@ -39,7 +39,7 @@ QUICK = ("huge-in-the-way", "nx-recovery", "unmap-tables", "zap-range-tables")
 
 MOVERS_LARGE = {
     "nested-collapses": "millions of states without movers: three levels",
-    "age-frozen": "over 500,000 states with movers: three levels, a vCPU and two tasks",
+    "age-frozen": "over 400,000 states with movers: three levels, a vCPU and two tasks",
     "age-nx-recovery-reuse": "over 140,000 states with movers: three levels, a vCPU and two tasks",
 }
 """Tests that are too large for any explorer without movers."""

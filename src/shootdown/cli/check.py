@@ -141,6 +141,12 @@ def command(
         )  # fmt: skip
         if gdb and not schedule_file:
             raise InputError("--gdb goes with --schedule")
+        if len(list(filter(None, (schedule_file, against, bisect)))) > 1:
+            raise InputError("--schedule, --against and --bisect exclude each other")
+        if save_file:
+            if schedule_file or against or bisect:
+                raise InputError("--save goes without --schedule, --against and --bisect")
+            try_to_save(Path(save_file))
         tree = tree_of(tree_name, debian)
         if gdb:
             return check_tree.debug(tree, patches_of(patch_files), str(schedule_file))

@@ -171,6 +171,19 @@ def test_a_closed_pipe_ends_quietly() -> None:
     assert result.stdout.count(b"\n") == 2 and result.stderr == b""
 
 
+@pytest.mark.parametrize(
+    ("closed", "arguments", "code"),
+    [(">&-", "record --print --kernel 6.12", 0), (">&- 2>&-", "show no-such-file", 1), ("<&-", "compare -", 1),
+     ("<&-", "check --patch - unmap-tables", 1)],
+)  # fmt: skip
+def test_streams_that_the_shell_has_closed_are_empty(closed: str, arguments: str, code: int) -> None:
+    """Output goes nowhere, input has nothing; the exit code is as ever, and nothing is a traceback."""
+    command = [sys.executable, "-m", "shootdown", *arguments.split()]
+    result = subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *command], capture_output=True, check=False)
+    assert result.returncode == code and b"Traceback" not in result.stderr
+    assert result.stderr.count(b"\n") == (code == 1 and "2" not in closed)
+
+
 def test_show_prints_the_page_tables_of_a_moment() -> None:
     """--at and --gfn print the tables then: huge before dirty logging, split after, with every SPTE decoded."""
     path = str(get("6.12-splitting"))

@@ -61,6 +61,10 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 def main() -> int:
     """Run the command that the arguments name; the exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # Closed by the shell: nobody is there, which is no error.
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         # Names of files need not be text.
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -14,6 +14,7 @@ from ..cost.compare import Comparison, compare
 from ..cost.model import PARAMETERS, CostModel, parse_interval
 from ..errors import InputError
 from ..figures import count, number, percent, seconds, span
+from ..mmu.spte import unsigned
 from ..trace.history import WANTED, follow
 from ..trace.read import read_trace
 from ..trace.replay.record import WANTED as REPLAYED
@@ -187,7 +188,7 @@ def _asked(c: Comparison) -> list[str]:
     more = len(c.askers.tasks) - len(tasks)
     lines = wrap(f"asked by: {', '.join(tasks)}{f', {number(more)} more tasks' if more else ''}", "  ", "")
     if len(c.askers.vms) > 1:
-        vms = [f"{kvm & (1 << 64) - 1:x} {number(n)}" for kvm, n in c.askers.vms[:ASKERS_SHOWN]]
+        vms = [f"{unsigned(kvm):x} {number(n)}" for kvm, n in c.askers.vms[:ASKERS_SHOWN]]
         more = len(c.askers.vms) - len(vms)
         lines += wrap(f"by VM (kvm): {', '.join(vms)}{f', {number(more)} more VMs' if more else ''}", "  ", "")
     if c.askers.busiest and c.history.trace.seconds(c.history.trace.last - c.history.trace.first) > 2:
@@ -310,7 +311,7 @@ def document(c: Comparison) -> dict[str, Any]:
             for o in c.operations
         ],
         "tasks": [{"pid": pid, "name": name, "flushes": n} for pid, name, n in c.askers.tasks],
-        "kvms": [{"kvm": f"{kvm & (1 << 64) - 1:x}" if kvm else None, "flushes": n} for kvm, n in c.askers.vms],
+        "kvms": [{"kvm": f"{unsigned(kvm):x}" if kvm else None, "flushes": n} for kvm, n in c.askers.vms],
         "predicted": exact(c.predicted),
         "predicted_yields": c.yields,
         "differences": [

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ...check.program.guest import MAY_WRITE
 from ...check.program.guest import Hardware as Rights
 from ...check.schedule import phrases
-from ...mmu.spte import LARGE, SpteFormat, describe, is_present, spte_pfn
+from ...mmu.spte import LARGE, SpteFormat, describe, is_present, signed, spte_pfn
 from .abi import TABLES_MAX
 from .scenario import Cached, Event, Held, Scenario
 
@@ -105,11 +105,6 @@ class Words:
             level = 2 if is_table(spte) or spte & LARGE else 1
             found.append(f"{self.entry(raw)} = 0x{raw:x} ({describe(spte, level, self.format)})")
         return found
-
-
-def signed(raw: int) -> int:
-    """An SPTE as the MMU's own code has it."""
-    return raw - (1 << 64) if raw >> 63 else raw
 
 
 def is_table(spte: int) -> bool:

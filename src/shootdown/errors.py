@@ -24,3 +24,8 @@ class InputError(Exception):
             place.append(f"line {line}")
         text = ": ".join([*place, what])
         super().__init__(f"{text}; {advice}" if advice else text)
+
+
+def reason(error: OSError) -> str:
+    """What the system says of a file, as it stands in a line of ours."""
+    return (error.strerror or str(error)).lower()

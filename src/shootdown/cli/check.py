@@ -22,7 +22,7 @@ from ..check.verdict.patched import Patched, patched
 from ..check.verdict.resume import Done, resumed
 from ..check.verdict.run import Answer, Job, answers, drawn
 from ..check.verdict.verdict import HOLDS, REFUTED, Budget
-from ..errors import InputError
+from ..errors import InputError, reason
 from ..figures import count
 from ..kernel.explore.scenario import Budget as TreeBudget
 from ..kernel.explore.scenario import Options
@@ -258,7 +258,7 @@ def _read(path: str) -> str:
         with sys.stdin.buffer if path == "-" else Path(path).open("rb") as file:
             raw = file.read(PATCH_MAX + 1)
     except OSError as error:
-        raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+        raise InputError(f"{path}: {reason(error)}") from None
     if len(raw) > PATCH_MAX:
         raise InputError(f"{_name(path)}: longer than {PATCH_MAX >> 20} MB: no patch to the MMU's sources")
     return raw.decode("utf-8", "replace")

@@ -13,7 +13,7 @@ import click
 
 from .. import __version__
 from ..build_info import compiled, describe
-from ..errors import InputError
+from ..errors import InputError, reason
 from . import check, compare, doctor, kernel, kernel_diff, record, replay, show
 
 BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 1, 130, 128 + signal.SIGPIPE
@@ -87,7 +87,7 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
     except OSError as error:
-        print(f"shootdown: cannot write: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+        print(f"shootdown: cannot write: {reason(error)}", file=sys.stderr)
     except MemoryError:
         print("shootdown: out of memory; give fewer or smaller files", file=sys.stderr)
     return BAD_INPUT

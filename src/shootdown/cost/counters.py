@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ..errors import InputError
+from ..errors import InputError, reason
 
 COUNTERS: Final = {
     "remote_tlb_flush_requests": "kvm_flush_remote_tlbs, first of all: a flush of all vCPUs was asked for",
@@ -103,7 +103,7 @@ def read_counters(path: str) -> Counters:
         with Path(path).open("rb") as stream:
             return _parse(path, stream.read(SIZE_MAX + 1))
     except OSError as error:
-        raise InputError(str(error.strerror or error).lower(), path=path, advice="give a readable file") from None
+        raise InputError(reason(error), path=path, advice="give a readable file") from None
 
 
 def _parse(path: str, dump: bytes) -> Counters:

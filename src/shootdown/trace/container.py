@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..errors import InputError
+from ..errors import InputError, reason
 from .compression import ALGORITHMS, decompress
 from .formats import shown
 
@@ -251,9 +251,7 @@ def _pread(path: str, file: int, size: int, offset: int) -> bytes:
     try:
         return os.pread(file, size, offset)
     except OSError as error:
-        raise InputError(
-            f"cannot be read ({(error.strerror or str(error)).lower()})", path=path, offset=offset
-        ) from None
+        raise InputError(f"cannot be read ({reason(error)})", path=path, offset=offset) from None
 
 
 def _page_size(cursor: Cursor) -> int:

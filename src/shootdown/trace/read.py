@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import InputError
+from ..errors import InputError, reason
 from .container import is_trace_dat
 from .decode import read_trace_dat
 from .events import Trace
@@ -34,7 +34,7 @@ def read_trace(
         with Path(path).open("rb") as stream:
             return _read(stream, path, wanted, progress)
     except OSError as error:
-        raise InputError(str(error.strerror or error).lower(), path=path, advice="give a readable file") from None
+        raise InputError(reason(error), path=path, advice="give a readable file") from None
 
 
 def _read(stream: BinaryIO, path: str, wanted: Collection[str] | None, progress: Callable[[int], None] | None) -> Trace:

@@ -45,7 +45,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError
+from ...errors import InputError, reason
 from ...mmu.behaviour import BEHAVIOURS
 from ...mmu.policies.registry import POLICIES
 from ..program.programs import HOST
@@ -139,14 +139,14 @@ class _File:
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: not a litmus test: no UTF-8 at byte {error.start}") from None
         except OSError as error:
-            raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+            raise InputError(f"{path}: {reason(error)}") from None
         try:
             self.data = tomllib.loads(self.text)
         except (tomllib.TOMLDecodeError, RecursionError) as error:
             found = re.search(r"line (\d+)", str(error))
             line = found[1] if found else "1"
-            reason = re.sub(r" \(at .*\)", "", str(error))
-            raise InputError(f"{path}:{line}: {reason[:1].lower()}{reason[1:]}") from None
+            what = re.sub(r" \(at .*\)", "", str(error))
+            raise InputError(f"{path}:{line}: {what[:1].lower()}{what[1:]}") from None
 
     def wrong(self, table: str, key: str, text: str, number: int = 0) -> InputError:
         """An error about a key of a table (the ``number``-th of that name)."""

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError
+from ...errors import InputError, reason
 from ...mmu.behaviour import BEHAVIOURS
 from ...mmu.policies.registry import POLICIES
 from ..litmus.build import build
@@ -81,7 +81,7 @@ def try_to_save(path_: Path) -> None:
 
 
 def _unwritable(path_: Path, error: OSError) -> InputError:
-    return InputError(f"{path_}: cannot write: {(error.strerror or str(error)).lower()}")
+    return InputError(f"{path_}: cannot write: {reason(error)}")
 
 
 def read(path_: Path) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def read(path_: Path) -> dict[str, Any]:
     try:
         data = json.loads(path_.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path_}: {(error.strerror or str(error)).lower()}") from None
+        raise InputError(f"{path_}: {reason(error)}") from None
     except (ValueError, RecursionError):
         raise InputError(f"{path_}: not a schedule: no JSON; give a file that check --save wrote") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ... import __version__
-from ...errors import InputError
+from ...errors import InputError, reason
 from ..litmus.cases import Case
 from ..schedule.story import Move, Note, Story
 from ..search.search import Result
@@ -74,7 +74,7 @@ def _open(path: str) -> IO[str]:
     try:
         return Path(path).open("a+", encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+        raise InputError(f"{path}: {reason(error)}") from None
 
 
 def _begin(file: IO[str], path: str, head: dict[str, str]) -> dict[str, dict[str, Any]]:

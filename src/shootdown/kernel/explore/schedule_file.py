@@ -11,7 +11,7 @@ from typing import Any
 from ...check.litmus.litmus import Geometry, read_litmus
 from ...check.schedule.schedule_file import write
 from ...check.verdict.verdict import REFUTED
-from ...errors import InputError
+from ...errors import InputError, reason
 from ..library.build import Library
 from ..source.series import Patch
 from ..source.tree import Tree
@@ -49,7 +49,7 @@ def read(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+        raise InputError(f"{path}: {reason(error)}") from None
     except (ValueError, RecursionError):
         raise InputError(f"{path}: not a schedule: no JSON", advice=_ADVICE) from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from ...errors import InputError
+from ...errors import InputError, reason
 
 KEPT: Final = 64
 """Entries of a kind; those that were not used for the longest time go first."""
@@ -43,8 +43,7 @@ def entry(kind: str, key: str, make: Callable[[Path], None]) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     except OSError as error:
-        text = (error.strerror or str(error)).lower()
-        raise InputError(f"{folder.parent}: cannot write: {text}", advice="set XDG_CACHE_HOME") from None
+        raise InputError(f"{folder.parent}: cannot write: {reason(error)}", advice="set XDG_CACHE_HOME") from None
     try:
         made.chmod(0o755)
         make(made)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from ...check.source.diff import NONE, Hunk, Line, fit, read_hunks
-from ...errors import InputError
+from ...errors import InputError, reason
 from .tree import Tree
 
 PATCH_MAX: Final = 16 << 20
@@ -74,7 +74,7 @@ def _files(name: str, standard_input: bytes) -> Iterator[tuple[str, bytes]]:
                 raise InputError(f"{file}: longer than {PATCH_MAX >> 20} MB: no patch")
             yield str(file), raw
     except OSError as error:
-        raise InputError(f"{error.filename or name}: {(error.strerror or str(error)).lower()}") from None
+        raise InputError(f"{error.filename or name}: {reason(error)}") from None
 
 
 def _text(file: str, raw: bytes) -> str:

@@ -14,7 +14,7 @@ from typing import IO, Final
 
 import zstandard
 
-from ...errors import InputError
+from ...errors import InputError, reason
 from .cache import entry
 
 WANTED: Final = ("Makefile", "arch/x86/kvm/", "virt/kvm/")
@@ -46,7 +46,7 @@ def extract(path: Path, folder: Path) -> None:
     except (tarfile.TarError, lzma.LZMAError, zlib.error, zstandard.ZstdError, EOFError) as error:
         raise InputError(f"{path}: no tarball that can be read: {error}", advice="give .tar, .xz, .gz, .zst") from None
     except OSError as error:
-        raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+        raise InputError(f"{path}: {reason(error)}") from None
 
 
 @contextmanager

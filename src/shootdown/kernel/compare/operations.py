@@ -20,7 +20,7 @@ GIB: Final = HUGE * HUGE
 
 @dataclass(frozen=True)
 class Operation:
-    """``name`` of pair.OPERATIONS, and its numbers."""
+    """``name`` of told.EVERY_ACT, and its numbers."""
 
     name: str
     numbers: tuple[int, ...] = ()

@@ -24,9 +24,9 @@ PATIENCE: Final = 120
 class Followed:
     """What came of one VM.
 
-    operations  how many were done, of those that were tried
-    undone      how many were not, since they could not be, by name
-    stopped     the assertion at which both stopped, "" if they came to the end
+    tried    how many operations; ``done`` how many of them were, by name
+    undone   how many were not, since they could not be, by name
+    stopped  the assertion at which both stopped, "" if they came to the end
     """
 
     recorded: Recorded

@@ -14,7 +14,7 @@ from ...machine.words import LOG_DIRTY_PAGES
 from ...mmu.access import WRITE
 from ..library.apart import Step, apart
 from ..library.native import Config, KernelBug, calls
-from .workloads import HUGE, WORKLOADS, TheirVm, Work, mapped_there
+from .workloads import HUGE, WORKLOADS, TheirVm, Work, mapped
 
 NUMBER: Final = HUGE * HUGE
 """Pages of 4 KiB that each operation is about: 1 GiB."""
@@ -32,7 +32,7 @@ USUAL: Final = Config()
 
 @dataclass(frozen=True)
 class Job:
-    """An operation, and how the VM is made that it is done on; ``ready`` as in workloads.py."""
+    """An operation, and how the VM is made that it is done on; ``ready`` as ``theirs`` of a Workload."""
 
     name: str
     ready: Callable[[TheirVm, int], Work]
@@ -86,19 +86,19 @@ def _delete(vm: TheirVm, number: int) -> Work:
 
 JOBS: Final = (
     *(Job(w.name, w.theirs, Config(host_level=w.host_level, nx_huge_pages=w.nx)) for w in WORKLOADS),
-    Job("unmap", mapped_there(lambda vm, number: partial(_unmap, vm, 0, number))),
-    Job("unmap 2M at a time", mapped_there(lambda vm, number: partial(_unmap_pieces, vm, number))),
-    Job("unmap, giving way", mapped_there(lambda vm, number: partial(_unmap, vm, 0, number)),
+    Job("unmap", mapped(lambda vm, number: partial(_unmap, vm, 0, number))),
+    Job("unmap 2M at a time", mapped(lambda vm, number: partial(_unmap_pieces, vm, number))),
+    Job("unmap, giving way", mapped(lambda vm, number: partial(_unmap, vm, 0, number)),
         Config(resched_every=1000)),
-    Job("zap leafs, giving way", mapped_there(lambda vm, number: partial(vm.c.zap_range, 0, number)),
+    Job("zap leafs, giving way", mapped(lambda vm, number: partial(vm.c.zap_range, 0, number)),
         Config(resched_every=1000)),
-    Job("age and flush", mapped_there(lambda vm, number: partial(vm.c.age, 0, number, True))),
-    Job("huge faults on tables", mapped_there(_huge_faults)),
-    Job("log on", mapped_there(_reflag(LOG_DIRTY_PAGES), HUGE), Config(host_level=2)),
-    Job("log off", mapped_there(_log_off, HUGE), Config(host_level=2)),
-    Job("read the log", mapped_there(_log_round)),
-    Job("delete the slot", mapped_there(_delete)),
-    Job("delete it, leafs only", mapped_there(_delete), Config(slot_zap_all=False)),
+    Job("age and flush", mapped(lambda vm, number: partial(vm.c.age, 0, number, True))),
+    Job("huge faults on tables", mapped(_huge_faults)),
+    Job("log on", mapped(_reflag(LOG_DIRTY_PAGES), HUGE), Config(host_level=2)),
+    Job("log off", mapped(_log_off, HUGE), Config(host_level=2)),
+    Job("read the log", mapped(_log_round)),
+    Job("delete the slot", mapped(_delete)),
+    Job("delete it, leafs only", mapped(_delete), Config(slot_zap_all=False)),
     Job("NX recovery, giving way", next(w.theirs for w in WORKLOADS if w.name == "NX recovery"),
         Config(host_level=2, nx_huge_pages=True, resched_every=16)),
 )  # fmt: skip

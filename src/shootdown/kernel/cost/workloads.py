@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from ...machine import words
 from ...machine.native import NativeMachine
@@ -89,9 +89,12 @@ class TheirVm:
         self.c.drain()
 
 
+Vm = TypeVar("Vm", OurVm, TheirVm)
+
+
 @dataclass(frozen=True)
 class Workload:
-    """An operation: ``ready(ours, theirs, number)`` makes both ready, for VMs made with ``nx`` and ``host_level``."""
+    """An operation: ``ours`` and ``theirs`` make a VM ready, which was made with ``nx`` and ``host_level``."""
 
     name: str
     ours: Callable[[OurVm, int], Work]
@@ -100,20 +103,10 @@ class Workload:
     host_level: int = 1
 
 
-def mapped(work: Callable[[OurVm, int], Work], step: int = 1) -> Callable[[OurVm, int], Work]:
+def mapped(work: Callable[[Vm, int], Work], step: int = 1) -> Callable[[Vm, int], Work]:
     """The same after all was mapped."""
 
-    def ready(vm: OurVm, number: int) -> Work:
-        vm.map(number, step)
-        return work(vm, number)
-
-    return ready
-
-
-def mapped_there(work: Callable[[TheirVm, int], Work], step: int = 1) -> Callable[[TheirVm, int], Work]:
-    """The same of the C's."""
-
-    def ready(vm: TheirVm, number: int) -> Work:
+    def ready(vm: Vm, number: int) -> Work:
         vm.map(number, step)
         return work(vm, number)
 
@@ -163,32 +156,32 @@ WORKLOADS: Final = (
     Workload("fault map", lambda vm, number: partial(vm.map, number), lambda vm, number: partial(vm.map, number)),
     Workload(
         "zap leafs", mapped(lambda vm, number: partial(kvm_zap_gfn_range, vm.kvm, 0, number)),
-        mapped_there(lambda vm, number: partial(vm.c.zap_range, 0, number)),
+        mapped(lambda vm, number: partial(vm.c.zap_range, 0, number)),
     ),
-    Workload("write-protect", mapped(protect), mapped_there(lambda vm, _: partial(vm.c.slot, 0, native.PROTECT, 1))),
-    Workload("write-protect again", mapped(protect_again), mapped_there(protect_there_again)),
+    Workload("write-protect", mapped(protect), mapped(lambda vm, _: partial(vm.c.slot, 0, native.PROTECT, 1))),
+    Workload("write-protect again", mapped(protect_again), mapped(protect_there_again)),
     Workload(
         "clear dirty", mapped(lambda vm, number: partial(slot_leaf_clear_dirty, vm.kvm, 0, 0, number)),
-        mapped_there(lambda vm, _: partial(vm.c.slot, 0, native.CLEAR_DIRTY)),
+        mapped(lambda vm, _: partial(vm.c.slot, 0, native.CLEAR_DIRTY)),
     ),
     Workload(
         "age", mapped(lambda vm, number: partial(clear_young, vm.kvm, 0, number)),
-        mapped_there(lambda vm, number: partial(vm.c.age, 0, number, False)),
+        mapped(lambda vm, number: partial(vm.c.age, 0, number, False)),
     ),
     Workload(
         "split 2M", mapped(lambda vm, number: partial(slot_try_split_huge_pages, vm.kvm, 0, 0, number), HUGE),
-        mapped_there(lambda vm, _: partial(vm.c.slot, 0, native.SPLIT), HUGE), host_level=2,
+        mapped(lambda vm, _: partial(vm.c.slot, 0, native.SPLIT), HUGE), host_level=2,
     ),
     Workload(
         "split 1G",
         mapped(lambda vm, number: partial(slot_try_split_huge_pages, vm.kvm, 0, 0, number), HUGE**2),
-        mapped_there(lambda vm, _: partial(vm.c.slot, 0, native.SPLIT), HUGE**2), host_level=3,
+        mapped(lambda vm, _: partial(vm.c.slot, 0, native.SPLIT), HUGE**2), host_level=3,
     ),
-    Workload("zap root", mapped(lambda vm, number: vm.zap_root), mapped_there(lambda vm, _: vm.zap_root)),
-    Workload("collapse", mapped(collapse), mapped_there(collapse_there)),
+    Workload("zap root", mapped(lambda vm, number: vm.zap_root), mapped(lambda vm, _: vm.zap_root)),
+    Workload("collapse", mapped(collapse), mapped(collapse_there)),
     Workload(
         "NX recovery", mapped(lambda vm, number: partial(recover_nx_huge_pages, vm.kvm, number)),
-        mapped_there(recover_there), nx=True, host_level=2,
+        mapped(recover_there), nx=True, host_level=2,
     ),
 )  # fmt: skip
 """By name, each per 4K SPTE."""

@@ -171,6 +171,17 @@ def test_a_closed_pipe_ends_quietly() -> None:
     assert result.stdout.count(b"\n") == 2 and result.stderr == b""
 
 
+@pytest.mark.parametrize("arguments", [("--help",), ("kernel", "--help"), ("check", "--list")])
+def test_a_pipe_that_nobody_reads_is_told_by_the_exit_code(arguments: tuple[str, ...]) -> None:
+    """As the shell shows it of other programs, whatever was to be printed."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-m", "shootdown", *arguments]
+    with os.fdopen(writes, "wb") as pipe:
+        result = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, timeout=300, check=False)
+    assert result.returncode == 141 and result.stderr == b""
+
+
 @pytest.mark.parametrize(
     ("closed", "arguments", "code"),
     [(">&-", "record --print --kernel 6.12", 0), (">&- 2>&-", "show no-such-file", 1), ("<&-", "compare -", 1),

@@ -26,6 +26,13 @@ class ClosedPipe(Exception):  # noqa: N818 - nothing is wrong
 class Commands(click.Group):
     """All commands. A closed pipe is kept from click, which would end with the code of bad input."""
 
+    def parse_args(self, context: click.Context, words: list[str]) -> list[str]:
+        """Read the arguments, of which --help and --version print."""
+        try:
+            return super().parse_args(context, words)
+        except BrokenPipeError:
+            raise ClosedPipe from None
+
     def invoke(self, context: click.Context) -> object:
         """Run the command that the arguments name."""
         try:

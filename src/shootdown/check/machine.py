@@ -125,8 +125,7 @@ class CheckedMachine:
         hidden = sptep >> self.bits in self.held.private
         for value in operands:
             self._publish(value)
-        step = steps.STORE if verb == "put" else steps.UPDATE
-        return self._take(Access(step, sptep, verb, operands, hidden=hidden))
+        return self._take(Access(steps.STORE if verb == "put" else steps.UPDATE, sptep, verb, operands, hidden=hidden))
 
     def _publish(self, value: int) -> None:
         """A table that an entry points to is nobody's own any more."""
@@ -166,6 +165,11 @@ class CheckedMachine:
 
     def flush_requested(self) -> None:
         """See ``Machine``."""
+
+    def mmio_access(self, gfn: int, as_id: int) -> None:
+        """See ``Machine``."""
+        if as_id == 0:  # no task makes a slot in another one
+            self._take(Access(steps.MMIO, number=gfn))
 
     # Tables
 
@@ -428,6 +432,10 @@ class CheckedMachine:
     def protect(self, gfns: int) -> None:
         """From here on no vCPU may write these pages, a mask."""
         self._take(Access(steps.PROTECT, number=gfns))
+
+    def back(self, gfns: int) -> None:
+        """From here on these pages, a mask, are memory, whatever was there before."""
+        self._take(Access(steps.BACK, number=gfns))
 
     def watch(self, gfns: int) -> None:
         """From here on every write of a guest to these pages, a mask, must come to be logged."""

@@ -358,7 +358,7 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
             "P2: a freed table in reach is no breach", "verdict",
             "root_freed_under_a_vcpu",
             ("core.py", "if bad == 0 and leads_to_freed(t, held, root):", NEVER),
-            ("core.py", "if x & HOLDS_FREED != 0:", NEVER),
+            ("breaches.py", "if flags & HOLDS_FREED != 0:", NEVER),
         ),
         mutant(
             "P2: a table may be used after it was freed", "verdict",

@@ -72,7 +72,7 @@ ENTRIES = (
         "mmio-log-get", UNKNOWN_IN_REACH,
     ),
     Mutation(
-        "a frozen entry is one that a CPU goes through",
+        "P5: a frozen entry is one that a CPU goes through",
         (("mmu/spte.py", "612: Final[i64] = -0x7FFF_FFFF_FFFF_FA60", "612: Final[i64] = -0x7FFF_FFFF_FFFF_FA5F"),),
         "collapse-zap", UNKNOWN_IN_REACH, behaviour="6.12",
     ),
@@ -97,7 +97,7 @@ ENTRIES = (
         "log-on-huge", OTHER_IN_REACH,
     ),
     Mutation(
-        "a huge page is mapped where guest and host do not agree on where it begins, and nobody takes it back",
+        "P5: a huge page is mapped where guest and host do not agree on where it begins, and nobody takes it back",
         (("mmu/levels.py",
           "    if (fault.gfn ^ fault.pfn) & (pages - 1) != 0:\n        return False\n", ""),),
         "unmap-huge-moved", OTHER_IN_REACH,

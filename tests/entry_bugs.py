@@ -1,10 +1,10 @@
-"""Bugs about what one entry is: MMIO that is believed, or gone through; a page of another gfn; a huge page's X."""
+"""Bugs about what an entry is: MMIO that is believed, or gone through; another page; X of a huge page; who may sleep."""
 
 from __future__ import annotations
 
 from shootdown.check.steps import EXECUTABLE_IN_REACH, OTHER_IN_REACH, PASSES_FOR_MMIO, UNKNOWN_IN_REACH
 
-from .mutations import Mutation
+from .mutations import ASSERTION, Mutation
 
 PROTECTS = (
     ("mmu/write_protect.py",
@@ -95,6 +95,12 @@ ENTRIES = (
         "I-31: the parts of a huge page that is split map its first page, and nobody takes it back",
         (("mmu/make_spte.py", "small_spte(huge, level, index * kvm.pages(level - 1),", "small_spte(huge, level, 0,"),),
         "log-on-huge", OTHER_IN_REACH,
+    ),
+    Mutation(
+        "a notifier that may not block gives way in its zap",
+        (("mmu/notifier.py", "zap_range(kvm, as_id, first, last, False, may_block)",
+          "zap_range(kvm, as_id, first, last, False, True)"),),
+        "huge-in-the-way-notifier", ASSERTION,
     ),
     Mutation(
         "P5: a huge page is mapped where guest and host do not agree on where it begins, and nobody takes it back",

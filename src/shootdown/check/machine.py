@@ -58,8 +58,7 @@ class CheckedMachine:
     def start(self, record: list[Any], expected: Sequence[Access] | None = None) -> None:
         """Get ready to run a program with these results, which were given to the accesses ``expected``, if known."""
         self.record, self.expected, self.position, self.held = record, expected, 0, Held()
-        self.trail = []
-        self.next, self.frame, self.dead = None, None, False
+        self.next, self.frame, self.dead, self.trail = None, None, False, []
 
     def _take(self, access: Access) -> Any:
         if self.dead:
@@ -215,8 +214,7 @@ class CheckedMachine:
                     self._wrong(f"word {kind} is {'written' if writes else 'read'} without slots_lock")
                 hidden = held.slots and not writes
             case words.STATISTIC:
-                # Additions commute, and who holds the lock for write reads what is counted under it.
-                hidden = held.mmu in ("read", "write")
+                hidden = held.mmu in ("read", "write")  # additions commute; who reads them holds it for write
         if kind in self.settled:
             if writes:
                 self._wrong(f"word {kind} is written, but the test's tasks do not do that")
@@ -323,6 +321,8 @@ class CheckedMachine:
 
     def need_resched(self) -> bool:
         """See ``Machine``: any answer is possible."""
+        if self.held.atomic:
+            self._wrong("a task gives way whose caller may not sleep")
         return bool(self._take(Access(steps.CHOOSE, number=2)))
 
     def pages_lock(self) -> None:
@@ -379,8 +379,8 @@ class CheckedMachine:
 
     def synchronize_srcu(self) -> None:
         """See ``Machine``."""
-        if self.held.srcu or self.held.mmu or self.held.pages or self.held.rcu:
-            self._wrong("who waits for SRCU sections is in one, or holds a lock with which nobody may sleep")
+        if self.held.srcu or self.held.mmu or self.held.pages or self.held.rcu or self.held.atomic:
+            self._wrong("who waits for SRCU sections is in one, or may not sleep")
         self._take(Access(steps.SRCU_WAIT))
         self._take(Access(steps.SRCU_SYNC))
 

@@ -50,7 +50,9 @@ def unmap(
     ``read_only``: pages that others have too, as when equal pages are made one. A write would get its own; in a test
     that says so no guest writes there.
     """
+    kvm.m.held.atomic = not may_block
     lib.notifier.invalidate_range_start(kvm, start, end, may_block)
+    kvm.m.held.atomic = False
     i = 0
     while i < len(pfns):
         kvm.m.revoke(pfns[i])

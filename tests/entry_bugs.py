@@ -1,4 +1,4 @@
-"""Bugs about what an entry is: MMIO that is believed, or gone through; another page; X of a huge page; who may sleep."""
+"""Bugs about what an entry is: MMIO believed, or gone through; another page; X of a huge page; and who may sleep."""
 
 from __future__ import annotations
 

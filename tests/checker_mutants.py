@@ -386,6 +386,21 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
             ("logs.py", "if x & 1 != 0 and held & t.writable[gfn] != 0:", NEVER),
         ),
         mutant(
+            "P5: what is memory may pass for MMIO", "verdict",
+            "believed",
+            ("core.py", "if kind == MMIO and is_backed(t, a):", NEVER),
+        ),
+        mutant(
+            "P5: what no CPU should go through is no breach", "verdict",
+            "executable",
+            ("breaches.py", "while held & t.p[AMISS] != 0:", "while 1 < 0:"),
+        ),
+        mutant(
+            "P5: a CPU goes by KVM's bit of presence", "verdict",
+            "opened",
+            ("guest.py", "if self.is_reserved(raw):", "if self.is_reserved(raw) or not raw & PRESENT:"),
+        ),
+        mutant(
             "P6: an assertion is no breach", "verdict",
             "lock_never_dropped",
             ("core.py", "bad = ASSERTION", "pass"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,12 +12,14 @@ from shootdown.check import steps
 from shootdown.check.guest import Hardware
 from shootdown.check.machine import CheckedMachine
 from shootdown.check.setting import Setting
+from shootdown.machine.interface import Machine
 from shootdown.mmu import spte as bits
 from shootdown.mmu.access import RESERVED, WRITE, fault_of
 from shootdown.mmu.behaviour import BEHAVIOURS
+from shootdown.mmu.kvm import Kvm
 from shootdown.mmu.mmio import make_mmio_spte
-
-from .small import PFN, leaf, link, small, verdicts
+from shootdown.mmu.policies.registry import POLICIES
+from tests.small import PFN, leaf, link, small, verdicts
 
 FORMATS = {
     "NPT": bits.NPT, "EPT": bits.EPT, "EPT_NO_AD": bits.EPT_NO_AD, "software A and D": bits.software_ad(bits.EPT_NO_AD),
@@ -32,6 +33,11 @@ GFNS, GENERATIONS = st.integers(0, (1 << 38) - 1), st.integers(0, (1 << 63) - 1)
 def hardware(fmt: bits.SpteFormat) -> Hardware:
     """How a CPU reads entries of a format."""
     return Hardware(fmt.ept, fmt.accessed if fmt.ad else 0, fmt.dirty if fmt.ad else 0, fmt.mmu_writable)
+
+
+def a_kvm(fmt: bits.SpteFormat) -> Kvm:
+    """A VM whose entries are of a format."""
+    return Kvm(Machine(1), fmt, BEHAVIOURS["6.12"], POLICIES["rcu"], 2, 1)
 
 
 @pytest.mark.parametrize("fmt", FORMATS.values(), ids=FORMATS)
@@ -48,7 +54,7 @@ def test_empty_and_frozen_entries_are_gone_through_by_nobody(behaviour: Any, fmt
 @given(gfn=GFNS, generation=GENERATIONS)
 def test_entries_of_mmio_are_gone_through_by_nobody(fmt: bits.SpteFormat, gfn: int, generation: int) -> None:
     """Whatever the gfn and the generation, an entry of MMIO gives a CPU a fault of its own kind, and is none to KVM."""
-    kvm: Any = SimpleNamespace(fmt=fmt)
+    kvm = a_kvm(fmt)
     raw = make_mmio_spte(kvm, gfn & (int(fmt.frame) >> 12), generation)
     assert hardware(fmt).rights(raw) == 0
     assert hardware(fmt).is_reserved(raw)
@@ -72,7 +78,7 @@ def test_presence_to_hardware_is_its_own_bits_alone(raw: int) -> None:
 def test_write_protection_of_an_entry_of_mmio_opens_it_on_ept_alone() -> None:
     """Without W an entry of MMIO is X alone on EPT, which a CPU goes through, and on NPT what it was."""
     for fmt, opened in ((bits.EPT, 4), (bits.NPT, 0)):
-        kvm: Any = SimpleNamespace(fmt=fmt)
+        kvm = a_kvm(fmt)
         assert hardware(fmt).rights(make_mmio_spte(kvm, 3, 8) & ~bits.WRITABLE) == opened
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shootdown.check.steps import EXECUTABLE_IN_REACH, OTHER_IN_REACH, PASSES_FOR_MMIO, UNKNOWN_IN_REACH
+from shootdown.check.program.steps import EXECUTABLE_IN_REACH, OTHER_IN_REACH, PASSES_FOR_MMIO, UNKNOWN_IN_REACH
 
 from .mutations import ASSERTION, Mutation
 

@@ -10,12 +10,12 @@ import pytest
 from click import UsageError
 from click.testing import CliRunner
 
-from shootdown.check.answer import answer
-from shootdown.check.cases import Case
-from shootdown.check.litmus import suite
-from shootdown.check.patch import apply, read_patch
-from shootdown.check.source import PACKAGE, Source
-from shootdown.check.verdict import Budget, check
+from shootdown.check.litmus.cases import Case
+from shootdown.check.litmus.litmus import suite
+from shootdown.check.source.patch import apply, read_patch
+from shootdown.check.source.source import PACKAGE, Source
+from shootdown.check.verdict.answer import answer
+from shootdown.check.verdict.verdict import Budget, check
 from shootdown.cli.check import command
 from shootdown.errors import InputError
 from tests.structure import ROOT
@@ -221,6 +221,7 @@ def test_a_schedule_that_cannot_be_saved_is_refused_before_the_search(tmp_path: 
     code, text = run("nested-collapses", "--save", str(tmp_path / "no" / "s.json"))
     assert code == 1
     assert "s.json: cannot write: no such file" in text
+    assert "s.json: cannot write" in run("--tree", "none", "--save", str(tmp_path / "no" / "s.json"))[1]
     code, _ = run("huge-in-the-way", "--tiny", "--policy", "rcu", "--save", str(tmp_path / "s.json"))
     assert code == 0
     assert not list(tmp_path.iterdir())

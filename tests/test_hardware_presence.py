@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shootdown.check import steps
-from shootdown.check.guest import Hardware
-from shootdown.check.machine import CheckedMachine
-from shootdown.check.setting import Setting
+from shootdown.check.program import steps
+from shootdown.check.program.guest import Hardware
+from shootdown.check.program.machine import CheckedMachine
+from shootdown.check.program.setting import Setting
 from shootdown.machine.interface import Machine
 from shootdown.mmu import spte as bits
 from shootdown.mmu.access import RESERVED, WRITE, fault_of

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..check.litmus import Litmus
-from ..check.verdict import HOLDS, REFUTED
+from ..check.litmus.litmus import Litmus
+from ..check.verdict.verdict import HOLDS, REFUTED
 from ..errors import InputError
 from ..figures import count
 from ..kernel.explore.gdb import step
@@ -30,7 +30,7 @@ from .kernel import patches_of
 from .progress import clear, line
 from .report import dump, wrap
 
-BISECT_GOOD, BISECT_BAD, BISECT_SKIP, BISECT_ABORT = 0, 1, 125, 129
+BISECT_GOOD, BISECT_BAD, BISECT_SKIP = 0, 1, 125
 
 
 @dataclass(frozen=True)

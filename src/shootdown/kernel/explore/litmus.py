@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...check.build import leaf_at_start
-from ...check.litmus import Geometry, Litmus
+from ...check.litmus.build import leaf_at_start
+from ...check.litmus.litmus import Geometry, Litmus
 from ...errors import InputError
 from ...machine.words import ROLE_GUEST_MODE, ROLE_SMM
 from ...mmu import spte as bits
 from ...mmu.access import FETCH, WRITE
-from .scenario import Guest, Hardware, Options, Scenario, Task
+from .scenario import ROOT_LEVEL_MIN, Guest, Hardware, Options, Scenario, Task
 
-ROOT_LEVEL_MIN = 3
 SPARE = 1
 """Tables beyond those of the test: the C takes what a map may need before it locks, ours when it does need it."""
 

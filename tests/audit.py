@@ -17,7 +17,7 @@ from shootdown.machine import words
 from shootdown.mmu.access import NO_FAULT, RESERVED, fault_code, fault_gfn
 from shootdown.mmu.page_fault import EMULATE
 from shootdown.mmu.slots import NO_SLOT
-from shootdown.mmu.spte import EPT_EXEC, LARGE, NX, PRESENT, is_last, is_present, spte_pfn
+from shootdown.mmu.spte import LARGE, PRESENT, is_last, is_present, spte_pfn
 
 from .mutations import Change
 
@@ -48,12 +48,10 @@ class Audited:
 
 
 def audit(lib: Any, kvm: Any) -> None:
-    """Hold the tables against their records, the counters, the host and the NX mitigation (I-19 to I-21, P5)."""
+    """Hold the tables against their records and the counters (I-20, I-21)."""
     m = kvm.m
     m.write_lock()
     m.rcu_read_lock()
-    # The host changes what it maps between the start and the end of an invalidation.
-    changing = m.load(words.INVALIDATE_IN_PROGRESS, 0)
     seen = 0
     root = m.list_next(words.ROOTS, words.NO_TABLE)
     while root != words.NO_TABLE:
@@ -63,10 +61,6 @@ def audit(lib: Any, kvm: Any) -> None:
             if it.old_spte & PRESENT != 0:
                 if is_last(it.old_spte, it.level):
                     seen += 1 << EACH * it.level
-                    if it.level > 1 and kvm.nx_huge_pages and is_executable(it.old_spte, kvm.fmt.ept):
-                        raise lib.Bug("a huge page is executable, though the NX mitigation is on")
-                    if changing == 0:
-                        check_frames(lib, kvm, it)
                 else:
                     seen += 1
                     parent = m.load(words.SP_PARENT, spte_pfn(it.old_spte))
@@ -93,21 +87,6 @@ def audit(lib: Any, kvm: Any) -> None:
     m.write_unlock()
 
 
-def check_frames(lib: Any, kvm: Any, it: Any) -> None:
-    """Hold a leaf against what the host maps there."""
-    n = 0
-    while n < kvm.pages(it.level):
-        pfn = kvm.m.load(words.HOST_PFN, it.gfn + n)
-        if pfn != kvm.pfn(it.old_spte) + n:
-            raise lib.Bug("a leaf maps another page than the host has there")
-        n += 1
-
-
-def is_executable(spte: int, ept: bool) -> bool:
-    """May the guest execute what a leaf maps?"""
-    return spte & EPT_EXEC != 0 if ept else spte & NX == 0
-
-
 def unused(lib: Any, kvm: Any, gfn: int) -> None:
     """Age a page that no guest uses, and ask whether it was used since (I-30)."""
     lib.clear_young(kvm, gfn, gfn + 1)
@@ -117,7 +96,7 @@ def unused(lib: Any, kvm: Any, gfn: int) -> None:
 
 
 def wary(lib: Any, kvm: Any, number: int, role: int) -> None:
-    """One round of a vCPU's thread; no access to what a slot holds already may pass for MMIO (I-24)."""
+    """One round of a vCPU's thread; no access to what a slot holds already may pass for MMIO, be it but half made."""
     fault = lib.vcpu_enter_guest(kvm, number, role)
     if fault == NO_FAULT:
         return

@@ -22,7 +22,7 @@ class Audit:
 
 
 GEOMETRY = 'behaviours = ["6.12", "6.1", "6.18"]\n[geometry]\nlevels = 2\ntables = 4\nvcpus = 1\n'
-HUGE = """promise = "Huge pages that come and are split are counted, and none may be executed."
+HUGE = """promise = "Huge pages that come and are split are counted."
 """ + GEOMETRY + """
 [start]
 host = [[0, 2]]
@@ -35,36 +35,6 @@ name = "pre-fault"
 run = "prefault"
 gfn = 0
 execute = true
-"""  # fmt: skip
-REBUILT = """promise = "A huge page that is rebuilt is counted, and may not be executed."
-""" + GEOMETRY + """
-[start]
-map = [[0, 1], [1, 1]]
-host = [[0, 2]]
-nx = true
-
-[[vcpu]]
-gfns = [0]
-[[host]]
-name = "ioctl"
-run = "collapse"
-start = 0
-end = 2
-"""  # fmt: skip
-ODD = """promise = "A page that the host has moved is mapped as the host has it now."
-""" + GEOMETRY + """
-[start]
-map = [[0, 2]]
-host = [[0, 2]]
-
-[[vcpu]]
-gfns = [0]
-[[host]]
-name = "notifier"
-run = "unmap"
-start = 0
-end = 2
-refill = 9
 """  # fmt: skip
 LOGGED = """promise = "A huge page that is split ahead of logging is counted as its parts."
 """ + GEOMETRY + """
@@ -209,9 +179,7 @@ NO_SLOT = (
 
 AUDITS: dict[str, Audit] = {
     "huge pages": Audit(HUGE),
-    "rebuilt pages": Audit(REBUILT),
     "split pages": Audit(LOGGED),
-    "moved pages": Audit(ODD),
     "unused pages": Audit(UNUSED, "unused"),
     "a new slot": Audit(SLOT, "wary"),
     "a dying root": Audit(DYING),
@@ -225,35 +193,9 @@ AUDITS: dict[str, Audit] = {
 
 AUDITED = (
     Audited(
-        "I-19: a fault maps a huge page that may be executed",
-        (("mmu/make_spte.py", "    executable = level == 1 or not kvm.nx_huge_pages\n", "    executable = True\n"),),
-        "huge pages", "P5",
-    ),
-    Audited(
-        "I-19: a huge page that is rebuilt in place may be executed as its parts",
-        (("mmu/make_spte.py", "set_executable(huge, kvm.fmt, False) if kvm.nx_huge_pages else huge", "huge"),),
-        "rebuilt pages", "P5", "6.18",
-    ),
-    Audited(
         "I-20: a table's record names the entry after the one that it is linked to",
         (("mmu/link.py", "m.store(SP_PARENT, table, it.sptep)", "m.store(SP_PARENT, table, it.sptep ^ 1)"),),
         "huge pages", "P6",
-    ),
-    Audited(
-        "I-31: the parts of a huge page that is split map its pages in falling order",
-        (("mmu/make_spte.py", "index * kvm.pages(level - 1)", "(kvm.entries - 1 - index) * kvm.pages(level - 1)"),),
-        "split pages", "P5",
-    ),
-    Audited(
-        "I-31: the parts of a huge page that is split map its first page",
-        (("mmu/make_spte.py", "small_spte(huge, level, index * kvm.pages(level - 1),", "small_spte(huge, level, 0,"),),
-        "split pages", "P5",
-    ),
-    Audited(
-        "P5: a huge page is mapped where guest and host do not agree on where it begins",
-        (("mmu/levels.py",
-          "    if (fault.gfn ^ fault.pfn) & (pages - 1) != 0:\n        return False\n", ""),),
-        "moved pages", "P5",
     ),
     Audited(
         "I-21: the parts of a huge page that is split are not counted",
@@ -292,17 +234,6 @@ AUDITED = (
     Audited(
         "I-24: an entry of MMIO is believed while slots change",
         (("mmu/mmio.py", "    if now & UPDATE_IN_PROGRESS != 0:\n        return False\n", ""),),
-        "a new slot", "P5",
-    ),
-    Audited(
-        "I-24: an entry of MMIO is believed whatever its generation",
-        (("mmu/mmio.py", "    return now & MMIO_GENERATIONS == mmio_generation(spte)\n", "    return True\n"),),
-        "a new slot", "P5",
-    ),
-    Audited(
-        "I-24: the generation goes on before those are done who saw the old slots",
-        (("mmu/memory_region.py", "    m.store(INVALIDATIONS, 0, 0)\n    m.synchronize_srcu()\n",
-          "    m.store(INVALIDATIONS, 0, 0)\n"),),
         "a new slot", "P5",
     ),
     Audited(

@@ -12,6 +12,7 @@ from shootdown.check.program import steps
 from .audit import Audited
 from .audit_bugs import AUDITED, AUDITS
 from .bug_rows import BUGS, FLUSHES, RIGHT, Row
+from .entry_bugs import ENTRIES
 from .further_bugs import FURTHER
 from .kernel_bugs import ABSENT, Planted
 from .kernel_bugs import PLANTED as IN_C
@@ -25,12 +26,13 @@ from .properties import RULES
 from .structure import ROOT
 
 FILE = ROOT / "docs" / "bugs.md"
-ALL = (*MUTATIONS, *OPERATIONS, *PLANTED, *PAIRS, *FURTHER, *PLACES, *ORDERS)
+ALL = (*MUTATIONS, *OPERATIONS, *PLANTED, *PAIRS, *FURTHER, *PLACES, *ORDERS, *ENTRIES)
 BREAKS = {
     0: "holds", steps.USE_AFTER_FREE: "P2", steps.FREED_IN_REACH: "P2", steps.REVOKED_IN_REACH: "P1",
     steps.STALE: "P1", steps.STILL_MAPPED: "P1", steps.LOST_WRITE: "P3", steps.OVERWRITTEN: "P3",
     steps.WRITABLE_IN_REACH: "P4", steps.ASSERTION: "P6", steps.LEAK: "P6", steps.DEADLOCK: "P6",
-    steps.DOUBLE_FREE: "P6", steps.MISCOUNT: "P7",
+    steps.DOUBLE_FREE: "P6", steps.MISCOUNT: "P7", steps.PASSES_FOR_MMIO: "P5", steps.UNKNOWN_IN_REACH: "P5",
+    steps.EXECUTABLE_IN_REACH: "P5", steps.OTHER_IN_REACH: "P5",
 }  # fmt: skip
 """The property that a planted bug breaks (docs/model.md)."""
 
@@ -39,9 +41,9 @@ TOP = """# Bugs that the suite knows
 Each line tells of a bug that KVM's MMU had, or nearly had, and what shows that the suite would have found it: the bug
 is planted in this project's MMU, and a test is refuted. `test`: P1 means that this test is refuted then, and what
 breaks ([model.md](model.md)); *holds* that the change is harmless there. What is planted is in `tests/mutations.py`,
-`tests/known_bugs.py`, `tests/further_bugs.py`, `tests/place_bugs.py` and `tests/order_bugs.py`; `python -m
-tests.bug_table` writes this page. A test marked *audited* is one in which somebody looks at tables, counters and
-answers besides (`tests/audit_bugs.py`, `tests/test_audit.py`).
+`tests/known_bugs.py`, `tests/further_bugs.py`, `tests/place_bugs.py`, `tests/order_bugs.py` and `tests/entry_bugs.py`;
+`python -m tests.bug_table` writes this page. A test marked *audited* is one in which somebody looks at tables, counters
+and answers besides (`tests/audit_bugs.py`, `tests/test_audit.py`).
 """
 C_TOP = """## On the kernel's own C
 The same in the tree's own files, or in the driver that stands for the kernel's function (*), by edits that name
@@ -53,6 +55,7 @@ EVENTS = {
     steps.USE_AFTER_FREE: "use after free", steps.FREED_IN_REACH: "freed in reach",
     steps.REVOKED_IN_REACH: "revoked in reach", steps.STALE: "stale", steps.STILL_MAPPED: "still mapped",
     steps.LOST_WRITE: "lost write", steps.OVERWRITTEN: "overwritten", steps.WRITABLE_IN_REACH: "writable in reach",
+    steps.UNKNOWN_IN_REACH: "unknown in reach",
 }  # fmt: skip
 """What the explorer of the C calls them; what it has besides breaks P6."""
 PARTS = (
@@ -97,7 +100,7 @@ def further() -> Iterator[str]:
     """The lines of the table of further bugs, by their sites."""
     yield "| bug | commit | shown by |"
     yield "|---|---|---|"
-    for mutation in (*FURTHER, *PLACES, *ORDERS):
+    for mutation in (*FURTHER, *PLACES, *ORDERS, *ENTRIES):
         commit, _, text = mutation.site.rpartition(": ")
         yield f"| {text} | {commit} | {shown((mutation.site,))} |"
 

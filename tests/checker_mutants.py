@@ -370,7 +370,7 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
             "P2: a freed table in reach is no breach", "verdict",
             "root_freed_under_a_vcpu",
             ("search/core.py", "if bad == 0 and leads_to_freed(t, held, root):", NEVER),
-            ("search/core.py", "if x & HOLDS_FREED != 0:", NEVER),
+            ("search/breaches.py", "if flags & HOLDS_FREED != 0:", NEVER),
         ),
         mutant(
             "P2: a table may be used after it was freed", "verdict",
@@ -396,6 +396,21 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
             "P4: a page may be written that nobody was to write", "verdict",
             "F10: flush when writes of a page",
             ("search/logs.py", "if x & 1 != 0 and held & t.writable[gfn] != 0:", NEVER),
+        ),
+        mutant(
+            "P5: what is memory may pass for MMIO", "verdict",
+            "believed",
+            ("search/core.py", "if kind == MMIO and is_backed(t, a):", NEVER),
+        ),
+        mutant(
+            "P5: what no CPU should go through is no breach", "verdict",
+            "executable",
+            ("search/breaches.py", "while held & t.p[AMISS] != 0:", "while 1 < 0:"),
+        ),
+        mutant(
+            "P5: a CPU goes by KVM's bit of presence", "verdict",
+            "opened",
+            ("program/guest.py", "if self.is_reserved(raw):", "if self.is_reserved(raw) or not raw & PRESENT:"),
         ),
         mutant(
             "P6: an assertion is no breach", "verdict",

@@ -11,7 +11,7 @@ from shootdown.kernel.source.edits import BEFORE, DROP, REPLACE, Edit
 
 BOTH = ("6.1", "6.12")
 FREED, REVOKED, STALE, USED, LEAK = "freed in reach", "revoked in reach", "stale", "use after free", "leak"
-LOST, WRITABLE, OVERWRITTEN = "lost write", "writable in reach", "overwritten"
+LOST, WRITABLE, OVERWRITTEN, UNKNOWN = "lost write", "writable in reach", "overwritten", "unknown in reach"
 WARN, LOCKDEP, FAULT, MAPPED, HARMLESS = "warn", "lockdep", "memory fault", "still mapped", ""
 
 
@@ -270,6 +270,8 @@ MORE: tuple[Planted, ...] = (
     Planted("", "protection for good keeps MMU-writable",
             put("write_protect_gfn", r"\(PT_WRITABLE_MASK \| shadow_mmu_writable_mask\)", "PT_WRITABLE_MASK"),
             "write-protect-logged", WRITABLE),
+    Planted("", "write protection for logging takes W from an entry of MMIO",
+            put("wrprot_gfn_range", r"!is_shadow_present_pte\(iter\.old_spte\)", "false"), "mmio-log-on", UNKNOWN),
     Planted("", "write protection for logging passes over leaves", drop("wrprot_gfn_range", r"new_spte = iter", 0)
             + put("wrprot_gfn_range", "new_spte;", "new_spte = 0;") + put("wrprot_gfn_range",
             r"tdp_mmu_set_spte_atomic\(kvm, &iter, new_spte\)", "new_spte"), "log-on", LOST),

@@ -10,6 +10,7 @@ from shootdown.check.program.setting import Setting
 from shootdown.machine import words
 from tests.small import PFN, leaf, link, small
 from tests.test_check_defects import DEFECTS, guest
+from tests.test_hardware_presence import believed, executable, opened
 
 
 def leaks() -> Setting:
@@ -255,5 +256,6 @@ SMALL: dict[Callable[[], Setting], int] = {
     second_page_of_a_huge_one: steps.REVOKED_IN_REACH, second_page_of_a_range: steps.STALE,
     told_by_its_caller: steps.ASSERTION,
     read_behind_a_jump: steps.ASSERTION, kept_in_a_list: steps.ASSERTION, lock_that_one_way_takes: steps.ASSERTION,
+    opened: steps.UNKNOWN_IN_REACH, believed: steps.PASSES_FOR_MMIO, executable: steps.EXECUTABLE_IN_REACH,
     update_between_sections: 0, slots_in_turn: 0, own_stores: 0,
 }  # fmt: skip

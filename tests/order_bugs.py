@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shootdown.check.program.steps import DOUBLE_FREE
+from shootdown.check.program.steps import DOUBLE_FREE, OTHER_IN_REACH
 
 from .known_bugs import USED
 from .mutations import ASSERTION, LEAK, LOST, MAPPED, OVERWRITTEN, WRITABLE, Mutation
@@ -25,7 +25,7 @@ ORDERS = (
     Mutation(
         "a huge page is rebuilt from the first leaf that there is, as if it were the first of all",
         (("mmu/make_spte.py", "    pages = kvm.round(kvm.pfn(small), level)\n", "    pages = kvm.pfn(small)\n"),),
-        "recover-second-page", MAPPED,
+        "recover-second-page", OTHER_IN_REACH,
     ),
     Mutation(
         "a fault without the lock marks its page dirty before it exchanges the entry",

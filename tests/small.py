@@ -113,6 +113,7 @@ def core_states(model: Model, count: int) -> set[Any]:
                 tuple(marks), tuple(held), members(state, layout.F_SLOTS), members(state, layout.F_SRCU),
                 tuple(members(state, layout.F_SYNC, n) for n in range(len(setting.programs))),
                 members(state, layout.F_WATCHED), members(state, layout.F_WRITTEN), members(state, layout.F_PROTECTED),
+                members(state, layout.F_BACKED),
             )
         )  # fmt: skip
     return found
@@ -157,7 +158,7 @@ def reference_states(reference: Reference, states: set[State] | dict[State, Any]
                 state.readers, state.writer, state.waiting, state.pages, state.rcu, state.pending, state.free,
                 state.revoked, tuple(marks), state.caches, state.slots, state.srcu,
                 tuple(dict(state.syncs).get(n, frozenset()) for n in range(len(model.setting.programs))),
-                state.watched, state.written, state.protected,
+                state.watched, state.written, state.protected, state.backed,
             )
         )  # fmt: skip
     return found

@@ -18,6 +18,7 @@ from shootdown.check.schedule.schedule import schedule_of, told
 from shootdown.check.source.source import PACKAGE, PARTS, Source
 from shootdown.check.verdict.verdict import Budget, Verdict, check
 
+from .entry_bugs import ENTRIES
 from .further_bugs import FURTHER
 from .known_bugs import BUGS, PAIRS, SLOW
 from .mutations import MUTATIONS, OPERATIONS, Mutation
@@ -35,7 +36,7 @@ LARGE = (
 """Tests whose tiny geometry takes over a second interpreted."""
 PLAIN_MAX = 4000
 """States of the most that a test may have to run interpreted as well."""
-MANY = (*PLACES, *ORDERS, *HARMLESS)
+MANY = (*PLACES, *ORDERS, *ENTRIES, *HARMLESS)
 """So many that they are planted only where the explorer is compiled."""
 
 

@@ -55,6 +55,12 @@ class Machine:
     def flush_requested(self) -> None:
         """A tracepoint: a remote flush begins. Nobody need listen."""
 
+    def mmio_access(self, gfn: i64, as_id: i64) -> None:
+        """A tracepoint: an access passes for one to MMIO, which user space will emulate. Nobody need listen.
+
+        Source: ``handle_mmio_page_fault``, ``mark_mmio_spte``.
+        """
+
     # Tables
 
     def alloc_table(self, empty: i64) -> i64:

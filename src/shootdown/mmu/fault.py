@@ -349,5 +349,6 @@ def map_mmio(kvm: Kvm, batch: Batch, it: TdpIter, as_id: i64) -> i64:
     if spte != it.old_spte:
         if not set_spte_atomic(kvm, batch, it, spte):
             return RETRY
+    kvm.m.mmio_access(it.gfn, as_id)
     kvm.m.count(MMIO_SPTES, 0, 1)
     return EMULATE

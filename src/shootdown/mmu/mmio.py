@@ -74,5 +74,6 @@ def handle_mmio_page_fault(kvm: Kvm, vcpu: i64, gfn: i64) -> i64:
         return RETRY
     as_id = root_as_id(kvm, root)
     if check_mmio_spte(kvm, as_id, spte):
+        m.mmio_access(gfn, as_id)
         return EMULATE
     return INVALID

@@ -9,6 +9,7 @@ from typing import Any
 from ...errors import InputError
 from ...machine import words
 from ...mmu.access import FETCH, WRITE
+from ...mmu.slots import ADDRESS_SPACES
 from ...mmu.spte import spte_pfn
 from ..program.buffers import BufferedMachine, with_buffers
 from ..program.guest import Hardware
@@ -24,6 +25,8 @@ PUSHED = 0x1000_0000_0000_0000
 HOST_PFN_FIRST = 64
 """Frames of the host begin here; those below are page tables."""
 
+REFILL = 8
+"""How many frames further on ``change_pte`` takes its page, if a test does not say."""
 MODULES = ("vcpu", "fault", "notifier", "zap", "huge_pages", "roots", "memory_region", "dirty_log", "dirty_ring",
            "vcpu_roots", "write_track")  # fmt: skip
 
@@ -52,8 +55,8 @@ class Start:
         self.words[("list", words.ROOTS)] = (root, *self.words.get(("list", words.ROOTS), ()))
         return root
 
-    def map(self, root: int, gfn: int, goal: int, host_level: int) -> None:
-        """Map ``gfn`` at a level, through tables that are made where they are missing."""
+    def map(self, root: int, gfn: int, goal: int, host_level: int, leaf: int | None = None) -> None:
+        """Map ``gfn`` at a level, by a leaf if one is given, through tables that are made where they are missing."""
         table = root
         role = self.words[(words.SP_ROLE, root)]
         for level in range(self.levels, goal, -1):
@@ -76,7 +79,8 @@ class Start:
             else:
                 table = spte_pfn(entry)
         pfn = HOST_PFN_FIRST + gfn
-        leaf = self.make.make_spte(self.kvm, role, gfn, pfn, goal, self.kvm.empty, True, False, False)
+        if leaf is None:
+            leaf = self.make.make_spte(self.kvm, role, gfn, pfn, goal, self.kvm.empty, True, False, False)
         self.words[table << 1 | gfn >> (goal - 1) & 1] = leaf
 
 
@@ -126,7 +130,11 @@ def build(
         own = test.mapped_as1 if role & words.ROLE_SMM else test.mapped_nested if role & words.ROLE_GUEST_MODE else ()
         for gfn, level in (*test.mapped, *own):
             start.map(root, gfn, level, levels[gfn])
+        for gfn in memory.mmio:
+            start.map(root, gfn, 1, levels[gfn], module("mmu.mmio").make_mmio_spte(kvm, gfn, role & words.ROLE_SMM))
     _leaves(test, start, spte)
+    if memory.mmio:
+        start.words |= {(words.SLOTS_GENERATION, as_id): ADDRESS_SPACES for as_id in range(ADDRESS_SPACES)}
     if test.nx:
         start.words[("list", words.NX_TABLES)] = start.nx
 
@@ -173,6 +181,7 @@ def build(
         frozenset(range(start.used)), promises, hardware, bool(memory.slots), memory.watched(),
         {} if memory.ring else logs, rings if memory.ring else {}, memory.ring,
         {root: lent.count(role) for role, root in roots.items()}, _protected(test),
+        test.nx, _frames(test, span), _backed(test),
     )  # fmt: skip
 
 
@@ -191,6 +200,33 @@ def _protected(test: Litmus) -> int:
         written = {gfn for entry in test.vcpus for gfn in entry.get("writes", ())}
         found |= sum(1 << gfn for gfn in set(test.memory.read_only) - written)
     return found
+
+
+def _frames(test: Litmus, span: int) -> dict[int, frozenset[int]]:
+    """By gfn, the pages that the host ever has there."""
+    found = {gfn: {HOST_PFN_FIRST + gfn} for gfn in range(span)}
+    for entry in test.host:
+        refill, gfns = entry.get("refill", -1), range(entry.get("start", 0), entry.get("end", span))
+        if entry["run"] == "change_pte":
+            refill, gfn = entry.get("refill", REFILL), entry.get("gfn", 0)
+            gfns = range(gfn, gfn + 1)
+        for gfn in gfns if refill >= 0 else ():
+            found[gfn].add(HOST_PFN_FIRST + gfn + refill)
+    return {gfn: frozenset(pfns) for gfn, pfns in found.items()}
+
+
+def _backed(test: Litmus) -> int:
+    """The gfns with entries of MMIO from before that lie in slots of address space 0 which stay, as a mask."""
+    slots = [slot for n, slot in enumerate(test.memory.slots) if slot.as_id == 0 and _stays(test, n)]
+    return sum(1 << gfn for gfn in set(test.memory.mmio) if any(gfn in slot.gfns() for slot in slots))
+
+
+def _stays(test: Litmus, slot: int, but: str = "") -> bool:
+    """Does no task delete or move a slot, other than the one called ``but``?"""
+    return all(
+        entry["run"] not in ("delete_slot", "move_slot") or entry.get("slot", 0) != slot or entry["name"] == but
+        for entry in test.host
+    )
 
 
 def _settled(test: Litmus) -> frozenset[int]:
@@ -276,7 +312,7 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
         case "reset_ring":
             return entry.get("vcpu", 0), tuple(slot.base for slot in slots)
         case "change_pte":
-            return gfn, HOST_PFN_FIRST + gfn, entry.get("refill", 8)
+            return gfn, HOST_PFN_FIRST + gfn, entry.get("refill", REFILL)
         case "write_protect":
             return number, gfn
         case "host_writable" | "test_young":
@@ -285,11 +321,14 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
             return number, slot.as_id, tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())
         case "move_slot":
             pfns = tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())
-            return number, entry.get("base", 0), slot.pages, pfns
+            base = entry.get("base", 0)
+            return number, base, slot.pages, pfns, _made(test, entry, base, slot.pages)
         case "create_slot":
-            return number, entry.get("base", 0), entry.get("pages", 1)
+            base, pages = entry.get("base", 0), entry.get("pages", 1)
+            return number, base, pages, _made(test, entry, base, pages)
         case "create_shadowed":
-            return number, entry.get("base", 0), entry.get("pages", 1), gfn
+            base, pages = entry.get("base", 0), entry.get("pages", 1)
+            return number, base, pages, gfn, _made(test, entry, base, pages)
         case "release":
             mapped = (*test.mapped, *test.mapped_as1, *test.mapped_nested)
             gfns = sorted({gfn + n for gfn, level in mapped for n in range(2 ** (level - 1))})
@@ -298,3 +337,10 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
             return entry.get("vcpu", 0), gfn
         case _:
             return entry.get("vcpu", 0), gfn, FETCH if entry.get("execute") else 0
+
+
+def _made(test: Litmus, entry: dict[str, Any], base: int, pages: int) -> int:
+    """The gfns that a task makes memory for good, as a mask."""
+    return (
+        sum(1 << gfn for gfn in range(base, base + pages)) if _stays(test, entry.get("slot", 0), entry["name"]) else 0
+    )

@@ -11,6 +11,7 @@ protected = [0]                  # mapped gfns that logging has made read-only: 
 clean = [0]                      # mapped gfns whose D is clear
 aged = [0]                       # mapped gfns that were not accessed since they were aged
 read_only = [0]                  # gfns that the host may only read
+mmio = [0]                       # gfns where every root has an entry of MMIO from before the slots were made
 slot_zap_all = false             # a deleted slot's own leaves are zapped, and nothing else (6.12)
 ring = 2                         # entries of each vCPU's dirty ring; there are no bitmaps then
 
@@ -41,7 +42,7 @@ SLOTS_MAX = 2
 
 START: dict[str, type] = {
     "format": str, "hardware_ad": bool, "pml": bool, "eager_split": bool, "dirty": list, "protected": list,
-    "clean": list, "aged": list, "read_only": list, "ring": int, "initially_set": bool,
+    "clean": list, "aged": list, "read_only": list, "mmio": list, "ring": int, "initially_set": bool,
     "slot_zap_all": bool,
 }  # fmt: skip
 SLOT: dict[str, type] = {"base": int, "pages": int, "as_id": int, "flags": list}
@@ -77,6 +78,7 @@ class Memory:
     clean: tuple[int, ...] = ()
     aged: tuple[int, ...] = ()
     read_only: tuple[int, ...] = ()
+    mmio: tuple[int, ...] = ()
     ring: int = 0
 
     def watched(self) -> int:
@@ -111,11 +113,13 @@ def read_memory(file: File, data: dict[str, Any], span: int) -> Memory:
     if not 0 <= start.get("ring", 0) <= 4:
         raise file.wrong("start", "ring", "'ring' must be 0 to 4")
     lists: dict[str, Any] = {}
-    for key in ("dirty", "protected", "clean", "aged", "read_only"):
+    for key in ("dirty", "protected", "clean", "aged", "read_only", "mmio"):
         found = start.get(key, [])
         if not all(type(gfn) is int and 0 <= gfn < span for gfn in found):
             raise file.wrong("start", key, f"'{key}' must hold gfns below {span}")
         lists[key] = tuple(found)
+    if lists["mmio"] and not slots:
+        raise file.wrong("start", "mmio", "'mmio' needs a [[slot]]")
     flags = {
         key: start[key]
         for key in ("hardware_ad", "pml", "eager_split", "initially_set", "slot_zap_all", "ring")

@@ -98,7 +98,7 @@ class Held:
 
     mmu_lock ("", "read", "waiting", "write"), the pages lock, slots_lock, RCU and SRCU (depths), tables of its own.
     ``irq_off``: it runs with interrupts off, so that who interrupts it waits. ``stored``: words of which a store may be
-    in its buffer still.
+    in its buffer still. ``atomic``: whoever called it may not sleep, nor it give way.
     """
 
     mmu: str = ""
@@ -109,11 +109,12 @@ class Held:
     private: set[int] = field(default_factory=set)
     irq_off: bool = False
     stored: set[Any] = field(default_factory=set)
+    atomic: bool = False
 
     def key(self) -> Hashable:
         """As a value."""
         return (self.mmu, self.pages, self.slots, self.rcu, self.srcu, frozenset(self.private), self.irq_off,
-                frozenset(self.stored))  # fmt: skip
+                frozenset(self.stored), self.atomic)  # fmt: skip
 
     def any(self) -> bool:
         """Does it hold anything at all, own tables aside?"""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ...mmu.access import FETCH, PERMISSION, RESERVED, WRITE
-from ...mmu.spte import NX, PRESENT
+from ...mmu.spte import NX, PRESENT, RIGHTS
 
 MAY_READ: Final = 1
 MAY_WRITE: Final = 2
@@ -48,15 +48,18 @@ class Hardware:
     logs: bool = False
 
     def rights(self, raw: int) -> int:
-        """MAY_READ and so on; 0: no walk goes through it."""
-        if not raw & PRESENT:
+        """MAY_READ and so on; 0: no walk goes through it. KVM's bit of presence is nothing to a CPU."""
+        if self.is_reserved(raw):
             return 0
         if self.ept:
-            return raw & 7
+            return raw & RIGHTS
         return (raw & 1) * (MAY_READ | raw & MAY_WRITE | (0 if raw & NX else MAY_EXECUTE))
 
     def is_reserved(self, raw: int) -> bool:
-        """Does a walk end at this entry with a fault of its own kind, as at those of MMIO?"""
+        """Does a walk end at this entry with a fault of its own kind, as at those of MMIO?
+
+        On EPT, W without R is a misconfiguration; X alone is a right. Source: Intel SDM vol. 3, 29.3.3.1.
+        """
         if self.ept:
             return raw & 3 == 2
         return raw & 1 == 1 and raw & NPT_RESERVED != 0

@@ -58,8 +58,7 @@ class CheckedMachine:
     def start(self, record: list[Any], expected: Sequence[Access] | None = None) -> None:
         """Get ready to run a program with these results, which were given to the accesses ``expected``, if known."""
         self.record, self.expected, self.position, self.held = record, expected, 0, Held()
-        self.trail = []
-        self.next, self.frame, self.dead = None, None, False
+        self.next, self.frame, self.dead, self.trail = None, None, False, []
 
     def _take(self, access: Access) -> Any:
         if self.dead:
@@ -125,8 +124,7 @@ class CheckedMachine:
         hidden = sptep >> self.bits in self.held.private
         for value in operands:
             self._publish(value)
-        step = steps.STORE if verb == "put" else steps.UPDATE
-        return self._take(Access(step, sptep, verb, operands, hidden=hidden))
+        return self._take(Access(steps.STORE if verb == "put" else steps.UPDATE, sptep, verb, operands, hidden=hidden))
 
     def _publish(self, value: int) -> None:
         """A table that an entry points to is nobody's own any more."""
@@ -166,6 +164,11 @@ class CheckedMachine:
 
     def flush_requested(self) -> None:
         """See ``Machine``."""
+
+    def mmio_access(self, gfn: int, as_id: int) -> None:
+        """See ``Machine``."""
+        if as_id == 0:  # no task makes a slot in another one
+            self._take(Access(steps.MMIO, number=gfn))
 
     # Tables
 
@@ -211,8 +214,7 @@ class CheckedMachine:
                     self._wrong(f"word {kind} is {'written' if writes else 'read'} without slots_lock")
                 hidden = held.slots and not writes
             case words.STATISTIC:
-                # Additions commute, and who holds the lock for write reads what is counted under it.
-                hidden = held.mmu in ("read", "write")
+                hidden = held.mmu in ("read", "write")  # additions commute; who reads them holds it for write
         if kind in self.settled:
             if writes:
                 self._wrong(f"word {kind} is written, but the test's tasks do not do that")
@@ -319,6 +321,8 @@ class CheckedMachine:
 
     def need_resched(self) -> bool:
         """See ``Machine``: any answer is possible."""
+        if self.held.atomic:
+            self._wrong("a task gives way whose caller may not sleep")
         return bool(self._take(Access(steps.CHOOSE, number=2)))
 
     def pages_lock(self) -> None:
@@ -375,8 +379,8 @@ class CheckedMachine:
 
     def synchronize_srcu(self) -> None:
         """See ``Machine``."""
-        if self.held.srcu or self.held.mmu or self.held.pages or self.held.rcu:
-            self._wrong("who waits for SRCU sections is in one, or holds a lock with which nobody may sleep")
+        if self.held.srcu or self.held.mmu or self.held.pages or self.held.rcu or self.held.atomic:
+            self._wrong("who waits for SRCU sections is in one, or may not sleep")
         self._take(Access(steps.SRCU_WAIT))
         self._take(Access(steps.SRCU_SYNC))
 
@@ -428,6 +432,10 @@ class CheckedMachine:
     def protect(self, gfns: int) -> None:
         """From here on no vCPU may write these pages, a mask."""
         self._take(Access(steps.PROTECT, number=gfns))
+
+    def back(self, gfns: int) -> None:
+        """From here on these pages, a mask, are memory, whatever was there before."""
+        self._take(Access(steps.BACK, number=gfns))
 
     def watch(self, gfns: int) -> None:
         """From here on every write of a guest to these pages, a mask, must come to be logged."""

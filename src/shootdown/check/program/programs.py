@@ -50,7 +50,9 @@ def unmap(
     ``read_only``: pages that others have too, as when equal pages are made one. A write would get its own; in a test
     that says so no guest writes there.
     """
+    kvm.m.held.atomic = not may_block
     lib.notifier.invalidate_range_start(kvm, start, end, may_block)
+    kvm.m.held.atomic = False
     i = 0
     while i < len(pfns):
         kvm.m.revoke(pfns[i])
@@ -197,23 +199,26 @@ def delete_slot(lib: Any, kvm: Any, slot: int, as_id: int, pfns: tuple[int, ...]
         i += 1
 
 
-def move_slot(lib: Any, kvm: Any, slot: int, base: int, pages: int, pfns: tuple[int, ...]) -> None:
+def move_slot(lib: Any, kvm: Any, slot: int, base: int, pages: int, pfns: tuple[int, ...], gfns: int) -> None:
     """A memory slot is to be found at another gfn, and nothing where it was."""
     lib.memory_region.set_memory_region(kvm, slot, 0, base, pages, 0)
+    kvm.m.back(gfns)
     i = 0
     while i < len(pfns):
         kvm.m.revoke(pfns[i])
         i += 1
 
 
-def create_slot(lib: Any, kvm: Any, slot: int, base: int, pages: int) -> None:
+def create_slot(lib: Any, kvm: Any, slot: int, base: int, pages: int, gfns: int) -> None:
     """A memory slot comes, where there was none."""
     lib.memory_region.set_memory_region(kvm, slot, 0, base, pages, 0)
+    kvm.m.back(gfns)
 
 
-def create_shadowed(lib: Any, kvm: Any, slot: int, base: int, pages: int, gfn: int) -> None:
+def create_shadowed(lib: Any, kvm: Any, slot: int, base: int, pages: int, gfn: int, gfns: int) -> None:
     """A memory slot comes, and then a page of it turns out to hold page tables of a nested guest."""
     lib.memory_region.set_memory_region(kvm, slot, 0, base, pages, 0)
+    kvm.m.back(gfns)
     kvm.m.srcu_read_lock()
     lib.write_track.write_track_add_gfn(kvm, slot, gfn)
     kvm.m.protect(1 << gfn)

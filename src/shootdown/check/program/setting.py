@@ -55,6 +55,9 @@ class Setting:
     logs           by word and gfn, the bit that says that the gfn was written: bitmaps of dirty pages
     rings          by value of an entry in a dirty ring, the gfn that it says was written
     ring_entries   how many entries the ring of each vCPU has
+    nx             the NX mitigation is on: no huge page may be executed
+    frames         by gfn, all pages that the host ever has there; of one that is missing, any
+    backed         pages that are memory, though there are entries of MMIO from before (mask of gfns)
     lent           by root, references of users who are not told of and never put them
     """
 
@@ -77,6 +80,9 @@ class Setting:
     ring_entries: int = 0
     lent: dict[int, int] = field(default_factory=dict)
     protected: int = 0
+    nx: bool = False
+    frames: dict[int, frozenset[int]] = field(default_factory=dict)
+    backed: int = 0
 
     def acts(self, program: int) -> tuple[list[Act], int]:
         """What the guest of a program can do, and how many of that are faults, which come first."""

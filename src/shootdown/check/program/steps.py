@@ -45,7 +45,7 @@ SKIP: Final = 24
 BUG: Final = 25
 """An assertion failed."""
 SLOTS_LOCK: Final = 26
-"""From here on up to PROTECT: steps that only some tests take (logs.py)."""
+"""From here on to the end: steps that only some tests take (logs.py)."""
 SLOTS_UNLOCK: Final = 27
 SRCU_LOCK: Final = 28
 SRCU_UNLOCK: Final = 29
@@ -61,11 +61,16 @@ HARVEST: Final = 34
 """The log of some pages is in the user's hands, who reads them now: what was written before needs no other record."""
 PROTECT: Final = 35
 """Promise: from here on no vCPU writes some pages."""
+BACK: Final = 36
+"""Promise: from here on some pages are memory, and no access there passes for one to MMIO."""
+MMIO: Final = 37
+"""An access passes for one to MMIO: user space will emulate it."""
 
 NAMES: Final = (
     "end update store read_lock read_unlock write_wait write_lock write_unlock pages_lock pages_unlock rcu_lock "
     "rcu_unlock call_rcu alloc free guest send_ipi wait_ipi irq_disable irq_enable flush choose revoke forget skip bug "
-    "slots_lock slots_unlock srcu_lock srcu_unlock srcu_wait srcu_sync watch unwatch harvest protect"
+    "slots_lock slots_unlock srcu_lock srcu_unlock srcu_wait srcu_sync watch unwatch harvest protect back "
+    "mmio"
 ).split()
 
 LEFT: Final = frozenset(
@@ -73,7 +78,7 @@ LEFT: Final = frozenset(
     | {FORGET, PROTECT}
 )  # fmt: skip
 """Movers that can be glued to the step before: done earlier, they only let others do more (Lipton 1975)."""
-GLUED: Final = frozenset({SKIP, FORGET, WATCH, UNWATCH, HARVEST})
+GLUED: Final = frozenset({SKIP, FORGET, WATCH, UNWATCH, HARVEST, BACK, MMIO})
 """Part of the access before them in any case. What a user is told, and what is forgotten then, is one: else what
 another task has in hand would be held against the operation that just ended."""
 RIGHT: Final = frozenset({READ_LOCK, PAGES_LOCK, RCU_LOCK, SLOTS_LOCK, SRCU_LOCK, IRQ_DISABLE, SKIP})
@@ -105,6 +110,14 @@ LIVELOCK: Final = 14
 """A fair scheduler may go round for ever, and a task of the host never ends (livelock.py)."""
 MISCOUNT: Final = 15
 """All is at rest, and the references that a root counts are not those of its users (I-22)."""
+PASSES_FOR_MMIO: Final = 16
+"""An access to what is memory by now passed for one to MMIO (I-24)."""
+UNKNOWN_IN_REACH: Final = 17
+"""From here on by what a vCPU may go through (amiss.py): an entry that KVM takes for none."""
+EXECUTABLE_IN_REACH: Final = 18
+"""A huge page that may be executed, with the NX mitigation on (I-19)."""
+OTHER_IN_REACH: Final = 19
+"""A page of the host that it has never had there."""
 
 # Flags of a vCPU.
 IRQ_OFF: Final = 1

@@ -19,7 +19,7 @@ from ..program.access import Access
 from ..program.machine import Stop
 from ..program.setting import Program, Setting
 from .guest import go, ways
-from .rest import at_rest, still_mapped, stuck
+from .rest import at_rest, still_mapped, stuck, wrong_for_ever
 from .state import EFFECTS, Entry, State, World, gfns_of
 
 
@@ -241,6 +241,8 @@ class Reference:
                 writable = [entry for entry in cache if self.setting.hardware.rights(entry[2]) & 2]
                 if any(gfn in world.protected for entry in writable for gfn in self.pages(entry)[0]):
                     world.breaks(steps.WRITABLE_IN_REACH)
+                for why in sorted(wrong_for_ever(self, entry) for entry in cache):
+                    world.breaks(why)
 
     # Steps
 
@@ -329,6 +331,10 @@ class Reference:
                 world.written -= gfns
             case steps.PROTECT:
                 world.protected |= gfns
+            case steps.BACK:
+                world.backed |= gfns
+            case steps.MMIO if number in world.backed:
+                world.breaks(steps.PASSES_FOR_MMIO)
             case steps.BUG:
                 world.breaks(steps.ASSERTION)
             case steps.READ_LOCK | steps.WRITE_LOCK | steps.PAGES_LOCK | steps.WAIT_IPI:
@@ -361,7 +367,7 @@ class Reference:
 
     def _glued(self, access: Access) -> bool:
         return (self.glue and access.hidden) or access.step in (
-            steps.FORGET, steps.WATCH, steps.UNWATCH, steps.HARVEST,
+            steps.FORGET, steps.WATCH, steps.UNWATCH, steps.HARVEST, steps.BACK, steps.MMIO,
         )  # fmt: skip
 
     def successors(self, state: State) -> Iterator[tuple[str, World]]:
@@ -409,6 +415,7 @@ class Reference:
         return State(
             frozenset(held), tuple(self.first), none, none, none, none, none, none, free, none, none, none, caches,
             none, watched=gfns_of(setting.watched), protected=gfns_of(setting.protected),
+            backed=gfns_of(setting.backed),
         )  # fmt: skip
 
     def explore(self, states_max: int) -> Outcome:

@@ -8,7 +8,7 @@ from ...machine import words
 from ...mmu.spte import PRESENT
 from ..program import steps
 from .guest import logged
-from .state import State, World
+from .state import Entry, State, World
 
 if TYPE_CHECKING:
     from .explorer import Reference
@@ -74,6 +74,19 @@ def still_mapped(reference: Reference, world: World, pfn: int) -> bool:
         elif raw & PRESENT and pfn in reference.pages((0, path, raw))[1]:
             return True
     return False
+
+
+def wrong_for_ever(reference: Reference, entry: Entry) -> int:
+    """What is wrong with a cached entry, whatever else there is (steps.py), 0 for nothing."""
+    setting, raw = reference.setting, entry[2]
+    if not raw >> 11 & 1:
+        return steps.UNKNOWN_IN_REACH
+    mapped = dict(zip(*reference.pages(entry), strict=True))
+    if setting.nx and len(mapped) > 1 and setting.hardware.rights(raw) & 4:
+        return steps.EXECUTABLE_IN_REACH
+    if any(pfn not in setting.frames.get(gfn, {pfn}) for gfn, pfn in mapped.items()):
+        return steps.OTHER_IN_REACH
+    return 0
 
 
 def _leaks(reference: Reference, world: World) -> bool:

@@ -53,6 +53,8 @@ class State(NamedTuple):
     written: frozenset[int] = frozenset()
     protected: frozenset[int] = frozenset()
     """Gfns whose writes must be logged; that were written since the user last learned so; that nobody may write."""
+    backed: frozenset[int] = frozenset()
+    """Gfns that are memory, as was promised."""
 
 
 class World:
@@ -69,6 +71,7 @@ class World:
         self.marked = set(state.marked)
         self.slots, self.srcu, self.syncs = set(state.slots), set(state.srcu), dict(state.syncs)
         self.watched, self.written, self.protected = set(state.watched), set(state.written), set(state.protected)
+        self.backed = set(state.backed)
         self.broken = 0
 
     def frozen(self) -> State:
@@ -79,7 +82,7 @@ class World:
             frozenset(self.free), frozenset(self.revoked), frozenset(self.irq_off), frozenset(self.ipi),
             tuple(frozenset(cache) for cache in self.caches), frozenset(self.marked), frozenset(self.slots),
             frozenset(self.srcu), frozenset(self.syncs.items()), frozenset(self.watched), frozenset(self.written),
-            frozenset(self.protected),
+            frozenset(self.protected), frozenset(self.backed),
         )  # fmt: skip
 
     def breaks(self, what: int) -> None:

@@ -32,6 +32,7 @@ PLAIN = {
     "revoke": "PROMISE: {} is the host's", "forget": "PROMISE: {} forgotten",
     "watch": "PROMISE: writes of {} are logged", "unwatch": "log of {} given up",
     "harvest": "PROMISE: {} reported, writes from now on are logged", "protect": "PROMISE: nobody writes {}",
+    "back": "PROMISE: {} is memory", "mmio": "{} passes for MMIO",
 }  # fmt: skip
 """What a step did that is no access to a word; {}: the lock, vCPU, table or gfns."""
 CHANGES = {
@@ -55,6 +56,10 @@ BREAKS = {
     "revoked in reach": "runs the guest and reaches a page that the host has taken back",
     "writable in reach": "runs the guest and may write a page that nobody was to write any more",
     "stale": "runs the guest and may use a translation that was promised to be gone",
+    "unknown in reach": "runs the guest and goes through an entry that KVM takes for none",
+    "executable in reach": "runs the guest and may execute a huge page, though the NX mitigation is on",
+    "other in reach": "runs the guest and reaches a page that the host never had there",
+    "passes for mmio": "takes an access for one to MMIO, though the page has become memory",
     "use after free": "accesses a page table that was freed",
     "double free": "frees a page table that is free or queued for RCU",
     "still mapped": "lets a root map a page that was given back: the host would hear of it later",

@@ -9,6 +9,7 @@ from ...mmu.dirty_ring import HARVESTED, PLACE, PUSHED
 from ...mmu.spte import EPT, LARGE, NPT, describe, is_present, spte_pfn, unsigned
 from ..program import steps
 from ..program.access import BUFFERS
+from ..program.amiss import KINDS, amiss
 from ..program.guest import ABSENT, DIRTIES, LACKING, MAY_WRITE, UNKNOWN, WRITES, Act
 from ..search import layout
 from ..search.model import Model
@@ -42,7 +43,8 @@ PLAIN = {
     steps.IRQ_ENABLE: ("irq_enable", ""), steps.FLUSH: ("flush", ""), steps.SRCU_LOCK: ("srcu_read_lock", ""),
     steps.SRCU_UNLOCK: ("srcu_read_unlock", ""), steps.SRCU_WAIT: ("srcu_wait", ""), steps.SRCU_SYNC: ("srcu_sync", ""),
 }  # fmt: skip
-PROMISES = {steps.WATCH: "watch", steps.UNWATCH: "unwatch", steps.HARVEST: "harvest", steps.PROTECT: "protect"}
+PROMISES = {steps.WATCH: "watch", steps.UNWATCH: "unwatch", steps.HARVEST: "harvest", steps.PROTECT: "protect",
+            steps.BACK: "back"}  # fmt: skip
 FREED = object()
 """What an access finds that uses a table after it was freed."""
 FAULTS = {ABSENT: phrases.ABSENT, LACKING: phrases.REFUSED, UNKNOWN: phrases.RESERVED}
@@ -136,6 +138,8 @@ def access(event: Event, model: Model, places: dict[int, tuple[int, int]]) -> st
             if event.result == 0:
                 return phrases.GUEST_INTERRUPTED
             return guest(model.acts[event.program][0][event.result - 1])
+        case steps.MMIO:
+            return phrases.plain("mmio", f"gfn {at.number}")
         case steps.SEND_IPI:
             return phrases.plain("send_ipi", f"vCPU{at.number}")
         case steps.WAIT_IPI:
@@ -269,11 +273,12 @@ WAITS = {
 }  # fmt: skip
 OF_A_TASK = {
     steps.USE_AFTER_FREE: "use after free", steps.DOUBLE_FREE: "double free", steps.STILL_MAPPED: "still mapped",
-    steps.OVERWRITTEN: "overwritten",
+    steps.OVERWRITTEN: "overwritten", steps.PASSES_FOR_MMIO: "passes for mmio",
 }  # fmt: skip
 OF_A_VCPU = {
     steps.FREED_IN_REACH: "freed in reach", steps.REVOKED_IN_REACH: "revoked in reach",
-    steps.WRITABLE_IN_REACH: "writable in reach", steps.STALE: "stale",
+    steps.WRITABLE_IN_REACH: "writable in reach", steps.STALE: "stale", steps.UNKNOWN_IN_REACH: "unknown in reach",
+    steps.EXECUTABLE_IN_REACH: "executable in reach", steps.OTHER_IN_REACH: "other in reach",
 }  # fmt: skip
 
 
@@ -286,6 +291,8 @@ def _breaks(model: Model, kind: int, state: int, vcpu: int, place: int, raw: int
         # The frame may have been given out again since: any table may be the one, once the vCPU is marked.
         return bool(flags & steps.HOLDS_FREED) and model.setting.is_table(raw)
     _, gfn, pages = model.span(place)
+    if kind in KINDS:
+        return amiss(model.setting, raw, range(gfn, gfn + pages)) == kind
     if kind == steps.REVOKED_IN_REACH:
         revoked = model.field(state, int(p[layout.F_REVOKED]))
         return not model.setting.is_table(raw) and any(

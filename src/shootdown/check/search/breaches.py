@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from mypy_extensions import i64
 
 from ..program.steps import FREED_IN_REACH, HOLDS_FREED, HOLDS_STALE, REVOKED_IN_REACH, STALE, WRITABLE_IN_REACH
 from .hardware import leads_to_freed
-from .layout import F_FLAGS, F_REVOKED, ROOT_WORDS, VALUES, Tables, bit_of, get
+from .layout import AMISS, F_FLAGS, F_REVOKED, ROOT_WORDS, VALUES, Tables, bit_of, get
 from .logs import writes_protected
+
+FIRST_AMISS: Final = 17
+"""The first of the kinds in amiss.py, which the others follow; a literal, since compiled code computes no constant."""
 
 
 def has_revoked(t: Tables, held: i64) -> bool:
@@ -20,6 +25,25 @@ def has_revoked(t: Tables, held: i64) -> bool:
         x >>= 1
         k += 1
     return False
+
+
+def first_breach(t: Tables, vcpu: i64, held: i64, protects: bool) -> i64:
+    """What a vCPU in the guest that holds ``held``, and walks into no freed table, breaks first; 0 for nothing."""
+    flags = get(t.row, 0, t.p[F_FLAGS] + vcpu, t.fw, t.fs, t.fm)
+    if flags & HOLDS_FREED != 0:
+        return FREED_IN_REACH
+    if flags & HOLDS_STALE != 0:
+        return STALE
+    if protects and writes_protected(t, held):
+        return WRITABLE_IN_REACH
+    if get(t.row, 0, t.p[F_REVOKED], t.fw, t.fs, t.fm) != 0 and has_revoked(t, held):
+        return REVOKED_IN_REACH
+    n: i64 = 0
+    while held & t.p[AMISS] != 0:
+        if held & t.amiss[n] != 0:
+            return FIRST_AMISS + n
+        n += 1
+    return 0
 
 
 def breaches(t: Tables, vcpu: i64, held: i64) -> i64:
@@ -37,4 +61,9 @@ def breaches(t: Tables, vcpu: i64, held: i64) -> i64:
         found |= bit_of(REVOKED_IN_REACH)
     if writes_protected(t, held):
         found |= bit_of(WRITABLE_IN_REACH)
+    n: i64 = 0
+    while n < len(t.amiss):
+        if held & t.amiss[n] != 0:
+            found |= bit_of(FIRST_AMISS + n)
+        n += 1
     return found

@@ -10,7 +10,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from .breaches import breaches, has_revoked
+from .breaches import breaches, first_breach
 from .hardware import can_fault, closure, free_table, grace, leads_to_freed, mark_stale, run_callbacks, unaccounted
 from .layout import (
     AT_STAKE,
@@ -65,41 +65,38 @@ from ..program.steps import (
     FREE,
     FREED_IN_REACH,
     GUEST,
-    HOLDS_FREED,
-    HOLDS_STALE,
     IPI,
     IRQ_DISABLE,
     IRQ_ENABLE,
     IRQ_OFF,
     LOST_WRITE,
+    MMIO,
     OVERWRITTEN,
     PAGES_LOCK,
     PAGES_UNLOCK,
+    PASSES_FOR_MMIO,
     PROTECT,
     RCU_LOCK,
     RCU_UNLOCK,
     READ_LOCK,
     READ_UNLOCK,
     REVOKE,
-    REVOKED_IN_REACH,
     SEND_IPI,
     SLOTS_LOCK,
     SRCU_LOCK,
     SRCU_SYNC,
-    STALE,
     STILL_MAPPED,
     STORE,
     UPDATE,
     USE_AFTER_FREE,
     WAIT_IPI,
     WITNESS,
-    WRITABLE_IN_REACH,
     WRITE_LOCK,
     WRITE_UNLOCK,
     WRITE_WAIT,
 )
 from .locks import blockers_of, stuck_of
-from .logs import act, lost_write, take, writes_protected
+from .logs import act, is_backed, lost_write, take
 from .mapped import any_mapped, mapping
 from .stakes import P6, changed
 from .states import add_state, insert
@@ -308,6 +305,8 @@ def explore(t: Tables) -> i64:
                     elif kind >= SLOTS_LOCK:
                         enabled = take(t, c, kind, a)
                         marks = marks or kind == PROTECT
+                        if kind == MMIO and is_backed(t, a):
+                            bad = PASSES_FOR_MMIO
                     elif kind == FORGET:
                         if not mark_stale(t, a):
                             p[NEXT] = current
@@ -375,7 +374,6 @@ def explore(t: Tables) -> i64:
                     if (v == c or marks or written >= 0) and kinds[
                         nodes[v * nodes_max + get(row, 0, f_node + v, fw, fs, fm)]
                     ] == GUEST:
-                        x = get(row, 0, f_flags + v, fw, fs, fm)
                         held = get(row, 0, f_tlb + v, fw, fs, fm)
                         if v == c or written >= 0:
                             root = t.child[(root_words + v) * values + get(row, 0, root_words + v, fw, fs, fm)]
@@ -391,15 +389,7 @@ def explore(t: Tables) -> i64:
                         if every:
                             p[BREACHES] = p[BREACHES] | breaches(t, v, held)
                         if bad == 0:
-                            if x & HOLDS_FREED != 0:
-                                bad = FREED_IN_REACH
-                            elif x & HOLDS_STALE != 0:
-                                bad = STALE
-                            else:
-                                if get(row, 0, f_revoked, fw, fs, fm) != 0 and has_revoked(t, held):
-                                    bad = REVOKED_IN_REACH
-                                if protects and writes_protected(t, held):
-                                    bad = WRITABLE_IN_REACH
+                            bad = first_breach(t, v, held, protects)
                     v += 1
                 if bad != 0:
                     p[BREACHES] = p[BREACHES] | bit_of(bad)

@@ -112,6 +112,10 @@ ENDLESS: Final = 54
 """The programs, by bit, that need not end for all to be at rest: vCPUs and store buffers."""
 BREACHES: Final = 55
 """What broke in a search that nothing stops (steps.py), by bit."""
+AMISS: Final = 56
+"""The mask of entries that hardware may hold and never should (amiss.py)."""
+F_BACKED: Final = 57
+"""Pages of which it was promised that they are memory, and no MMIO."""
 STAKES: Final = 6
 """Bits of ``RAN`` that are of properties; those of functions follow."""
 
@@ -140,7 +144,7 @@ class Tables:
 
     Of what hardware may hold: ``bit`` by place and SPTE (-1: none yet), ``lead`` by place and table (mask of entries
     there that lead to that table), ``into`` by table, ``maps`` by number of the pfn that is taken back (``gone``),
-    ``under`` by tag, ``writable`` by gfn (masks of entries).
+    ``under`` by tag, ``writable`` by gfn, ``amiss`` by kind of what should not be (masks of entries).
 
     Of what is at stake: ``alike`` by SPTE (mask of entries that are equal), ``page`` (frame) and ``writes`` (the right
     to) of leaves, by value; ``ran`` by node, the functions of a witness that it is in.
@@ -198,6 +202,7 @@ class Tables:
         self.pml = empty
         self.pml_word = empty
         self.writable = empty
+        self.amiss = empty
         self.alike = empty
         self.page = empty
         self.writes = empty

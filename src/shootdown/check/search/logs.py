@@ -7,6 +7,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from ..program.steps import (
+    BACK,
     END,
     GUEST,
     HARVEST,
@@ -23,6 +24,7 @@ from ..program.steps import (
 from .hardware import buffered
 from .layout import (
     ENTRIES,
+    F_BACKED,
     F_NODE,
     F_PROTECTED,
     F_SLOTS,
@@ -85,6 +87,8 @@ def take(t: Tables, program: i64, kind: i64, a: i64) -> bool:
         put(row, p[F_WATCHED], get(row, 0, p[F_WATCHED], fw, fs, fm) | a, fw, fs, fm)
     elif kind == UNWATCH:
         put(row, p[F_WATCHED], get(row, 0, p[F_WATCHED], fw, fs, fm) & ~a, fw, fs, fm)
+    elif kind == BACK:
+        put(row, p[F_BACKED], get(row, 0, p[F_BACKED], fw, fs, fm) | a, fw, fs, fm)
     if kind == UNWATCH or kind == HARVEST:
         put(row, p[F_WRITTEN], get(row, 0, p[F_WRITTEN], fw, fs, fm) & ~a, fw, fs, fm)
     return True
@@ -161,6 +165,11 @@ def writes_protected(t: Tables, held: i64) -> bool:
         x >>= 1
         gfn += 1
     return False
+
+
+def is_backed(t: Tables, gfn: i64) -> bool:
+    """Was it promised that a page is memory?"""
+    return get(t.row, 0, t.p[F_BACKED], t.fw, t.fs, t.fm) & bit_of(gfn) != 0
 
 
 def lost_write(t: Tables, base: i64) -> bool:

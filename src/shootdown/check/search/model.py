@@ -28,6 +28,7 @@ from .tabulate import packed, tabulate
 USES = {
     steps.SLOTS_LOCK: "slots", steps.SRCU_LOCK: "srcu", steps.SRCU_WAIT: "srcu", steps.WATCH: "log",
     steps.UNWATCH: "log", steps.HARVEST: "log", steps.PROTECT: "protected",
+    steps.BACK: "backed",
 }  # fmt: skip
 """Steps that need a field of their own in a state."""
 HELD_BITS = 61
@@ -94,8 +95,12 @@ class Model:
         self.read_kinds: set[int] = {words.VCPU_ROOT, words.DIRTY, words.RING_ENTRY}
         self.acts = [setting.acts(n) for n in range(len(setting.programs))]
         self.marks = {act.kind for found, _ in self.acts for act in found} & {DIRTIES, TOUCHES}
-        self.uses = {use for use, of in (("log", setting.watched), ("protected", setting.protected)) if of}
-        """Of what no test but some needs a place in a state: "slots", "srcu", "log", "protected"."""
+        self.uses = {
+            use
+            for use, of in (("log", setting.watched), ("protected", setting.protected), ("backed", setting.backed))
+            if of
+        }
+        """Of what no test but some needs a place in a state: "slots", "srcu", "log", "protected", "backed"."""
         self.sptes: dict[int, int] = {}
         self.held: list[tuple[int, int]] = []
         """Entries that hardware was seen to hold, (place, SPTE), by bit."""
@@ -337,7 +342,7 @@ class Model:
             (layout.F_SLOTS, [programs if "slots" in self.uses else 0]), (layout.F_SRCU, [srcu]),
             (layout.F_SYNC, [srcu] * programs), (layout.F_WATCHED, [log]), (layout.F_WRITTEN, [log]),
             (layout.F_PROTECTED, [gfns if "protected" in self.uses else 0]),
-            (layout.F_RAN, [self.goal.mask.bit_length()]),
+            (layout.F_BACKED, [gfns if "backed" in self.uses else 0]), (layout.F_RAN, [self.goal.mask.bit_length()]),
         ):  # fmt: skip
             found[name] = len(widths)
             widths.extend(sizes)
@@ -381,6 +386,7 @@ class Model:
         layout.put(t.row, p[layout.F_FREE], free, t.fw, t.fs, t.fm)
         layout.put(t.row, p[layout.F_WATCHED], setting.watched, t.fw, t.fs, t.fm)
         layout.put(t.row, p[layout.F_PROTECTED], setting.protected, t.fw, t.fs, t.fm)
+        layout.put(t.row, p[layout.F_BACKED], setting.backed, t.fw, t.fs, t.fm)
         for n, local in enumerate(self.starts):
             layout.put(t.row, p[layout.F_NODE] + n, local, t.fw, t.fs, t.fm)
         states.insert(t, 0, 0)

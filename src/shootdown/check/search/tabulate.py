@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ...machine import words
 from ...mmu.spte import LARGE, PRESENT, spte_pfn
 from ..program.access import is_buffer
+from ..program.amiss import KINDS, amiss
 from ..program.guest import DIRTIES, LACKING, MAY_WRITE, TOUCHES, WRITES, need_of
 from . import layout
 
@@ -137,6 +138,7 @@ def _held(model: Model) -> dict[int, tuple[int, range, int]]:
     writable = np.zeros(entries**setting.levels, np.int64)
     alike = np.zeros(len(model.sptes), np.int64)
     maps: dict[int, int] = {}
+    wrong = dict.fromkeys((0, *KINDS), 0)
     ranges = [0] * max(1, len(setting.promises))
     found: dict[int, tuple[int, range, int]] = {}
     for n, (place, raw) in enumerate(model.held):
@@ -145,6 +147,7 @@ def _held(model: Model) -> dict[int, tuple[int, range, int]]:
         alike[model.sptes[raw]] |= mask
         tag, first, pages = model.span(place)
         under[tag] |= mask
+        wrong[amiss(setting, raw, range(first, first + pages))] |= mask
         if setting.is_table(raw):
             at = place // entries
             below = (at % prefixes) * entries + place % entries + 1
@@ -165,6 +168,8 @@ def _held(model: Model) -> dict[int, tuple[int, range, int]]:
     t.gone = packed(np.array(model.revoked, np.int64))
     t.maps = packed(np.array([maps.get(pfn, 0) for pfn in model.revoked], np.int64))
     t.ranges, t.writable, t.alike = packed(np.array(ranges, np.int64)), packed(writable), packed(alike)
+    t.amiss = packed(np.array([wrong[kind] for kind in KINDS], np.int64))
+    t.p[layout.AMISS] = sum(wrong[kind] for kind in KINDS)
     return found
 
 

@@ -115,8 +115,11 @@ def _start(test: Litmus, span: int, roles: list[int], levels: dict[int, int], fo
         slots = [(n, slot.as_id, slot.base, slot.pages, 0) for n, slot in enumerate(memory.slots) if slot.pages]
     else:
         slots = [(as_id, as_id, 0, span, 0) for as_id in sorted({0, *(role & ROLE_SMM for role in roles)})]
-    found += [Task("slot", slot) for slot in slots]
-    found += [Task("load", (n, role)) for n, role in sorted(enumerate(roles), key=lambda one: one[1])]
+    made = [Task("slot", slot) for slot in slots]
+    loads = [Task("load", (n, role)) for n, role in sorted(enumerate(roles), key=lambda one: one[1])]
+    # A fault where no slot is yet leaves an entry of MMIO.
+    faults = [Task("prefault", (roles.index(role), gfn, 0)) for role in sorted(set(roles)) for gfn in memory.mmio]
+    found += [*loads, *faults, *made] if faults else [*made, *loads]
     for role in sorted(set(roles)):
         for gfn, level in mapped_in(test, role):
             # With the NX mitigation a fault for execution maps small what the host maps large, and the table counts.

@@ -244,7 +244,7 @@ class Outcome:
 BROKEN = (
     "", "stopped", "use after free", "freed in reach", "revoked in reach", "warn", "double free", "stale", "deadlock",
     "leak", "lost write", "writable in reach", "overwritten", "bug", "lockdep", "memory fault", "stack overflow",
-    "endless loop", "still mapped", "broken",
+    "endless loop", "still mapped", "broken", "unknown in reach",
 )  # fmt: skip
 """By number of ``enum sd_verdict``."""
 

@@ -7,6 +7,7 @@
 
 #define SPTE_LARGE BIT(7)
 #define SPTE_NX BIT(63)
+#define SPTE_PRESENT BIT(11)	/* to KVM: SPTE_MMU_PRESENT_MASK; nothing to hardware */
 #define ADDRESS(spte) ((spte) & (BIT(52) - PAGE))
 #define NPT_RESERVED BIT(51)
 
@@ -94,6 +95,9 @@ static void add_table(struct hw *h, unsigned number, unsigned level, u64 gfn)
 
 		if (what <= 0)
 			continue;
+		if (!(spte & SPTE_PRESENT))
+			broken(SD_UNKNOWN_IN_REACH, h - G->hw, (u64)&at[i], 0,
+			       "a CPU may go through an entry that KVM takes for none: 0x%llx", spte);
 		if (what == 2 && level == 1)
 			what = 1;
 		target = what == 2 ? (ADDRESS(spte) - SD_PHYSICAL) / PAGE : ADDRESS(spte) / PAGE;

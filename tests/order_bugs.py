@@ -257,8 +257,8 @@ HARMLESS = (
     Mutation(
         "walks give way only where they owe a flush",
         (("mmu/resched.py",
-          "    if not m.need_resched():\n        return False\n",
-          "    if not batch.flush or not m.need_resched():\n        return False\n"),),
+          "    if not kvm.m.need_resched():\n        return False\n",
+          "    if not batch.flush or not kvm.m.need_resched():\n        return False\n"),),
         "unmap-yield-leafs", 0,
     ),
     Mutation(

@@ -191,7 +191,7 @@ PLACES = (
         "a walk with mmu_lock held for read gives way without the flush that it owes",
         (("mmu/resched.py",
           "    kvm.policy.leave_to_yield(kvm, batch)\n",
-          "    if shared:\n        m.rcu_read_unlock()\n    else:\n"
+          "    if shared:\n        kvm.m.rcu_read_unlock()\n    else:\n"
             "        kvm.policy.leave_to_yield(kvm, batch)\n"),),
         "collapse-promote", FREED, behaviour="6.13",
     ),

@@ -34,13 +34,13 @@ from librt.vecs import vec
 from mypy_extensions import i64
 
 from shootdown.build_info import describe
-from shootdown.check import core, layout
-from shootdown.check.build import build
-from shootdown.check.litmus import Litmus, suite
-from shootdown.check.model import Model, TooLarge
-from shootdown.check.search import Result, search
-from shootdown.check.setting import Setting
-from shootdown.check.source import Source
+from shootdown.check.litmus.build import build
+from shootdown.check.litmus.litmus import Litmus, suite
+from shootdown.check.program.setting import Setting
+from shootdown.check.search import core, layout
+from shootdown.check.search.model import Model, TooLarge
+from shootdown.check.search.search import Result, search
+from shootdown.check.source.source import Source
 
 RUNS = 3
 SECONDS_MAX = 60.0

@@ -22,11 +22,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shootdown.build_info import describe
-from shootdown.check.cases import Case, pairs
-from shootdown.check.litmus import suite
-from shootdown.check.schedule import schedule_of, told
-from shootdown.check.source import Source
-from shootdown.check.verdict import HOLDS, REFUTED, Budget, check
+from shootdown.check.litmus.cases import Case, pairs
+from shootdown.check.litmus.litmus import suite
+from shootdown.check.schedule.schedule import schedule_of, told
+from shootdown.check.source.source import Source
+from shootdown.check.verdict.verdict import HOLDS, REFUTED, Budget, check
 from tests.bug_table import ALL
 from tests.mutations import Mutation
 from tests.test_check_suite import mutated

@@ -11,13 +11,13 @@ from __future__ import annotations
 from math import factorial
 from typing import Any
 
-from shootdown.check.build import build
-from shootdown.check.cases import pairs
-from shootdown.check.litmus import suite
-from shootdown.check.model import Model
-from shootdown.check.search import search
-from shootdown.check.setting import Setting
-from shootdown.check.source import Source
+from shootdown.check.litmus.build import build
+from shootdown.check.litmus.cases import pairs
+from shootdown.check.litmus.litmus import suite
+from shootdown.check.program.setting import Setting
+from shootdown.check.search.model import Model
+from shootdown.check.search.search import search
+from shootdown.check.source.source import Source
 
 NUMBER = 2
 """The operand of a vCPU's program that is its number."""

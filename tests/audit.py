@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from shootdown.check.setting import Program, Setting
-from shootdown.check.source import Source
+from shootdown.check.program.setting import Program, Setting
+from shootdown.check.source.source import Source
 from shootdown.machine import words
 from shootdown.mmu.access import NO_FAULT, RESERVED, fault_code, fault_gfn
 from shootdown.mmu.page_fault import EMULATE

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from shootdown.check import steps
+from shootdown.check.program import steps
 
 from .audit import Audited
 from .audit_bugs import AUDITED, AUDITS

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from shootdown.check.frames import stop_of
+from shootdown.check.program.frames import stop_of
 
 CASES: dict[str, tuple[Callable[[], object], bool, str]] = {}
 seen: list[tuple[bool, str]] = []

@@ -19,13 +19,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shootdown import build_info
-from shootdown.check.build import build
-from shootdown.check.litmus import Litmus, read_litmus
-from shootdown.check.memory import FORMATS
-from shootdown.check.model import Model
-from shootdown.check.search import search
-from shootdown.check.setting import Setting
-from shootdown.check.source import Source
+from shootdown.check.litmus.build import build
+from shootdown.check.litmus.litmus import Litmus, read_litmus
+from shootdown.check.litmus.memory import FORMATS
+from shootdown.check.program.setting import Setting
+from shootdown.check.search.model import Model
+from shootdown.check.search.search import search
+from shootdown.check.source.source import Source
 from shootdown.errors import InputError
 from shootdown.mmu.policies.registry import POLICIES
 from tests.rows import digest

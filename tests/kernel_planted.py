@@ -7,8 +7,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from shootdown.check.litmus import suite
-from shootdown.check.verdict import UNDETERMINED
+from shootdown.check.litmus.litmus import suite
+from shootdown.check.verdict.verdict import UNDETERMINED
 from shootdown.errors import InputError
 from shootdown.kernel.explore.scenario import Budget, Options, Outcome
 from shootdown.kernel.explore.verdict import Judged, cases, judge

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shootdown.check import steps
+from shootdown.check.program import steps
 
 from .mutations import ASSERTION, FREED, LEAK, LOST, MAPPED, OVERWRITTEN, REVOKED, STALE, WRITABLE, Mutation
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from shootdown.check import steps
-from shootdown.check.machine import CheckedMachine
-from shootdown.check.setting import Setting
+from shootdown.check.program import steps
+from shootdown.check.program.machine import CheckedMachine
+from shootdown.check.program.setting import Setting
 from shootdown.machine import words
 from tests.small import PFN, leaf, link, small
 from tests.test_check_defects import DEFECTS, guest

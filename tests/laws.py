@@ -18,14 +18,15 @@ from pathlib import Path
 
 from hypothesis import Phase, given, settings
 
-from shootdown.check import layout, steps
-from shootdown.check.build import build
-from shootdown.check.litmus import suite
-from shootdown.check.model import Model
-from shootdown.check.reference import Outcome, Reference
-from shootdown.check.search import Result, breaches, search
-from shootdown.check.setting import Setting
-from shootdown.check.source import Source
+from shootdown.check.litmus.build import build
+from shootdown.check.litmus.litmus import suite
+from shootdown.check.program import steps
+from shootdown.check.program.setting import Setting
+from shootdown.check.reference.explorer import Outcome, Reference
+from shootdown.check.search import layout
+from shootdown.check.search.model import Model
+from shootdown.check.search.search import Result, breaches, search
+from shootdown.check.source.source import Source
 from tests.further_bugs import FURTHER
 from tests.known_bugs import BUGS, PAIRS
 from tests.law_smalls import SMALL, own_stores

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shootdown.check.machine import CheckedMachine
+from shootdown.check.program.machine import CheckedMachine
 from shootdown.machine.words import RING_ENTRY
 
 FOLDER = "linux-source-6.1/tools/memory-model/litmus-tests"

@@ -11,10 +11,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from shootdown.check import steps
-from shootdown.check.access import BUFFERS
-from shootdown.check.model import Model
-from shootdown.check.search import search
+from shootdown.check.program import steps
+from shootdown.check.program.access import BUFFERS
+from shootdown.check.search.model import Model
+from shootdown.check.search.search import search
 from shootdown.machine.words import RING_ENTRY
 from tests.litmus_c import BITS, REGISTERS, OutOfScope, Test, folder, read, tasks
 from tests.litmus_oracle import Final

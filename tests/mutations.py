@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shootdown.check import steps
+from shootdown.check.program import steps
 
 Change = tuple[str, str, str]
 """File, text that must stand there once, and what takes its place."""

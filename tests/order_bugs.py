@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shootdown.check.steps import DOUBLE_FREE
+from shootdown.check.program.steps import DOUBLE_FREE
 
 from .known_bugs import USED
 from .mutations import ASSERTION, LEAK, LOST, MAPPED, OVERWRITTEN, WRITABLE, Mutation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shootdown.check.steps import MISCOUNT
+from shootdown.check.program.steps import MISCOUNT
 
 from .known_bugs import USED
 from .mutations import ASSERTION, FREED, LOST, MAPPED, REVOKED, WRITABLE, Mutation

@@ -8,12 +8,12 @@ from librt.vecs import vec
 from mypy_extensions import i64
 
 from shootdown import build_info
-from shootdown.check import layout
-from shootdown.check.build import build
-from shootdown.check.litmus import suite
-from shootdown.check.model import Model
-from shootdown.check.search import search
-from shootdown.check.source import Source
+from shootdown.check.litmus.build import build
+from shootdown.check.litmus.litmus import suite
+from shootdown.check.search import layout
+from shootdown.check.search.model import Model
+from shootdown.check.search.search import search
+from shootdown.check.source.source import Source
 
 CASES = (
     ("collapse-zap", "rcu"),

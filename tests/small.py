@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from shootdown.check import layout, steps
-from shootdown.check.buffers import BufferedMachine, with_buffers
-from shootdown.check.machine import CheckedMachine
-from shootdown.check.model import Model
-from shootdown.check.reference import Reference
-from shootdown.check.reference_state import State
-from shootdown.check.search import search
-from shootdown.check.setting import Program, Setting
+from shootdown.check.program import steps
+from shootdown.check.program.buffers import BufferedMachine, with_buffers
+from shootdown.check.program.machine import CheckedMachine
+from shootdown.check.program.setting import Program, Setting
+from shootdown.check.reference.explorer import Reference
+from shootdown.check.reference.state import State
+from shootdown.check.search import layout
+from shootdown.check.search.model import Model
+from shootdown.check.search.search import search
 from shootdown.machine.interface import Bug
 from shootdown.machine.words import VCPU_ROOT
 from shootdown.mmu.spte import PRESENT, spte_pfn

@@ -44,13 +44,22 @@ LAYERS: dict[str, tuple[str, ...]] = {
 
 # What each room of a part may import of the part's other rooms.
 ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
+    "check": {
+        "source": (),
+        "program": ("source",),
+        "litmus": ("program", "source"),
+        "search": ("program", "source"),
+        "reference": ("program",),
+        "schedule": ("search", "litmus", "program", "source"),
+        "verdict": ("schedule", "search", "litmus", "program", "source"),
+    },
     "kernel": {
         "source": (),
         "library": ("source",),
         "explore": ("library", "source"),
         "compare": ("explore", "library", "source"),
         "cost": ("compare", "library", "source"),
-    }
+    },
 }
 
 # Parts that the checker loads a second time, uncompiled, under another name.

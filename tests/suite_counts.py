@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from shootdown.check.cases import Case, pairs
-from shootdown.check.litmus import suite
-from shootdown.check.source import Source
-from shootdown.check.verdict import Budget, check
+from shootdown.check.litmus.cases import Case, pairs
+from shootdown.check.litmus.litmus import suite
+from shootdown.check.source.source import Source
+from shootdown.check.verdict.verdict import Budget, check
 
 FILE = Path(__file__).parent / "suite_counts.json"
 

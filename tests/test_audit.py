@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from shootdown.check import steps
-from shootdown.check.build import build
-from shootdown.check.litmus import read_litmus, suite
-from shootdown.check.model import Model
-from shootdown.check.search import Result, search
-from shootdown.check.source import Source
+from shootdown.check.litmus.build import build
+from shootdown.check.litmus.litmus import read_litmus, suite
+from shootdown.check.program import steps
+from shootdown.check.search.model import Model
+from shootdown.check.search.search import Result, search
+from shootdown.check.source.source import Source
 
 from .audit import Audited, audited
 from .audit_bugs import AUDITED, AUDITS

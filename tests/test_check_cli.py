@@ -10,12 +10,12 @@ import pytest
 from click import UsageError
 from click.testing import CliRunner
 
-from shootdown.check.answer import answer
-from shootdown.check.cases import Case
-from shootdown.check.litmus import suite
-from shootdown.check.patch import apply, read_patch
-from shootdown.check.source import PACKAGE, Source
-from shootdown.check.verdict import Budget, check
+from shootdown.check.litmus.cases import Case
+from shootdown.check.litmus.litmus import suite
+from shootdown.check.source.patch import apply, read_patch
+from shootdown.check.source.source import PACKAGE, Source
+from shootdown.check.verdict.answer import answer
+from shootdown.check.verdict.verdict import Budget, check
 from shootdown.cli.check import command
 from shootdown.errors import InputError
 from tests.structure import ROOT

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shootdown.check.build import build
-from shootdown.check.cases import Case, pairs
-from shootdown.check.compact import long_hash, omission
-from shootdown.check.layout import WIDTH, Tables
-from shootdown.check.litmus import suite
-from shootdown.check.model import KEYS, Model
-from shootdown.check.search import search
-from shootdown.check.source import Source
-from shootdown.check.tabulate import packed
-from shootdown.check.verdict import Budget, check
+from shootdown.check.litmus.build import build
+from shootdown.check.litmus.cases import Case, pairs
+from shootdown.check.litmus.litmus import suite
+from shootdown.check.search.compact import long_hash, omission
+from shootdown.check.search.layout import WIDTH, Tables
+from shootdown.check.search.model import KEYS, Model
+from shootdown.check.search.search import search
+from shootdown.check.search.tabulate import packed
+from shootdown.check.source.source import Source
+from shootdown.check.verdict.verdict import Budget, check
 from tests.suite_counts import recorded
 from tests.test_check_cli import run
 from tests.test_check_suite import LARGE, PLAIN_MAX

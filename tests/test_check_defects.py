@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from shootdown.check import steps
-from shootdown.check.machine import CheckedMachine
-from shootdown.check.setting import Setting
+from shootdown.check.program import steps
+from shootdown.check.program.machine import CheckedMachine
+from shootdown.check.program.setting import Setting
 from shootdown.machine import words
 from shootdown.machine.interface import Bug
 from tests.small import PFN, leaf, link, small, verdicts

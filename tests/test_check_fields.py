@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shootdown.check import layout, states
-from shootdown.check.fields import ROW_BITS, moves, placed
-from shootdown.check.layout import Tables
-from shootdown.check.tabulate import packed
+from shootdown.check.search import layout, states
+from shootdown.check.search.fields import ROW_BITS, moves, placed
+from shootdown.check.search.layout import Tables
+from shootdown.check.search.tabulate import packed
 
 
 @st.composite

@@ -17,13 +17,13 @@ import pytest
 from hypothesis import assume, given, settings
 
 from shootdown import build_info
-from shootdown.check.litmus import Litmus
-from shootdown.check.model import Model
-from shootdown.check.programs import HOST
-from shootdown.check.reference import Reference
-from shootdown.check.search import search
-from shootdown.check.setting import Setting
-from shootdown.check.source import Source
+from shootdown.check.litmus.litmus import Litmus
+from shootdown.check.program.programs import HOST
+from shootdown.check.program.setting import Setting
+from shootdown.check.reference.explorer import Reference
+from shootdown.check.search.model import Model
+from shootdown.check.search.search import search
+from shootdown.check.source.source import Source
 from tests import generated
 from tests.generated import FIXED, RUNS, Example, drawn, examples, read, setting_of
 from tests.structure import ROOT

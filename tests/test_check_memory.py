@@ -5,11 +5,11 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 
-from shootdown.check.build import build
-from shootdown.check.litmus import suite
-from shootdown.check.model import Model
-from shootdown.check.search import search
-from shootdown.check.source import Source
+from shootdown.check.litmus.build import build
+from shootdown.check.litmus.litmus import suite
+from shootdown.check.search.model import Model
+from shootdown.check.search.search import search
+from shootdown.check.source.source import Source
 
 AGAIN = 4
 

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import jsonschema
 import pytest
 
-from shootdown.check.source import place_in
+from shootdown.check.source.source import place_in
 from tests.structure import ROOT
 from tests.test_check_cli import CALL, LITMUS, diff, run
 from tests.test_cli import schemas
@@ -138,7 +138,7 @@ def test_a_line_of_the_mmu_is_named_wherever_the_package_lies(above: str) -> Non
     """Folders above the package may have any name, such as those of the package's own folders."""
     for place in ("mmu/zap.py", "machine/native.py", "mmu/policies/rcu.py"):
         assert place_in(f"{above}/shootdown/{place}", 7) == f"{place}:7"
-    for other in ("check/programs.py", "kernel/library/build.py", "cli/check.py", "errors.py"):
+    for other in ("check/program/programs.py", "kernel/library/build.py", "cli/check.py", "errors.py"):
         assert place_in(f"{above}/shootdown/{other}", 7) == ""
 
 

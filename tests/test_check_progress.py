@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from shootdown.check import steps
-from shootdown.check.build import build
-from shootdown.check.litmus import suite
-from shootdown.check.reference import Reference
-from shootdown.check.reference_state import State
-from shootdown.check.source import Source
+from shootdown.check.litmus.build import build
+from shootdown.check.litmus.litmus import suite
+from shootdown.check.program import steps
+from shootdown.check.reference.explorer import Reference
+from shootdown.check.reference.state import State
+from shootdown.check.source.source import Source
 from shootdown.machine.words import HOST_PFN
 from shootdown.mmu.access import WRITE
 from tests.mutations import Mutation

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from shootdown.check import run as running
-from shootdown.check.cases import Case
-from shootdown.check.verdict import Verdict, check
+from shootdown.check.litmus.cases import Case
+from shootdown.check.verdict import run as running
+from shootdown.check.verdict.verdict import Verdict, check
 from shootdown.cli.check import command
 from tests.structure import ROOT
 from tests.test_check_cli import CALL, LITMUS, diff, run

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from shootdown.check import steps
-from shootdown.check.guest import Hardware
-from shootdown.check.machine import CheckedMachine
-from shootdown.check.setting import Setting
+from shootdown.check.program import steps
+from shootdown.check.program.guest import Hardware
+from shootdown.check.program.machine import CheckedMachine
+from shootdown.check.program.setting import Setting
 from shootdown.machine import words
 from shootdown.machine.interface import Bug
 from shootdown.mmu.access import FETCH, PERMISSION, WRITE, fault_of

@@ -15,18 +15,19 @@ from typing import Any
 import pytest
 
 from shootdown import build_info
-from shootdown.check import layout, steps
-from shootdown.check import model as model_module
-from shootdown.check.automaton import Automata
-from shootdown.check.build import build
-from shootdown.check.cases import behaviour_of
-from shootdown.check.litmus import Litmus, suite
-from shootdown.check.model import Model
-from shootdown.check.reference import Outcome, Reference
-from shootdown.check.reference_state import State
-from shootdown.check.search import breaches, path, search
-from shootdown.check.setting import Setting
-from shootdown.check.source import Source
+from shootdown.check.litmus.build import build
+from shootdown.check.litmus.cases import behaviour_of
+from shootdown.check.litmus.litmus import Litmus, suite
+from shootdown.check.program import steps
+from shootdown.check.program.automaton import Automata
+from shootdown.check.program.setting import Setting
+from shootdown.check.reference.explorer import Outcome, Reference
+from shootdown.check.reference.state import State
+from shootdown.check.search import layout
+from shootdown.check.search import model as model_module
+from shootdown.check.search.model import Model
+from shootdown.check.search.search import breaches, path, search
+from shootdown.check.source.source import Source
 from tests import rows
 from tests.small import core_states, reference_states
 from tests.structure import ROOT

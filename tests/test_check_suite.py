@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from shootdown.check.cases import Case, behaviour_of, pairs
-from shootdown.check.drawing import table
-from shootdown.check.litmus import Litmus, suite
-from shootdown.check.programs import HOST
-from shootdown.check.schedule import schedule_of, told
-from shootdown.check.source import PACKAGE, PARTS, Source
-from shootdown.check.verdict import Budget, Verdict, check
+from shootdown.check.litmus.cases import Case, behaviour_of, pairs
+from shootdown.check.litmus.litmus import Litmus, suite
+from shootdown.check.program.programs import HOST
+from shootdown.check.schedule.drawing import table
+from shootdown.check.schedule.schedule import schedule_of, told
+from shootdown.check.source.source import PACKAGE, PARTS, Source
+from shootdown.check.verdict.verdict import Budget, Verdict, check
 
 from .further_bugs import FURTHER
 from .known_bugs import BUGS, PAIRS, SLOW

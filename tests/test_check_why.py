@@ -10,14 +10,14 @@ from typing import Any
 import jsonschema
 import pytest
 
-from shootdown.check.build import build
-from shootdown.check.cases import Case, pairs
-from shootdown.check.litmus import suite
-from shootdown.check.model import Goal, Model
-from shootdown.check.search import search
-from shootdown.check.source import Source
-from shootdown.check.verdict import HOLDS, Budget, check
-from shootdown.check.why import Why, why
+from shootdown.check.litmus.build import build
+from shootdown.check.litmus.cases import Case, pairs
+from shootdown.check.litmus.litmus import suite
+from shootdown.check.search.model import Goal, Model
+from shootdown.check.search.search import search
+from shootdown.check.source.source import Source
+from shootdown.check.verdict.verdict import HOLDS, Budget, check
+from shootdown.check.verdict.why import Why, why
 from tests.test_check_cli import LITMUS, run
 from tests.test_cli import schemas
 

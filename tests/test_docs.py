@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from shootdown.check.litmus import KEYS, read_litmus
+from shootdown.check.litmus.litmus import KEYS, read_litmus
 from tests import bug_rows, bug_table, functions, known_bugs, seeds, shown
 from tests.structure import ROOT
 from tests.test_cli import run, schemas

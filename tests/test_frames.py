@@ -12,7 +12,7 @@ import pytest
 from librt.vecs import append, vec
 from mypy_extensions import i64
 
-from shootdown.check.frames import frozen
+from shootdown.check.program.frames import frozen
 from tests.structure import ROOT
 
 VERSIONS = ("3.11", "3.12", "3.13")

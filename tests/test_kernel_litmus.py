@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shootdown.check.litmus import suite
+from shootdown.check.litmus.litmus import suite
 from shootdown.kernel.explore.litmus import scenario
 from shootdown.kernel.explore.scenario import Options
 

@@ -9,8 +9,8 @@ import os
 
 import pytest
 
-from shootdown.check.litmus import suite
-from shootdown.check.verdict import UNDETERMINED
+from shootdown.check.litmus.litmus import suite
+from shootdown.check.verdict.verdict import UNDETERMINED
 from shootdown.kernel.explore.scenario import Budget, Options
 from shootdown.kernel.explore.verdict import cases, judge
 from shootdown.kernel.source.likeness import likeness

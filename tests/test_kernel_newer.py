@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from shootdown.check.litmus import suite
-from shootdown.check.verdict import HOLDS, REFUTED
+from shootdown.check.litmus.litmus import suite
+from shootdown.check.verdict.verdict import HOLDS, REFUTED
 from shootdown.kernel.compare.differ import diff
 from shootdown.kernel.explore.scenario import Budget, Options
 from shootdown.kernel.explore.verdict import Judged, cases, judge, judged

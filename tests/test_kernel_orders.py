@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
-from shootdown.check.litmus import Litmus, read_litmus, suite
+from shootdown.check.litmus.litmus import Litmus, read_litmus, suite
 from shootdown.cli.main import cli
 from shootdown.kernel.compare.litmus_diff import compare
 from shootdown.kernel.compare.orders import WAIT, real_gfn, serial, situation, woven

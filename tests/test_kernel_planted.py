@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from shootdown.check.verdict import HOLDS
+from shootdown.check.verdict.verdict import HOLDS
 from shootdown.kernel.explore.scenario import Budget, Options
 from shootdown.kernel.explore.schedule import table
 from shootdown.kernel.explore.verdict import cases, judge

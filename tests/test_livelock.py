@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shootdown.check.cases import Case, pairs
-from shootdown.check.litmus import suite
-from shootdown.check.livelock import components, livelock
-from shootdown.check.machine import CheckedMachine
-from shootdown.check.model import Model
-from shootdown.check.search import search
-from shootdown.check.source import Source
-from shootdown.check.verdict import Budget, check
+from shootdown.check.litmus.cases import Case, pairs
+from shootdown.check.litmus.litmus import suite
+from shootdown.check.program.machine import CheckedMachine
+from shootdown.check.search.livelock import components, livelock
+from shootdown.check.search.model import Model
+from shootdown.check.search.search import search
+from shootdown.check.source.source import Source
+from shootdown.check.verdict.verdict import Budget, check
 from shootdown.machine.words import RING_ENTRY
 from tests.small import Task, small
 from tests.suite_counts import recorded

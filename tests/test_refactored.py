@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from shootdown.check.cases import Case, pairs
-from shootdown.check.verdict import check
+from shootdown.check.litmus.cases import Case, pairs
+from shootdown.check.verdict.verdict import check
 
 from .mutations import Mutation
 from .refactored import REFACTORED

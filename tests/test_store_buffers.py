@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from shootdown.check import steps
-from shootdown.check.buffers import BufferedMachine
-from shootdown.check.build import build
-from shootdown.check.cases import Case, pairs
-from shootdown.check.layout import PROGRAMS_MAX
-from shootdown.check.litmus import suite
-from shootdown.check.machine import CheckedMachine
-from shootdown.check.model import Model
-from shootdown.check.search import search
-from shootdown.check.source import Source
-from shootdown.check.verdict import Budget, check
+from shootdown.check.litmus.build import build
+from shootdown.check.litmus.cases import Case, pairs
+from shootdown.check.litmus.litmus import suite
+from shootdown.check.program import steps
+from shootdown.check.program.buffers import BufferedMachine
+from shootdown.check.program.machine import CheckedMachine
+from shootdown.check.program.steps import PROGRAMS_MAX
+from shootdown.check.search.model import Model
+from shootdown.check.search.search import search
+from shootdown.check.source.source import Source
+from shootdown.check.verdict.verdict import Budget, check
 from shootdown.machine.words import RING_ENTRY
 from tests.small import small
 from tests.suite_counts import recorded

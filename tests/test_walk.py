@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from shootdown.check import phrases
-from shootdown.check.columns import fold
-from shootdown.check.litmus import read_litmus
+from shootdown.check.litmus.litmus import read_litmus
+from shootdown.check.schedule import phrases
+from shootdown.check.schedule.columns import fold
 from shootdown.errors import InputError
 from shootdown.kernel.explore.scenario import Event, Options, Scenario
 from shootdown.kernel.explore.schedule import table

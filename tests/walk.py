@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from shootdown.check.cases import Case, pairs
-from shootdown.check.drawing import table
-from shootdown.check.litmus import suite
-from shootdown.check.schedule import schedule_of, told
-from shootdown.check.source import Source
-from shootdown.check.verdict import REFUTED
+from shootdown.check.litmus.cases import Case, pairs
+from shootdown.check.litmus.litmus import suite
+from shootdown.check.schedule.drawing import table
+from shootdown.check.schedule.schedule import schedule_of, told
+from shootdown.check.source.source import Source
+from shootdown.check.verdict.verdict import REFUTED
 from shootdown.kernel.explore import verdict as of_c
 from shootdown.kernel.explore.scenario import Options
 from shootdown.kernel.explore.schedule import table as c_table

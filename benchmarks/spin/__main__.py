@@ -35,9 +35,9 @@ from pathlib import Path
 
 from benchmarks.spin.twin import POLICIES, REFUTED, setting
 from shootdown.build_info import describe
-from shootdown.check import frames
-from shootdown.check.model import Model
-from shootdown.check.search import search
+from shootdown.check.program import frames
+from shootdown.check.search.model import Model
+from shootdown.check.search.search import search
 
 RUNS = 3
 SOURCE = Path(__file__).with_name("twin.pml")

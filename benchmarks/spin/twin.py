@@ -10,8 +10,8 @@ rcu_read_unlock(), ``noyieldflush`` is ``rcu`` without the flush before it gives
 
 from __future__ import annotations
 
-from shootdown.check.machine import CheckedMachine
-from shootdown.check.setting import Program, Setting
+from shootdown.check.program.machine import CheckedMachine
+from shootdown.check.program.setting import Program, Setting
 from shootdown.machine import words
 from shootdown.machine.interface import Bug
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Final
 
-from ..check.verdict import REFUTED
+from ..check.verdict.verdict import REFUTED
 from ..figures import count
 from ..kernel.cost.costs import FAILS, JOBS, NUMBER, RUNS, Change, compare
 from ..kernel.explore.schedule import table

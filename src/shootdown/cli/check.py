@@ -12,16 +12,16 @@ from pathlib import Path
 
 import click
 
-from ..check import board
-from ..check.cases import BUFFERS_MAX, Case, cases
-from ..check.litmus import Litmus, read_litmus, suite
-from ..check.patch import PATCH_MAX
-from ..check.patched import Patched, patched
-from ..check.resume import Done, resumed
-from ..check.run import Answer, Job, answers, drawn
-from ..check.schedule_file import save, try_to_save
-from ..check.source import Source
-from ..check.verdict import HOLDS, REFUTED, Budget
+from ..check.litmus.cases import BUFFERS_MAX, Case, cases
+from ..check.litmus.litmus import Litmus, read_litmus, suite
+from ..check.schedule.schedule_file import save, try_to_save
+from ..check.source.patch import PATCH_MAX
+from ..check.source.source import Source
+from ..check.verdict import board
+from ..check.verdict.patched import Patched, patched
+from ..check.verdict.resume import Done, resumed
+from ..check.verdict.run import Answer, Job, answers, drawn
+from ..check.verdict.verdict import HOLDS, REFUTED, Budget
 from ..errors import InputError
 from ..figures import count
 from ..kernel.explore.scenario import Budget as TreeBudget

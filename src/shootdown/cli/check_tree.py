@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..check.litmus import Litmus
-from ..check.verdict import HOLDS, REFUTED
+from ..check.litmus.litmus import Litmus
+from ..check.verdict.verdict import HOLDS, REFUTED
 from ..errors import InputError
 from ..figures import count
 from ..kernel.explore.gdb import step

@@ -6,12 +6,12 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from ..check.columns import Table
-from ..check.drawing import table
-from ..check.patched import patched
-from ..check.schedule import Schedule, told
-from ..check.schedule_file import follow, read
-from ..check.source import Source
+from ..check.schedule.columns import Table
+from ..check.schedule.drawing import table
+from ..check.schedule.schedule import Schedule, told
+from ..check.schedule.schedule_file import follow, read
+from ..check.source.source import Source
+from ..check.verdict.patched import patched
 from ..errors import InputError
 from .report import dump
 from .verdicts import FINE, JSON, MERMAID, REFUTED_CODE, TABLE, drawn, promise

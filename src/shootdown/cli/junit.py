@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from ..check.cases import Case
-from ..check.diff import Hunk
-from ..check.drawing import table
-from ..check.run import Answer
-from ..check.schedule_file import write
+from ..check.litmus.cases import Case
+from ..check.schedule.drawing import table
+from ..check.schedule.schedule_file import write
+from ..check.source.diff import Hunk
+from ..check.verdict.run import Answer
 
 UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML cannot hold, however it is escaped."""

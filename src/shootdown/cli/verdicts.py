@@ -8,15 +8,15 @@ from decimal import ROUND_CEILING, Context
 from pathlib import Path
 from typing import Any
 
-from ..check.answer import answer
-from ..check.cases import Case
-from ..check.diff import Hunk
-from ..check.drawing import mermaid, table
-from ..check.litmus import SUITE, Litmus
-from ..check.run import Answer
-from ..check.story import Story
-from ..check.verdict import HOLDS, REFUTED, Verdict
-from ..check.why import Why
+from ..check.litmus.cases import Case
+from ..check.litmus.litmus import SUITE, Litmus
+from ..check.schedule.drawing import mermaid, table
+from ..check.schedule.story import Story
+from ..check.source.diff import Hunk
+from ..check.verdict.answer import answer
+from ..check.verdict.run import Answer
+from ..check.verdict.verdict import HOLDS, REFUTED, Verdict
+from ..check.verdict.why import Why
 from ..figures import count, number
 from .report import dump, wrap
 

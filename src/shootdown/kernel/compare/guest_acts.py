@@ -12,7 +12,7 @@ from typing import Any, Final
 from librt.vecs import vec
 from mypy_extensions import i64
 
-from ...check.guest import DIRTIES, TOUCHES, Hardware, need_of
+from ...check.program.guest import DIRTIES, TOUCHES, Hardware, need_of
 from ...machine import words
 from ...machine.words import ROLE_GUEST_MODE, ROLE_SMM
 from ...mmu import dirty_log, notifier

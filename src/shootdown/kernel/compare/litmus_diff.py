@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from ...check.litmus import Litmus
+from ...check.litmus.litmus import Litmus
 from ..library.apart import Step, apart
 from ..library.native import Config, calls
 from .differ import Difference, Found, Plant, play, story

@@ -15,7 +15,7 @@ from math import factorial
 from random import Random
 from typing import Final
 
-from ...check.litmus import Geometry, Litmus
+from ...check.litmus.litmus import Geometry, Litmus
 from ...errors import InputError
 from ...machine.words import ROLE_GUEST_MODE
 from ..explore.litmus import scenario
@@ -171,7 +171,7 @@ def _rounds(task: Task, about: Scenario) -> Iterator[tuple[Operation, ...]]:
 
 
 def _of_host(number: int, task: Task, levels: int) -> Iterator[Operation]:
-    """What a program of check/programs.py does."""
+    """What a program of check/program/programs.py does."""
 
     def at(gfn: int) -> int:
         return real_gfn(gfn, levels)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...check.build import leaf_at_start
-from ...check.litmus import Geometry, Litmus
+from ...check.litmus.build import leaf_at_start
+from ...check.litmus.litmus import Geometry, Litmus
 from ...errors import InputError
 from ...machine.words import ROLE_GUEST_MODE, ROLE_SMM
 from ...mmu import spte as bits

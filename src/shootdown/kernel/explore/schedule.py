@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from ...check import phrases
-from ...check.columns import WIDTH, Columns, Table, broken_lines
+from ...check.schedule import phrases
+from ...check.schedule.columns import WIDTH, Columns, Table, broken_lines
 from ..library.build import C
 from .scenario import Event, Frame, Held, Outcome, Scenario
 from .wording import Words, access, cached, changed_by, is_told, proves

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...check.litmus import Geometry, read_litmus
-from ...check.verdict import REFUTED
+from ...check.litmus.litmus import Geometry, read_litmus
+from ...check.verdict.verdict import REFUTED
 from ...errors import InputError
 from ..library.build import Library
 from ..source.series import Patch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...check.litmus import Litmus
+from ...check.litmus.litmus import Litmus
 from ..library.account import Part, account, idle
 from ..library.build import COVERAGE, build
 from ..library.coverage import code_of

@@ -6,10 +6,10 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from ...check.cases import Case, behaviour_of
-from ...check.litmus import Litmus
-from ...check.search import Result
-from ...check.verdict import HOLDS, NOT_EXERCISED, REFUTED, UNDETERMINED, Verdict
+from ...check.litmus.cases import Case, behaviour_of
+from ...check.litmus.litmus import Litmus
+from ...check.search.search import Result
+from ...check.verdict.verdict import HOLDS, NOT_EXERCISED, REFUTED, UNDETERMINED, Verdict
 from ..library.build import Library
 from .litmus import scenario
 from .run import explore

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from ...check import phrases
-from ...check.guest import MAY_WRITE
-from ...check.guest import Hardware as Rights
+from ...check.program.guest import MAY_WRITE
+from ...check.program.guest import Hardware as Rights
+from ...check.schedule import phrases
 from ...mmu.spte import LARGE, SpteFormat, describe, is_present, spte_pfn
 from .scenario import Cached, Event, Held, Scenario
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from ...check.diff import Hunk
+from ...check.source.diff import Hunk
 from ..source.series import Patched
 from ..source.statements import CODE, DECLARATION, NOTHING, Function, Piece, Shape
 from .coverage import Code, Place

@@ -12,7 +12,7 @@ from email.message import Message
 from pathlib import Path
 from typing import Final
 
-from ...check.diff import NONE, Hunk, Line, fit, read_hunks
+from ...check.source.diff import NONE, Hunk, Line, fit, read_hunks
 from ...errors import InputError
 from .tree import Tree
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The operations that tasks of a litmus test run, by the names of src/shootdown/check/programs.py: each a driver with
+ * The operations that tasks of a litmus test run, by the names of src/shootdown/check/program/programs.py: each a driver with
  * the promises that its caller relies on. Arguments are gfns of the test, in the order of the keys there; what prefault
  * and prefetch map is mapped by the vCPU's thread. The host maps gfn n to page n at first.
  */

@@ -36,7 +36,7 @@ static void stop(struct cpu *c, int kind, const volatile void *object, unsigned 
 
 /*
  * A CPU is about to do something that others may see or disturb: returns when it is its turn. Movers are glued as
- * check/steps.py says: right movers, one other step, left movers are one step of the schedule.
+ * check/program/steps.py says: right movers, one other step, left movers are one step of the schedule.
  */
 void point(int kind, const volatile void *object, unsigned arg, u64 pc)
 {

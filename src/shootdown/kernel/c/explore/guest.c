@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a guest can do while it runs, as check/guest.py: leave by an interrupt or a fault, write, touch. */
+/* What a guest can do while it runs, as check/program/guest.py: leave by an interrupt or a fault, write, touch. */
 #include "engine.h"
 
 #define CODE_PERMISSION 1u

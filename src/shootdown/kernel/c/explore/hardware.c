@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What CPUs may have cached: for each vCPU the greatest set, as check/hardware.py has it. In the guest it is closed:
+ * What CPUs may have cached: for each vCPU the greatest set, as check/search/hardware.py has it. In the guest it is closed:
  * from the root, and from every table that it leads to, each present entry of memory is in it.
  */
 #include "engine.h"

@@ -60,7 +60,7 @@ void sd_set_host_pfn(sd_u64 gfn, sd_u64 pfn);
 void sd_set_host_level(sd_u64 gfn, unsigned level);
 void sd_set_host_writable(sd_u64 gfn, _Bool writable);
 
-/* Promises, as check/steps.py has them. */
+/* Promises, as check/program/steps.py has them. */
 void sd_revoke(sd_u64 pfn);
 void sd_forget(sd_u64 first, sd_u64 end);
 void sd_protect(sd_u64 gfns);

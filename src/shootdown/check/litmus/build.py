@@ -1,0 +1,300 @@
+"""From a litmus test to a setting: start words, programs and handles, on a copy of the MMU's sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from ...errors import InputError
+from ...machine import words
+from ...mmu.access import FETCH, WRITE
+from ...mmu.spte import spte_pfn
+from ..program.buffers import BufferedMachine, with_buffers
+from ..program.guest import Hardware
+from ..program.machine import CheckedMachine
+from ..program.programs import HOST, ahead, parked, switching, vcpu
+from ..program.setting import Program, Setting
+from ..source.source import Source
+from .litmus import Geometry, Litmus
+from .memory import Slot
+
+PUSHED = 0x1000_0000_0000_0000
+"""Of an entry in a dirty ring that the user has not read: mmu/dirty_ring.py."""
+HOST_PFN_FIRST = 64
+"""Frames of the host begin here; those below are page tables."""
+
+MODULES = ("vcpu", "fault", "notifier", "zap", "huge_pages", "roots", "memory_region", "dirty_log", "dirty_ring",
+           "vcpu_roots", "write_track")  # fmt: skip
+
+
+class Start:
+    """Words at the start while they are put together: tables are numbered as they are linked."""
+
+    def __init__(self, kvm: Any, make: Any, levels: int) -> None:
+        self.kvm = kvm
+        self.make = make
+        self.levels = levels
+        self.words: dict[Any, Any] = {}
+        self.used = 0
+        self.nx: tuple[int, ...] = ()
+
+    def new_table(self) -> int:
+        """The next table that is not in use."""
+        self.used += 1
+        return self.used - 1
+
+    def add_root(self, role: int, users: int) -> int:
+        """A root with a reference of each user and the MMU's own."""
+        root = self.new_table()
+        self.words[(words.SP_ROLE, root)] = role | self.levels << words.ROLE_LEVEL_SHIFT
+        self.words[(words.ROOT_COUNT, root)] = 1 + users
+        self.words[("list", words.ROOTS)] = (root, *self.words.get(("list", words.ROOTS), ()))
+        return root
+
+    def map(self, root: int, gfn: int, goal: int, host_level: int) -> None:
+        """Map ``gfn`` at a level, through tables that are made where they are missing."""
+        table = root
+        role = self.words[(words.SP_ROLE, root)]
+        for level in range(self.levels, goal, -1):
+            sptep = table << 1 | gfn >> (level - 1) & 1
+            entry = self.words.get(sptep)
+            if entry is None:
+                below = self.new_table()
+                self.words[sptep] = self.make.make_nonleaf(self.kvm, below)
+                first = gfn >> (level - 1) << (level - 1)
+                self.words[(words.SP_GFN, below)] = first
+                self.words[(words.SP_LEVEL, below)] = level - 1
+                self.words[(words.SP_PARENT, below)] = sptep
+                if self.kvm.behaviour.lists_tables:
+                    self.words[(words.SP_LISTED, below)] = 1
+                if self.kvm.nx_huge_pages and level <= host_level:
+                    self.words[(words.SP_NX, below)] = 1
+                    self.words[(words.SP_NX_REFUSED, below)] = int(self.kvm.behaviour.marks_refused)
+                    self.nx = (*self.nx, below)
+                table = below
+            else:
+                table = spte_pfn(entry)
+        pfn = HOST_PFN_FIRST + gfn
+        leaf = self.make.make_spte(self.kvm, role, gfn, pfn, goal, self.kvm.empty, True, False, False)
+        self.words[table << 1 | gfn >> (goal - 1) & 1] = leaf
+
+
+def build(
+    test: Litmus, geometry: Geometry, policy: str, behaviour: str, source: Source, buffers: int = 0
+) -> Setting:  # fmt: skip
+    """The setting of a test under a policy and a behaviour, on the MMU's sources of ``source``.
+
+    ``buffers``: entries of the store buffer of each CPU, 0 for sequential consistency.
+    """
+    module = source.module
+    bug, settled = module("machine.interface").Bug, _settled(test)
+    machine = BufferedMachine(1, bug, settled, buffers) if buffers else CheckedMachine(1, bug, settled)
+    machine.tables = geometry.tables
+    flags = module("mmu.behaviour").BEHAVIOURS[behaviour]
+    chosen = module("mmu.policies.registry").POLICIES[policy]
+    spte = module("mmu.spte")
+    memory = test.memory
+    kvm = module("mmu.kvm").Kvm(
+        machine, getattr(spte, memory.form), flags, chosen, geometry.levels, geometry.vcpus, test.nx,
+        len(memory.slots), memory.pml, memory.eager_split, memory.initially_set, memory.ring, memory.ring,
+        slot_zap_all=memory.slot_zap_all,
+    )  # fmt: skip
+    lib = SimpleNamespace(**{name: module(f"mmu.{name}") for name in MODULES})
+    handles = {
+        id(kvm): "kvm", id(machine): "machine", id(chosen): "policy", id(flags): "behaviour", id(lib): "lib",
+        id(kvm.fmt): "format", id(flags.passes): "passes",
+    }  # fmt: skip
+
+    start = Start(kvm, module("mmu.make_spte"), geometry.levels)
+    vcpus = test.vcpus[: geometry.vcpus]
+    span = 2**geometry.levels
+    levels = dict.fromkeys(range(span), 1)
+    for gfn, level in test.host_levels:
+        levels.update(dict.fromkeys(range(gfn, gfn + 2 ** (level - 1)), level))
+    for gfn in range(span):
+        start.words[(words.HOST_PFN, gfn)] = HOST_PFN_FIRST + gfn
+        start.words[(words.HOST_LEVEL, gfn)] = levels[gfn]
+        start.words[(words.HOST_WRITABLE, gfn)] = int(gfn not in memory.read_only)
+    roots: dict[int, int] = {}
+    users = [_role(entry) for entry in vcpus]
+    # Who maps a page ahead stands for one more vCPU on the same root, whose guest is left out.
+    lent = [users[entry.get("vcpu", 0)] for entry in test.host if entry["run"] in ("prefault", "prefetch")]
+    for role in sorted({*users, *lent}):
+        roots[role] = start.add_root(role, users.count(role) + lent.count(role))
+    for role, root in roots.items():
+        own = test.mapped_as1 if role & words.ROLE_SMM else test.mapped_nested if role & words.ROLE_GUEST_MODE else ()
+        for gfn, level in (*test.mapped, *own):
+            start.map(root, gfn, level, levels[gfn])
+    _leaves(test, start, spte)
+    if test.nx:
+        start.words[("list", words.NX_TABLES)] = start.nx
+
+    if start.used > geometry.tables:
+        raise InputError(f"{test.path}: the start takes {start.used} tables, and there are {geometry.tables}")
+
+    programs = []
+    for n, entry in enumerate(vcpus):
+        role = _role(entry)
+        start.words[(words.VCPU_ROOT, n)] = roots[role]
+        code = FETCH if entry.get("execute") else 0
+        faults = tuple((gfn, code) for gfn in entry.get("gfns", ()))
+        faults += tuple((gfn, WRITE) for gfn in entry.get("writes", ()))
+        run: Callable[..., None] = vcpu
+        operands: tuple[Any, ...] = (lib, kvm, n, role)
+        if entry.get("parked"):
+            run = parked
+        elif entry.get("switches"):
+            run = switching
+        elif "ahead" in entry:
+            run, operands = ahead, (*operands, entry["ahead"])
+        programs.append(Program(f"vCPU{n}", run, operands, run is not parked, n, faults))
+    promises: list[tuple[int, int]] = []
+    for entry in test.host:
+        first, last = entry.get("start", 0), entry.get("end", span)
+        operands = _operands(test, entry, first, last, len(promises))
+        promises.append((first, last))
+        programs.append(Program(entry["name"], HOST[entry["run"]][0], (lib, kvm, *operands)))
+
+    if isinstance(machine, BufferedMachine):
+        programs = with_buffers(machine, programs)
+
+    def is_table(raw: int) -> bool:
+        return bool(spte.is_present(raw)) and not raw & spte.LARGE and spte.spte_pfn(raw) < HOST_PFN_FIRST
+
+    fmt = kvm.fmt
+    # Of a nested guest that runs the CPU would log addresses that are none of the slots'.
+    logs_gfns = memory.pml and not any(entry.get("nested") and not entry.get("parked") for entry in vcpus)
+    accessed, dirty = (fmt.accessed, fmt.dirty) if fmt.ad else (0, 0)
+    hardware = Hardware(fmt.ept, accessed, dirty, fmt.mmu_writable, memory.hardware_ad, logs_gfns)
+    logs, rings = _slots(test, start)
+    return Setting(
+        1, geometry.levels, geometry.tables, machine, handles, programs, flags.empty, is_table, start.words,
+        frozenset(range(start.used)), promises, hardware, bool(memory.slots), memory.watched(),
+        {} if memory.ring else logs, rings if memory.ring else {}, memory.ring,
+        {root: lent.count(role) for role, root in roots.items()}, _protected(test),
+    )  # fmt: skip
+
+
+def _role(vcpu: dict[str, Any]) -> int:
+    """The role of the root that a vCPU begins on."""
+    return int(vcpu.get("as_id", 0)) | (words.ROLE_GUEST_MODE if vcpu.get("nested") else 0)
+
+
+def _protected(test: Litmus) -> int:
+    """The gfns that no vCPU may write, as a mask: those of read-only slots, and what the host reads and nobody writes.
+
+    A write would get a page of its own there.
+    """
+    found = test.memory.unwritten()
+    if all(entry["run"] not in ("host_writable", "change_pte") for entry in test.host):
+        written = {gfn for entry in test.vcpus for gfn in entry.get("writes", ())}
+        found |= sum(1 << gfn for gfn in set(test.memory.read_only) - written)
+    return found
+
+
+def _settled(test: Litmus) -> frozenset[int]:
+    """The kinds of words that no task of the test writes."""
+    runs = {entry["run"] for entry in test.host}
+    found: set[int] = set()
+    if not runs & {"log_on", "log_off", "delete_slot", "move_slot", "create_slot", "create_shadowed"}:
+        found |= {words.SLOT_BASE, words.SLOT_PAGES, words.SLOT_FLAGS, words.SLOT_AS, words.SLOTS_GENERATION}
+    shared = any(entry.get("read_only") for entry in test.host)
+    if not test.memory.read_only and not shared and not runs & {"host_writable", "change_pte"}:
+        found.add(words.HOST_WRITABLE)
+    return frozenset(found)
+
+
+def leaf_at_start(test: Litmus, gfn: int, raw: int, fmt: Any, spte: Any) -> int:
+    """A leaf for ``gfn`` as the test wants it at the start; ``spte``: the module of SPTEs, of whichever sources."""
+    memory = test.memory
+    if gfn in memory.protected:
+        raw &= ~spte.WRITABLE
+    if gfn in memory.clean:
+        raw &= ~fmt.dirty
+    if gfn in memory.read_only:
+        raw &= ~(spte.WRITABLE | fmt.dirty | fmt.mmu_writable | fmt.host_writable)
+    if gfn in memory.aged:
+        raw = int(spte.mark_for_access_track(raw, fmt))
+    return raw
+
+
+def _leaves(test: Litmus, start: Start, spte: Any) -> None:
+    """Have the leaves at the start be what the test says."""
+    fmt = start.kvm.fmt
+    for word, raw in start.words.items():
+        if not isinstance(word, int) or spte.spte_pfn(raw) < HOST_PFN_FIRST:
+            continue
+        start.words[word] = leaf_at_start(test, spte.spte_pfn(raw) - HOST_PFN_FIRST, raw, fmt, spte)
+
+
+def _slots(test: Litmus, start: Start) -> tuple[dict[Any, dict[int, int]], dict[int, int]]:
+    """Enter the slots and what is dirty; the bit of each gfn in the bitmaps, and the gfn of each value in a ring."""
+    logs: dict[Any, dict[int, int]] = {}
+    rings: dict[int, int] = {}
+    for number, slot in enumerate(test.memory.slots):
+        for kind, value in (
+            (words.SLOT_BASE, slot.base), (words.SLOT_PAGES, slot.pages), (words.SLOT_FLAGS, slot.flags),
+            (words.SLOT_AS, slot.as_id),
+        ):  # fmt: skip
+            start.words[(kind, number)] = value
+        bits = {gfn: 1 << gfn - slot.base for gfn in slot.gfns()}
+        logs[(words.DIRTY, number << 32)] = bits
+        start.words[(words.DIRTY, number << 32)] = sum(bits[gfn] for gfn in bits if gfn in test.memory.dirty)
+        rings |= {PUSHED | number << 32 | gfn - slot.base: gfn for gfn in slot.gfns()}
+    return logs, rings
+
+
+def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promise: int) -> tuple[Any, ...]:
+    """What a task of the host is called with: the slot and the pages that it is about."""
+    number, gfn = entry.get("slot", 0), entry.get("gfn", 0)
+    slots = test.memory.slots
+    slot = slots[number] if slots else Slot(0, 0, 0, 0)
+    match entry["run"]:
+        case "unmap":
+            pfns = tuple(range(HOST_PFN_FIRST + first, HOST_PFN_FIRST + last))
+            return (
+                first,
+                last,
+                pfns,
+                entry.get("refill", -1),
+                entry.get("may_block", True),
+                entry.get("read_only", False),
+            )
+        case "zap_range":
+            return first, last, promise
+        case "zap_all_fast":
+            return (promise,)
+        case "collapse" | "age" | "clear_young":
+            return first, last
+        case "recover_nx":
+            return entry.get("tables", 1), entry.get("rounds", 1)
+        case "log_on" | "log_off":
+            return number, slot.as_id, slot.base, slot.pages, sum(1 << gfn for gfn in slot.gfns())
+        case "get_log" | "clear_log":
+            return number, slot.base
+        case "reset_ring":
+            return entry.get("vcpu", 0), tuple(slot.base for slot in slots)
+        case "change_pte":
+            return gfn, HOST_PFN_FIRST + gfn, entry.get("refill", 8)
+        case "write_protect":
+            return number, gfn
+        case "host_writable" | "test_young":
+            return (gfn,)
+        case "delete_slot":
+            return number, slot.as_id, tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())
+        case "move_slot":
+            pfns = tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())
+            return number, entry.get("base", 0), slot.pages, pfns
+        case "create_slot":
+            return number, entry.get("base", 0), entry.get("pages", 1)
+        case "create_shadowed":
+            return number, entry.get("base", 0), entry.get("pages", 1), gfn
+        case "release":
+            mapped = (*test.mapped, *test.mapped_as1, *test.mapped_nested)
+            gfns = sorted({gfn + n for gfn, level in mapped for n in range(2 ** (level - 1))})
+            return (tuple(HOST_PFN_FIRST + gfn for gfn in gfns),)
+        case "prefetch":
+            return entry.get("vcpu", 0), gfn
+        case _:
+            return entry.get("vcpu", 0), gfn, FETCH if entry.get("execute") else 0

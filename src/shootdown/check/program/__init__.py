@@ -1,0 +1,1 @@
+"""The programs of a test, unrolled on the checked machine into automata."""

@@ -1,0 +1,1 @@
+"""A second explorer, slow and plain, which shares no code with the search."""

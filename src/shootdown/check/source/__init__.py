@@ -1,0 +1,1 @@
+"""The MMU's own sources: loaded a second time, as they are or with patches."""

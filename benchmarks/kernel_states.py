@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from shootdown.check.litmus import suite
+from shootdown.check.litmus.litmus import suite
 from shootdown.kernel.explore.scenario import Budget, Options
 from shootdown.kernel.explore.verdict import cases, judge
 from shootdown.kernel.library.build import EXPLORE, build

@@ -53,6 +53,7 @@ COMPILED = [
     "src/shootdown/mmu/memory_region.py",
     "src/shootdown/mmu/memory_type.py",
     "src/shootdown/mmu/mmio.py",
+    "src/shootdown/mmu/mmu_lock.py",
     "src/shootdown/mmu/notifier.py",
     "src/shootdown/mmu/page_fault.py",
     "src/shootdown/mmu/policies/collect.py",

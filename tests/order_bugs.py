@@ -114,8 +114,8 @@ ORDERS = (
         (("mmu/huge_pages.py",
           "        if kvm.behaviour.nx_keeps_logged and is_in",
           "        if m.need_resched():\n            kvm.policy.leave_to_yield(kvm, batch)\n"
-            "            batch.flush = False\n            unlock_after_recovery(kvm)\n"
-            "            lock_for_recovery(kvm)\n            m.rcu_read_lock()\n"
+            "            batch.flush = False\n            unlock(kvm, kvm.behaviour.nx_shared)\n"
+            "            lock(kvm, kvm.behaviour.nx_shared)\n            m.rcu_read_lock()\n"
             "        if kvm.behaviour.nx_keeps_logged and is_in"),),
         "nx-recovery-collapse", USED,
     ),

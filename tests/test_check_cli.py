@@ -221,6 +221,7 @@ def test_a_schedule_that_cannot_be_saved_is_refused_before_the_search(tmp_path: 
     code, text = run("nested-collapses", "--save", str(tmp_path / "no" / "s.json"))
     assert code == 1
     assert "s.json: cannot write: no such file" in text
+    assert "s.json: cannot write" in run("--tree", "none", "--save", str(tmp_path / "no" / "s.json"))[1]
     code, _ = run("huge-in-the-way", "--tiny", "--policy", "rcu", "--save", str(tmp_path / "s.json"))
     assert code == 0
     assert not list(tmp_path.iterdir())

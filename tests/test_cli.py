@@ -16,11 +16,12 @@ from tests.corpus import SAMPLE, carried, get, name
 ROOT = Path(__file__).parent.parent
 
 
-def run(*arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+def run(*arguments: str, stdin: bytes | None = None, encoding: str = "") -> subprocess.CompletedProcess[bytes]:
     """``shootdown ARGUMENTS``, as installed here."""
     return subprocess.run(
-        [sys.executable, "-m", "shootdown", *arguments], input=stdin, capture_output=True, timeout=300, check=False
-    )
+        [sys.executable, "-m", "shootdown", *arguments], input=stdin, capture_output=True, timeout=300, check=False,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )  # fmt: skip
 
 
 def schemas() -> dict[str, dict[str, object]]:
@@ -110,6 +111,8 @@ def test_the_cost_model_is_the_users_to_set() -> None:
         (["compare", "--spte-us", "3:2"], "--spte-us wants microseconds"),
         (["compare", "--counters", "one"], "BEFORE AFTER"),
         (["record", "--print", "--kernel", "4.19"], "4.19"),
+        (["check", "--tree", ""], "an argument is empty"),
+        (["kernel", "diff", "--litmus", "--debian="], "an argument is empty"),
     ],
 )
 def test_bad_usage_is_one_line_and_exit_1(arguments: list[str], says: str) -> None:
@@ -118,6 +121,19 @@ def test_bad_usage_is_one_line_and_exit_1(arguments: list[str], says: str) -> No
     error = result.stderr.decode()
     assert result.returncode == 1 and says in error, error
     assert error.count("\n") == 1 and "Traceback" not in error
+
+
+def test_the_name_of_a_file_need_not_be_text(tmp_path: Path) -> None:
+    """It is read, and told with what no text can hold escaped, whatever the output can hold."""
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    Path(path).write_bytes(SAMPLE.read_bytes())
+    for encoding in ("utf-8:strict", "ascii:strict", "utf-8:surrogateescape"):
+        result = run("compare", path, encoding=encoding)
+        assert (
+            result.returncode == 0 and result.stderr == b"" and (b"/\\udcff" in result.stdout) == ("strict" in encoding)
+        )
+    refused = run("kernel", "build", path)
+    assert refused.returncode == 1 and b"/\\udcff: no tarball" in refused.stderr
 
 
 def test_one_bad_file_does_not_lose_the_others() -> None:
@@ -153,6 +169,19 @@ def test_a_closed_pipe_ends_quietly() -> None:
     shell = f"{sys.executable} -m shootdown show {SAMPLE} --events | head -2"
     result = subprocess.run(["sh", "-c", shell], capture_output=True, timeout=300, check=True)
     assert result.stdout.count(b"\n") == 2 and result.stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("closed", "arguments", "code"),
+    [(">&-", "record --print --kernel 6.12", 0), (">&- 2>&-", "show no-such-file", 1), ("<&-", "compare -", 1),
+     ("<&-", "check --patch - unmap-tables", 1)],
+)  # fmt: skip
+def test_streams_that_the_shell_has_closed_are_empty(closed: str, arguments: str, code: int) -> None:
+    """Output goes nowhere, input has nothing; the exit code is as ever, and nothing is a traceback."""
+    command = [sys.executable, "-m", "shootdown", *arguments.split()]
+    result = subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *command], capture_output=True, check=False)
+    assert result.returncode == code and b"Traceback" not in result.stderr
+    assert result.stderr.count(b"\n") == (code == 1 and "2" not in closed)
 
 
 def test_show_prints_the_page_tables_of_a_moment() -> None:

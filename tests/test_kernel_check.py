@@ -13,11 +13,11 @@ from shootdown.check.verdict.verdict import HOLDS, REFUTED
 from shootdown.kernel.explore.scenario import Budget, Options
 from shootdown.kernel.explore.verdict import Judged, cases, judge
 from shootdown.kernel.library.build import EXPLORE, build
-from shootdown.kernel.source.edits import REPLACE, Edit, edited
+from shootdown.kernel.source.edits import REPLACE, Edit
 from shootdown.kernel.source.needs import needed
 from shootdown.kernel.source.probes import TDP_C
 from tests.test_check_cli import run
-from tests.trees import VERSIONS, explored, linux
+from tests.trees import VERSIONS, changed, explored, linux
 
 pytestmark = pytest.mark.slow
 SUITE = {test.name: test for test in suite()}
@@ -31,12 +31,7 @@ QUICK = (
 
 def found(name: str, version: str, *edits: Edit) -> Judged:
     """What a test gives on a tree with edits made."""
-    built = explored(version)
-    if edits:
-        text = linux(version).read(TDP_C)
-        for edit in edits:
-            text = edited(text, edit)
-        built = build(linux(version).with_changes({TDP_C: text}), EXPLORE)
+    built = build(changed(version, *edits), EXPLORE) if edits else explored(version)
     return judge(cases([SUITE[name]], version, tiny=True)[0], built, Options(), BUDGET)
 
 

@@ -11,22 +11,12 @@ from click.testing import CliRunner
 from shootdown.cli.against import costs_text
 from shootdown.cli.main import cli
 from shootdown.kernel.cost.costs import COUNTS, JOBS, Change, Cost, changes, compare, measure
-from shootdown.kernel.library.build import NATIVE, build
-from shootdown.kernel.source.edits import REPLACE, Edit, edited
-from shootdown.kernel.source.probes import TDP_C
+from shootdown.kernel.source.edits import REPLACE, Edit
 from tests.test_cli import schemas
-from tests.trees import linux, tree
+from tests.trees import native, tree
 
 BY_NAME = {job.name: job for job in JOBS}
 SLOW, FAST = tuple(10.0 + n / 10 for n in range(15)), tuple(5.0 + n / 10 for n in range(15))
-
-
-def library(version: str, *edits: Edit) -> Path:
-    """The native library of a tree with edits made."""
-    text = linux(version).read(TDP_C)
-    for edit in edits:
-        text = edited(text, edit)
-    return build(linux(version).with_changes({TDP_C: text}), NATIVE).path
 
 
 def changed(name: str, before: Path, after: Path) -> dict[str, tuple[str, str]]:
@@ -80,7 +70,7 @@ def test_the_text_fits_a_mail() -> None:
 
 def test_6_1_flushes_too_wide_a_range_and_deletes_slots_otherwise() -> None:
     """Two differences of the kernels' sources that are known: the range of a flush in the map path, and slots."""
-    old, new = library("6.1"), library("6.12")
+    old, new = native("6.1"), native("6.12")
     assert changed("huge faults on tables", old, new) == {"pages in those ranges": ("134,217,728", "262,144")}
     assert changed("delete it, leafs only", old, new)["tables freed"] == ("515", "0")
     assert changed("unmap, giving way", old, new) == {}
@@ -88,8 +78,8 @@ def test_6_1_flushes_too_wide_a_range_and_deletes_slots_otherwise() -> None:
 
 def test_a_flush_too_few_is_told() -> None:
     """Where a patch never flushes after zapping leafs, the counts say so, of the operations that do it."""
-    plain = library("6.12")
-    fewer = library("6.12", Edit("tdp_mmu_zap_leafs", REPLACE, r"flush = true", "flush = false"))
+    plain = native("6.12")
+    fewer = native("6.12", Edit("tdp_mmu_zap_leafs", REPLACE, r"flush = true", "flush = false"))
     assert changed("unmap", plain, fewer) == {"remote flushes of all": ("1", "0")}
     assert changed("fault map", plain, fewer) == {}
 
@@ -97,8 +87,8 @@ def test_a_flush_too_few_is_told() -> None:
 def test_flushes_too_many_and_lost_time_are_told() -> None:
     """A flush for each entry that is zapped, and a loop of a hundred turns: more flushes, and more time."""
     slow = "flush = ({ for (volatile int i = 0; i < 100; i++) ; kvm_flush_remote_tlbs(kvm); true; })"
-    slower = library("6.12", Edit("tdp_mmu_zap_leafs", REPLACE, r"flush = true", slow))
-    found = changes(BY_NAME["zap leafs"], *measure(BY_NAME["zap leafs"], (library("6.12"), slower)))
+    slower = native("6.12", Edit("tdp_mmu_zap_leafs", REPLACE, r"flush = true", slow))
+    found = changes(BY_NAME["zap leafs"], *measure(BY_NAME["zap leafs"], (native("6.12"), slower)))
     assert [each.what for each in found] == ["remote flushes of all", "ns per SPTE"]
     assert (found[0].before, found[0].after) == ("0", "262,144")
     assert float(found[1].after) > 2 * float(found[1].before)
@@ -106,8 +96,8 @@ def test_flushes_too_many_and_lost_time_are_told() -> None:
 
 def test_a_crash_is_told() -> None:
     """The C of the user's tree may do anything."""
-    crash = library("6.12", Edit("tdp_mmu_zap_leafs", REPLACE, r"!root->role", "!((struct kvm_mmu_page *)0)->role"))
-    assert changed("unmap", library("6.12"), crash) == {"fails": ("it ends", "it ends by SIGSEGV")}
+    crash = native("6.12", Edit("tdp_mmu_zap_leafs", REPLACE, r"!root->role", "!((struct kvm_mmu_page *)0)->role"))
+    assert changed("unmap", native("6.12"), crash) == {"fails": ("it ends", "it ends by SIGSEGV")}
 
 
 def test_against_tells_verdicts_and_costs() -> None:
@@ -119,4 +109,4 @@ def test_against_tells_verdicts_and_costs() -> None:
     assert "0 verdicts changed, 1 the same." in done.output and "Costs: none changed" in done.output
     printed = CliRunner().invoke(cli, [*arguments, "--json"], standalone_mode=False).output
     jsonschema.validate(json.loads(printed), schemas()["check-against"])
-    assert compare((library("6.12"),) * 2) == []
+    assert compare((native("6.12"),) * 2) == []

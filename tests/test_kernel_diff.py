@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
 import jsonschema
 import pytest
@@ -19,27 +18,19 @@ from shootdown.kernel.compare.operations import Operation
 from shootdown.kernel.compare.pair import Pair
 from shootdown.kernel.cost.workloads import HUGE, WORKLOADS, Workload, ours_of, theirs_of
 from shootdown.kernel.library.apart import Step, apart
-from shootdown.kernel.library.build import NATIVE, build
 from shootdown.kernel.library.native import Config
-from shootdown.kernel.source.edits import REPLACE, Edit, edited
-from shootdown.kernel.source.probes import TDP_C
-from shootdown.kernel.source.tree import find_tree
+from shootdown.kernel.source.edits import REPLACE, Edit
 from shootdown.machine import words
 from tests.test_cli import schemas
-from tests.trees import tree
+from tests.trees import native, tree
 
 VERSIONS = ["6.1", "6.12"]
-
-
-def library(version: str) -> Path:
-    """The built library of a tree."""
-    return build(find_tree(tree(version)), NATIVE).path
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_kernels_c_and_ours_do_the_same(version: str) -> None:
     """2,000 random operations differ nowhere, and most kinds of them could be done."""
-    outcome = diff(library(version), version, 2000, 7, every=4)
+    outcome = diff(native(version), version, 2000, 7, every=4)
     assert outcome.difference is None, outcome.difference and outcome.difference.text()
     assert outcome.operations == 2000
     assert len([name for name, times in outcome.counts.items() if times]) > 30
@@ -57,11 +48,11 @@ def test_a_planted_difference_is_found_and_shrunk() -> None:
     operations += [Operation("fault", (0, 512, 2)), Operation("enter", (0,)), Operation("enter", (1,))]
 
     def differs(fewer: list[Operation]) -> bool:
-        return play(library("6.12"), "6.12", Config(vcpus=2), fewer, plant=plant)[0] >= 0
+        return play(native("6.12"), "6.12", Config(vcpus=2), fewer, plant=plant)[0] >= 0
 
     assert differs(operations)
     assert [each.name for each in shrink(differs, operations)] == ["create", "fault", "enter"]
-    what = play(library("6.12"), "6.12", Config(vcpus=2), operations, plant=plant).what
+    what = play(native("6.12"), "6.12", Config(vcpus=2), operations, plant=plant).what
     assert what.startswith("the C has gfn 0x200 level 1: 0x4000000000200e67")
     assert "ours has gfn 0x200 level 1: 0x0000000000200e67" in what
 
@@ -73,7 +64,7 @@ def test_a_difference_comes_with_its_story() -> None:
         if pair.c.counters()["tables"] > 3:
             pair.machine.count(words.PAGES, 1, 1)
 
-    first, second = (diff(library("6.1"), "6.1", 2000, 3, every=4, plant=plant) for _ in range(2))
+    first, second = (diff(native("6.1"), "6.1", 2000, 3, every=4, plant=plant) for _ in range(2))
     assert first.difference is not None and first == second
     assert "pages_4k" in first.difference.text()
     assert len(first.difference.operations) < 8
@@ -90,7 +81,7 @@ def test_a_log_that_began_all_ones_leaves_the_huge_page_at_the_end_of_a_mask(ver
         Operation("clear_log", (1, 1 << 63 | 1 << 62, 7)),
     ]
     config = Config(vcpus=2, eager_split=False, initially_set=True, host_level=2)
-    assert play(library(version), version, config, operations)[:2] == (-1, "")
+    assert play(native(version), version, config, operations)[:2] == (-1, "")
 
 
 EDITS = {
@@ -105,9 +96,7 @@ EDITS = {
 @pytest.mark.parametrize("what", EDITS)
 def test_a_tree_that_does_otherwise_is_told(what: str) -> None:
     """A flush that is forgotten, a bit that is another, a crash: each comes with few operations."""
-    untouched = find_tree(tree("6.12"))
-    changed = untouched.with_changes({TDP_C: edited(untouched.read(TDP_C), EDITS[what])})
-    outcome = diff(build(changed, NATIVE).path, "6.12", 3000, 1, every=4)
+    outcome = diff(native("6.12", EDITS[what]), "6.12", 3000, 1, every=4)
     assert outcome.difference is not None
     assert what in outcome.difference.what
     assert len(outcome.difference.operations) < 9
@@ -138,7 +127,7 @@ def test_the_times_of_both_are_told() -> None:
 @pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name)
 def test_what_is_timed_can_be_done_by_both(workload: Workload) -> None:
     """Made ready for two regions, and done."""
-    theirs_of(workload, library("6.12"), 2 * HUGE)()
+    theirs_of(workload, native("6.12"), 2 * HUGE)()
     ours_of(workload, "6.12", "kernel-6.12", 2 * HUGE, slots=1)()
 
 

@@ -20,9 +20,8 @@ from shootdown.kernel.explore.verdict import Judged, cases, judge, judged
 from shootdown.kernel.library.build import EXPLORE, C, build
 from shootdown.kernel.source.edits import AFTER, DROP, REPLACE, Edit, edited
 from shootdown.kernel.source.probes import SPTE_C, TDP_C
-from tests.test_kernel_diff import library
 from tests.trees import VERSIONS as DEBIAN
-from tests.trees import explored, linux
+from tests.trees import explored, linux, native
 
 pytestmark = pytest.mark.slow
 SUITE = {test.name: test for test in suite()}
@@ -72,7 +71,7 @@ def test_the_suite_gives_what_it_gives_on_ours(version: str) -> None:
 @pytest.mark.parametrize("version", IN_PLACE)
 def test_later_kernels_do_what_ours_does(version: str) -> None:
     """10,000 random operations differ nowhere."""
-    outcome = diff(library(version), LIKE[version], 10_000, 7, every=4)
+    outcome = diff(native(version), LIKE[version], 10_000, 7, every=4)
     assert outcome.difference is None, outcome.difference and outcome.difference.text()
 
 

@@ -15,15 +15,11 @@ from shootdown.check.litmus.litmus import Litmus, read_litmus, suite
 from shootdown.cli.main import cli
 from shootdown.kernel.compare.litmus_diff import compare
 from shootdown.kernel.compare.orders import WAIT, real_gfn, serial, situation, woven
-from shootdown.kernel.compare.pair import Pair
 from shootdown.kernel.compare.told import EVERY_ACT
-from shootdown.kernel.library.build import NATIVE, build
-from shootdown.kernel.library.native import KernelBug
-from shootdown.kernel.source.edits import REPLACE, Edit, edited
-from shootdown.kernel.source.probes import TDP_C
-from shootdown.machine.interface import Bug
+from shootdown.kernel.source.edits import REPLACE, Edit
+from tests.pairs import both_stop
 from tests.test_cli import schemas
-from tests.trees import VERSIONS, linux, tree
+from tests.trees import VERSIONS, native, tree
 
 RUNS_OUT = {"fault-no-memory", "split-no-memory"}
 """What is about memory that runs out, which it does not here."""
@@ -35,15 +31,10 @@ def suite_for(version: str, *names: str) -> list[Litmus]:
     return [test for test in suite() if test.is_for(version) and (not names or test.name in names)]
 
 
-def library(version: str) -> Path:
-    """The built library of a tree."""
-    return build(linux(version), NATIVE).path
-
-
 @pytest.mark.parametrize("version", VERSIONS)
 def test_all_litmus_tests_leave_both_alike(version: str) -> None:
     """After each operation, in orders of whole tasks and in mixed ones; what of a test is not in them is named."""
-    found = compare(library(version), version, suite_for(version), 2, 1, most=6)
+    found = compare(native(version), version, suite_for(version), 2, 1, most=6)
     assert len(found) > 110
     for each in found:
         assert each.difference is None, each.difference and each.difference.text()
@@ -68,9 +59,7 @@ OTHER_BIT = Edit(
 )
 def test_a_tree_that_does_otherwise_is_found(edit: Edit, name: str, operations: list[str], what: str) -> None:
     """With a list of operations none of which can be left out."""
-    untouched = linux("6.12")
-    changed = untouched.with_changes({TDP_C: edited(untouched.read(TDP_C), edit)})
-    (found,) = compare(build(changed, NATIVE).path, "6.12", suite_for("6.12", name), 2, 1)
+    (found,) = compare(native("6.12", edit), "6.12", suite_for("6.12", name), 2, 1)
     assert found.difference is not None
     names = [each.name for each in found.difference.operations]
     assert names[0] == operations[0] and names[-1] == operations[-1] and len(names) <= len(operations)
@@ -84,25 +73,15 @@ def test_what_can_be_done_in_no_order_is_named(tmp_path: Path) -> None:
         'promise = "None."\ngeometry = {levels = 2, tables = 3, vcpus = 1}\n[[slot]]\npages = 2\n'
         '[[vcpu]]\ngfns = [0]\n[[host]]\nname = "user"\nrun = "clear_log"\n'
     )
-    (found,) = compare(library("6.12"), "6.12", [read_litmus(path)], 2, 1)
+    (found,) = compare(native("6.12"), "6.12", [read_litmus(path)], 2, 1)
     assert found.difference is None
     assert [text.partition(" could")[0] for text in found.left_out] == ["user: read_log 0", "user: clear_read 0"]
 
 
 def test_that_both_stop_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two programs that stop at an assertion are alike, and what follows is not compared."""
-
-    def stop(pair: Pair, *numbers: int) -> None:
-        def theirs() -> None:
-            raise KernelBug("here")
-
-        def ours() -> None:
-            raise Bug("there")
-
-        pair.both(theirs, ours)
-
-    monkeypatch.setitem(EVERY_ACT, "range_end", stop)
-    (found,) = compare(library("6.12"), "6.12", suite_for("6.12", "unmap-leafs"), 1, 1)
+    monkeypatch.setitem(EVERY_ACT, "range_end", both_stop)
+    (found,) = compare(native("6.12"), "6.12", suite_for("6.12", "unmap-leafs"), 1, 1)
     assert found.difference is None
     assert found.stopped == ("range_end 0 1: stopped: here",)
 

@@ -16,30 +16,22 @@ from shootdown.cli.main import cli
 from shootdown.errors import InputError
 from shootdown.kernel.compare import recorded as recorded_module
 from shootdown.kernel.compare.operations import Operation
-from shootdown.kernel.compare.pair import Pair
 from shootdown.kernel.compare.recorded import Recorded, recorded
 from shootdown.kernel.compare.told import EVERY_ACT
 from shootdown.kernel.compare.trace_diff import follow
-from shootdown.kernel.library.build import NATIVE, build
-from shootdown.kernel.library.native import Config, KernelBug, NativeVm
-from shootdown.kernel.source.edits import REPLACE, Edit, edited
-from shootdown.kernel.source.probes import TDP_C
-from shootdown.machine.interface import Bug
+from shootdown.kernel.library.native import Config, NativeVm
+from shootdown.kernel.source.edits import REPLACE, Edit
 from shootdown.mmu.access import WRITE
 from shootdown.trace.read import read_trace
 from shootdown.trace.replay.record import WANTED
 from tests.corpus import SAMPLE, carried, get, name
+from tests.pairs import both_stop
 from tests.structure import ROOT
 from tests.test_cli import schemas
-from tests.trees import linux, tree
+from tests.trees import native, tree
 
 SHORT = ("6.1-nxhuge", "6.1-manual-zlib", "6.12-smm", "6.12-text")
 """Those that take no second each."""
-
-
-def library(version: str) -> Path:
-    """The built library of a tree."""
-    return build(linux(version), NATIVE).path
 
 
 def told(path: Path) -> list[Recorded]:
@@ -59,7 +51,7 @@ def version_of(path: Path) -> str:
 def test_both_do_the_same_with_what_was_recorded(path: Path) -> None:
     """All operations can be done, none stops at an assertion, and after none the two differ."""
     vms = told(path)
-    found = follow(library(version_of(path)), version_of(path), vms)
+    found = follow(native(version_of(path)), version_of(path), vms)
     assert found and len(found) == len(vms)
     for each in found:
         assert each.difference is None, each.difference and each.difference.text()
@@ -71,18 +63,16 @@ def test_both_do_the_same_with_what_was_recorded(path: Path) -> None:
 @pytest.mark.slow
 def test_the_cpus_bits_are_set_where_the_record_has_them() -> None:
     """Where pages were aged and used again, or were cleaned and written, and only there."""
-    (found,) = follow(library("6.1"), "6.1", told(get("6.1-huge1g")))
+    (found,) = follow(native("6.1"), "6.1", told(get("6.1-huge1g")))
     assert found.done["used"] == 1
-    found, _ = follow(library("6.12"), "6.12", told(get("6.12-splitting")))
+    found, _ = follow(native("6.12"), "6.12", told(get("6.12-splitting")))
     assert found.done["used"] > 10
 
 
 def test_a_planted_difference_is_found() -> None:
     """A flush that is forgotten comes with few operations."""
-    untouched = linux("6.12")
     forgets = Edit("tdp_mmu_zap_leafs", REPLACE, r"flush = true", "flush = false")
-    changed = untouched.with_changes({TDP_C: edited(untouched.read(TDP_C), forgets)})
-    found = follow(build(changed, NATIVE).path, "6.12", told(get("6.12-text")), patience=20)
+    found = follow(native("6.12", forgets), "6.12", told(get("6.12-text")), patience=20)
     difference = found[-1].difference
     assert difference is not None and "flushes" in difference.what
     assert len(difference.operations) < 8
@@ -91,18 +81,8 @@ def test_a_planted_difference_is_found() -> None:
 
 def test_that_both_stop_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the operation; what came before it counts as compared."""
-
-    def stop(pair: Pair, *numbers: int) -> None:
-        def theirs() -> None:
-            raise KernelBug("here")
-
-        def ours() -> None:
-            raise Bug("there")
-
-        pair.both(theirs, ours)
-
-    monkeypatch.setitem(EVERY_ACT, "release", stop)
-    found = follow(library("6.1"), "6.1", told(get("6.1-nxhuge")))
+    monkeypatch.setitem(EVERY_ACT, "release", both_stop)
+    found = follow(native("6.1"), "6.1", told(get("6.1-nxhuge")))
     assert {each.stopped for each in found} == {"release: stopped: here"}
     arguments = ["kernel", "diff", tree("6.1"), "--trace", str(get("6.1-nxhuge"))]
     said = CliRunner().invoke(cli, arguments, standalone_mode=False)
@@ -123,7 +103,7 @@ def test_the_host_is_believed_beyond_8_gib() -> None:
     """Its frame, rights and nothing else, of a page high up; and a VM that comes after knows nothing of it."""
     gfn, pfn = (1 << 28) + 5, 0x123456
     for frame in (pfn, gfn):
-        vm = NativeVm(library("6.12"), Config())
+        vm = NativeVm(native("6.12"), Config())
         vm.set_memory_region(0, 0, 1 << 28, 1024, 0)
         if frame == pfn:
             vm.host(gfn, pfn=pfn, writable=0)

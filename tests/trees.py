@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from shootdown.kernel.library.build import EXPLORE, Library, build
+from shootdown.kernel.library.build import EXPLORE, NATIVE, Library, build
 from shootdown.kernel.source.debian import VERSIONS as DEBIAN
 from shootdown.kernel.source.debian import debian_tree, is_cached
+from shootdown.kernel.source.edits import Edit, edited
+from shootdown.kernel.source.probes import TDP_C
 from shootdown.kernel.source.tree import Tree, find_tree
 
 FOLDER = os.environ.get("SHOOTDOWN_LINUX", "")
@@ -33,6 +35,19 @@ def tree(version: str) -> str:
 def linux(version: str) -> Tree:
     """The same as a tree."""
     return find_tree(tree(version))
+
+
+def changed(version: str, *edits: Edit) -> Tree:
+    """A tree with edits made in tdp_mmu.c."""
+    text = linux(version).read(TDP_C)
+    for edit in edits:
+        text = edited(text, edit)
+    return linux(version).with_changes({TDP_C: text})
+
+
+def native(version: str, *edits: Edit) -> Path:
+    """The native library of a tree with edits made."""
+    return build(changed(version, *edits), NATIVE).path
 
 
 @cache

@@ -35,10 +35,9 @@ from .against import against as against_tree
 from .follow import follow_file
 from .junit import Journal
 from .kernel import patches_of, tree_of
+from .options import JSON
 from .progress import clear, line
 from .report import dump
-
-FINE = 0
 
 
 def _seconds(context: click.Context, option: click.Parameter, value: float) -> float:
@@ -111,7 +110,7 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
 )
 @click.option("--resume", "resume_file", metavar="FILE", help="Keep verdicts in FILE, and skip those that are there.")
 @click.option("--list", "list_", is_flag=True, help="Name the tests and their promises, and check nothing.")
-@click.option("--json", "as_json", is_flag=True, help="JSON (docs/json.md).")
+@JSON
 def command(
     names: tuple[str, ...], policies: tuple[str, ...], behaviour: str | None, patch_files: tuple[str, ...],
     tree_name: str | None, debian: str | None, against: str | None, bisect: bool, yields: int, ranged: bool,
@@ -141,6 +140,12 @@ def command(
         )  # fmt: skip
         if gdb and not schedule_file:
             raise InputError("--gdb goes with --schedule")
+        if len(list(filter(None, (schedule_file, against, bisect)))) > 1:
+            raise InputError("--schedule, --against and --bisect exclude each other")
+        if save_file:
+            if schedule_file or against or bisect:
+                raise InputError("--save goes without --schedule, --against and --bisect")
+            try_to_save(Path(save_file))
         tree = tree_of(tree_name, debian)
         if gdb:
             return check_tree.debug(tree, patches_of(patch_files), str(schedule_file))
@@ -178,7 +183,7 @@ def command(
     tests = tests_named(names, behaviour)
     if list_:
         verdicts.print_tests(tests, form == verdicts.JSON)
-        return FINE
+        return verdicts.FINE
     asked = cases(tests, policies, behaviour, tiny, buffers)
     if not asked:
         raise InputError("no test is for these policies and this behaviour")

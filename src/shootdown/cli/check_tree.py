@@ -30,7 +30,7 @@ from .kernel import patches_of
 from .progress import clear, line
 from .report import dump, wrap
 
-BISECT_GOOD, BISECT_BAD, BISECT_SKIP, BISECT_ABORT = 0, 1, 125, 129
+BISECT_GOOD, BISECT_BAD, BISECT_SKIP = 0, 1, 125
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from ..cost.compare import Comparison, compare
 from ..cost.model import PARAMETERS, CostModel, parse_interval
 from ..errors import InputError
 from ..figures import count, number, percent, seconds, span
-from ..mmu.spte import EPT, NPT
+from ..mmu.spte import unsigned
 from ..trace.history import WANTED, follow
 from ..trace.read import read_trace
 from ..trace.replay.record import WANTED as REPLAYED
 from .counters import print_counters
-from .heading import as_json, heading
+from .heading import heading, heading_json
+from .options import FORMAT, FORMATS, JSON
 from .progress import clear, reporter
 from .report import WIDTH, columns, dump, exact, wrap
 
@@ -28,7 +29,6 @@ SAMPLE = "6.12-dirty-logging.dat"
 logging is switched on, the log read once, and logging switched off."""
 DIFFERENCES_SHOWN = 10
 ASKERS_SHOWN = 5
-FORMATS = {"npt": NPT, "ept": EPT}
 
 
 def cost_options(function: Any) -> Any:
@@ -47,10 +47,8 @@ def cost_options(function: Any) -> Any:
 @click.option("--all", "with_history", is_flag=True, help="Also the older policies: eager, list, rcu, ...")
 @click.option("--explain", is_flag=True, help="Also where running the policies and counting by rules differ.")
 @click.option("--counters", is_flag=True, help="TRACES are two dumps of the kvm debugfs counters: BEFORE AFTER.")
-@click.option(
-    "--format", "fmt", type=click.Choice(sorted(FORMATS)), help="SPTE format; told from the values if not given."
-)
-@click.option("--json", "as_json_", is_flag=True, help="JSON (docs/json.md).")
+@FORMAT
+@JSON
 @click.option("--csv", "as_csv", is_flag=True, help="CSV: one row a trace and policy.")
 @cost_options
 def command(
@@ -59,7 +57,7 @@ def command(
     explain: bool,
     counters: bool,
     fmt: str | None,
-    as_json_: bool,
+    as_json: bool,
     as_csv: bool,
     **cost: str,
 ) -> int:
@@ -73,19 +71,19 @@ def command(
     Example: shootdown compare --all trace.dat
              shootdown compare --counters before.txt after.txt
     """
-    if as_json_ and as_csv:
+    if as_json and as_csv:
         raise InputError("--json and --csv exclude each other", advice="give one of them")
     if counters:
         if with_history or explain or as_csv:
             raise InputError("--counters goes alone, or with --json", advice="counters tell nothing by policy")
-        return print_counters(traces, as_json_)
+        return print_counters(traces, as_json)
     model = CostModel(**{p.name: parse_interval(cost[p.name], p.option) for p in PARAMETERS})
     if not traces:
         with importlib.resources.as_file(importlib.resources.files("shootdown") / "samples" / SAMPLE) as sample:
             return _compare(
-                (str(sample),), {str(sample): f"sample {SAMPLE}"}, with_history, explain, fmt, model, as_json_, as_csv
+                (str(sample),), {str(sample): f"sample {SAMPLE}"}, with_history, explain, fmt, model, as_json, as_csv
             )
-    return _compare(traces, {}, with_history, explain, fmt, model, as_json_, as_csv)
+    return _compare(traces, {}, with_history, explain, fmt, model, as_json, as_csv)
 
 
 def _compare(
@@ -95,7 +93,7 @@ def _compare(
     explain: bool,
     fmt: str | None,
     model: CostModel,
-    as_json_: bool,
+    as_json: bool,
     as_csv: bool,
 ) -> int:
     found: list[Comparison] = []
@@ -114,12 +112,12 @@ def _compare(
             continue
         comparison = compare(history, model, with_history, True, reporter("events replayed"))
         clear()
-        if as_json_ or as_csv:
+        if as_json or as_csv:
             found.append(comparison)
             continue
         print("\n".join([*([""] if printed else []), *text(comparison, model, explain)]))
         printed = True
-    if as_json_:
+    if as_json:
         print(dump("compare", {"model": _model(model), "traces": [document(c) for c in found]}))
     elif as_csv:
         print(table(found), end="")
@@ -190,7 +188,7 @@ def _asked(c: Comparison) -> list[str]:
     more = len(c.askers.tasks) - len(tasks)
     lines = wrap(f"asked by: {', '.join(tasks)}{f', {number(more)} more tasks' if more else ''}", "  ", "")
     if len(c.askers.vms) > 1:
-        vms = [f"{kvm & (1 << 64) - 1:x} {number(n)}" for kvm, n in c.askers.vms[:ASKERS_SHOWN]]
+        vms = [f"{unsigned(kvm):x} {number(n)}" for kvm, n in c.askers.vms[:ASKERS_SHOWN]]
         more = len(c.askers.vms) - len(vms)
         lines += wrap(f"by VM (kvm): {', '.join(vms)}{f', {number(more)} more VMs' if more else ''}", "  ", "")
     if c.askers.busiest and c.history.trace.seconds(c.history.trace.last - c.history.trace.first) > 2:
@@ -271,7 +269,7 @@ def document(c: Comparison) -> dict[str, Any]:
     """The comparison for JSON."""
     trace = c.history.trace
     return {
-        **as_json(c.history),
+        **heading_json(c.history),
         "kernel_policy": c.kernel.name,
         "policies": [
             {
@@ -313,7 +311,7 @@ def document(c: Comparison) -> dict[str, Any]:
             for o in c.operations
         ],
         "tasks": [{"pid": pid, "name": name, "flushes": n} for pid, name, n in c.askers.tasks],
-        "kvms": [{"kvm": f"{kvm & (1 << 64) - 1:x}" if kvm else None, "flushes": n} for kvm, n in c.askers.vms],
+        "kvms": [{"kvm": f"{unsigned(kvm):x}" if kvm else None, "flushes": n} for kvm, n in c.askers.vms],
         "predicted": exact(c.predicted),
         "predicted_yields": c.yields,
         "differences": [

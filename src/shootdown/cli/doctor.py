@@ -14,6 +14,7 @@ from ..build_info import compiled, describe
 from ..errors import InputError
 from ..kernel.library.build import compiler
 from ..kernel.source.cache import cache_folder
+from .options import JSON
 from .report import dump, wrap
 
 MISSING = 3
@@ -80,7 +81,7 @@ CHECKS = (
 
 
 @click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="JSON (docs/json.md).")
+@JSON
 def command(as_json: bool) -> int:
     """What is missing on this host, and for what.
 

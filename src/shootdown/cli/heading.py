@@ -60,7 +60,7 @@ def _machines(history: History) -> str:
     return f"{vms} VM{'s' if vms != 1 else ''}{told} of up to {vcpus} vCPU{'s' if vcpus != 1 else ''}"
 
 
-def as_json(history: History) -> dict[str, Any]:
+def heading_json(history: History) -> dict[str, Any]:
     """The same for JSON."""
     trace = history.trace
     return {

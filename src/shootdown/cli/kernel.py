@@ -14,6 +14,7 @@ from ..kernel.source.debian import VERSIONS, debian_tree, is_cached
 from ..kernel.source.likeness import likeness
 from ..kernel.source.series import PATCH_MAX, Patch, apply, read_series
 from ..kernel.source.tree import Tree, find_tree
+from .options import JSON
 from .report import dump, wrap
 
 
@@ -59,7 +60,7 @@ PATCH = click.option(
 @TREE
 @DEBIAN
 @PATCH
-@click.option("--json", "as_json", is_flag=True, help="JSON (docs/json.md).")
+@JSON
 def build_command(tree_name: str | None, debian: str | None, patch_names: tuple[str, ...], as_json: bool) -> int:
     """Build the TDP MMU of a Linux tree (a folder, or a tarball).
 

@@ -15,8 +15,10 @@ from ..kernel.source.likeness import Likeness, likeness
 from ..kernel.source.series import apply
 from ..kernel.source.tree import Tree
 from . import kernel, progress
-from .kernel_litmus import DIFFERS, STOPPED, litmus_diff, story
+from .kernel_beside import code, document, heading, story
+from .kernel_litmus import litmus_diff
 from .kernel_trace import trace_diff
+from .options import JSON
 from .report import columns, dump, wrap
 
 OPERATIONS = 100_000
@@ -26,7 +28,6 @@ EVERY_PLAIN = 8
 BEHAVIOUR = click.option(
     "--behaviour", type=click.Choice([*POLICY_OF]), help="Ours that it is compared with; else the one most like it."
 )
-JSON = click.option("--json", "as_json", is_flag=True, help="JSON (docs/json.md).")
 
 
 def _patched(tree_name: str | None, debian: str | None, patch_names: tuple[str, ...]) -> Tree:
@@ -106,11 +107,11 @@ def diff_command(
         print(dump("kernel diff", _document(tree, chosen, seed, outcome)))
     else:
         print("\n".join(_text(tree, like, chosen, seed, outcome)))
-    return DIFFERS if outcome.difference else STOPPED if outcome.stopped else 0
+    return code(outcome.difference is not None, bool(outcome.stopped))
 
 
 def _text(tree: Tree, like: Likeness, chosen: str, seed: int, outcome: Outcome) -> list[str]:
-    lines = [f"{tree.name}: Linux {tree.version}", *wrap(f"its C beside our {chosen}; seed {seed}", "  ")]
+    lines = heading(tree, chosen, f"; seed {seed}")
     if str(like) != chosen:
         lines += wrap(f"note: the tree is most like our {like}", "    ", "  ")
     if outcome.difference:
@@ -127,17 +128,10 @@ def _text(tree: Tree, like: Likeness, chosen: str, seed: int, outcome: Outcome) 
 
 
 def _document(tree: Tree, chosen: str, seed: int, outcome: Outcome) -> dict[str, object]:
-    return {
-        "tree": tree.name,
-        "version": tree.version,
-        "behaviour": chosen,
-        "seed": seed,
-        "operations": outcome.operations,
-        "vms": outcome.sessions,
-        "counts": outcome.counts,
-        "stopped": list(outcome.stopped),
-        "difference": outcome.difference and outcome.difference.as_json(),
-    }
+    return document(
+        tree, chosen, seed=seed, operations=outcome.operations, vms=outcome.sessions, counts=outcome.counts,
+        stopped=list(outcome.stopped), difference=outcome.difference and outcome.difference.as_json(),
+    )  # fmt: skip
 
 
 @click.command("bench")
@@ -172,8 +166,7 @@ def bench_command(
     if as_json:
         print(dump("kernel bench", _timings(tree, chosen, sptes, runs, timings)))
         return 0
-    print(f"{tree.name}: Linux {tree.version}")
-    print(f"  its C beside our {chosen} ({describe()})")
+    print("\n".join(heading(tree, chosen, f" ({describe()})")))
     print(f"  {number(sptes)} SPTEs, median of {runs}, ns per SPTE")
     rows = [["operation", "its C", "ours", "times"]]
     rows += [[t.name, f"{t.theirs_ns:.1f}", f"{t.ours_ns:.1f}", f"{t.times:.1f}"] for t in timings]
@@ -182,14 +175,5 @@ def bench_command(
 
 
 def _timings(tree: Tree, chosen: str, sptes: int, runs: int, timings: list[Timing]) -> dict[str, object]:
-    return {
-        "tree": tree.name,
-        "version": tree.version,
-        "behaviour": chosen,
-        "build": describe(),
-        "sptes": sptes,
-        "runs": runs,
-        "ns_per_spte": [
-            {"operation": t.name, "kernel": round(t.theirs_ns, 2), "ours": round(t.ours_ns, 2)} for t in timings
-        ],
-    }
+    rows = [{"operation": t.name, "kernel": round(t.theirs_ns, 2), "ours": round(t.ours_ns, 2)} for t in timings]
+    return document(tree, chosen, build=describe(), sptes=sptes, runs=runs, ns_per_spte=rows)

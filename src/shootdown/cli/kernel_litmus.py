@@ -7,14 +7,13 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..figures import count, number
-from ..kernel.compare.differ import Difference
 from ..kernel.compare.litmus_diff import Compared, compare
 from ..kernel.source.tree import Tree
 from . import progress
 from .check import tests_named
+from .kernel_beside import code, document, heading, story
 from .report import dump, wrap
 
-DIFFERS, STOPPED = 2, 3
 BOUNDS = (
     "Orders are of whole calls: none is interrupted by another. Guests cache nothing, a freed table is free at once, "
     "and memory for tables never runs out."
@@ -41,15 +40,14 @@ def litmus_diff(
         write(lambda: f"{len(done)} of {len(tests)} tests done")
 
     if not as_json:
-        print(f"{tree.name}: Linux {tree.version}")
-        print("\n".join(wrap(f"its C beside our {chosen}; {count(len(tests), 'litmus test')}, seed {seed}", "  ")))
+        print("\n".join(heading(tree, chosen, f"; {count(len(tests), 'litmus test')}, seed {seed}")))
     found = compare(where, chosen, tests, orders, seed, tell=tell)
     progress.clear()
     if as_json:
-        print(dump("kernel diff --litmus", _document(tree, chosen, seed, found)))
+        print(dump("kernel diff --litmus", document(tree, chosen, seed=seed, tests=[each.as_json() for each in found])))
     else:
         print("\n".join(_end(found)))
-    return DIFFERS if any(each.difference for each in found) else STOPPED if any(each.stopped for each in found) else 0
+    return code(any(each.difference for each in found), any(each.stopped for each in found))
 
 
 def _is_told(each: Compared) -> bool:
@@ -67,12 +65,6 @@ def _lines(each: Compared) -> list[str]:
     return [*lines, *(f"  {line}" for line in story(each.difference))] if each.difference else lines
 
 
-def story(difference: Difference) -> list[str]:
-    """The operations that lead to a difference, and what it is."""
-    *lines, last = difference.text().split("\n")
-    return [*(f"  {line}" for line in lines), *wrap(last, "    ", "  ")]
-
-
 def _end(found: Sequence[Compared]) -> list[str]:
     orders = sum(each.serial + each.woven for each in found)
     operations = sum(each.operations for each in found)
@@ -83,13 +75,3 @@ def _end(found: Sequence[Compared]) -> list[str]:
     if stopped:
         lines += wrap(f"both stop at an assertion, and what follows is not compared: {', '.join(stopped)}", "  ", "")
     return [*lines, *wrap(BOUNDS)]
-
-
-def _document(tree: Tree, chosen: str, seed: int, found: Sequence[Compared]) -> dict[str, object]:
-    return {
-        "tree": tree.name,
-        "version": tree.version,
-        "behaviour": chosen,
-        "seed": seed,
-        "tests": [each.as_json() for each in found],
-    }

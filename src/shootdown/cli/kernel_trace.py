@@ -13,7 +13,7 @@ from ..kernel.source.tree import Tree
 from ..trace.read import read_trace
 from ..trace.replay.record import WANTED
 from . import progress
-from .kernel_litmus import DIFFERS, STOPPED, story
+from .kernel_beside import code, document, heading, story
 from .report import dump, wrap
 
 
@@ -24,17 +24,15 @@ def trace_diff(tree: Tree, library: Callable[[], Path], chosen: str, path: str, 
     found = follow(library(), chosen, told, tell=progress.reporter("operations"))
     progress.clear()
     if as_json:
-        print(dump("kernel diff --trace", _document(tree, chosen, path, found)))
+        print(dump("kernel diff --trace", document(tree, chosen, trace=path, vms=[each.as_json() for each in found])))
     else:
         print("\n".join(_text(tree, chosen, path, found)))
-    if any(each.difference for each in found):
-        return DIFFERS
-    return STOPPED if not found or any(each.stopped for each in found) else 0
+    return code(any(each.difference for each in found), not found or any(each.stopped for each in found))
 
 
 def _text(tree: Tree, chosen: str, path: str, found: Sequence[Followed]) -> list[str]:
     tried = sum(each.tried for each in found)
-    lines = [f"{tree.name}: Linux {tree.version}", *wrap(f"its C beside our {chosen}; {path}", "  ")]
+    lines = heading(tree, chosen, f"; {path}")
     for n, each in enumerate(found):
         if each.difference:
             lines += [f"DIFFERS on VM {n}, after {number(each.tried)} of its operations; in short:"]
@@ -62,13 +60,3 @@ def _sum(counts: Iterable[Counter[str]]) -> Counter[str]:
     for each in counts:
         total.update(each)
     return total
-
-
-def _document(tree: Tree, chosen: str, path: str, found: Sequence[Followed]) -> dict[str, object]:
-    return {
-        "tree": tree.name,
-        "version": tree.version,
-        "behaviour": chosen,
-        "trace": path,
-        "vms": [each.as_json() for each in found],
-    }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import signal
 import sys
 from types import FrameType
@@ -59,9 +61,18 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 def main() -> int:
     """Run the command that the arguments name; the exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # Closed by the shell: nobody is there, which is no error.
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # Names of files need not be text.
+        sys.stdout.reconfigure(errors="backslashreplace")
     if not compiled() and sys.stderr.isatty():
         print(f"shootdown: {describe()}", file=sys.stderr)
     try:
+        if any(word == "" or re.fullmatch("--[a-z-]+=", word) for word in sys.argv[1:]):
+            raise InputError("an argument is empty", advice="is a variable of the shell not set?")
         result = cli.main(standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0

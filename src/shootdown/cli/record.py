@@ -11,6 +11,7 @@ import click
 
 from ..errors import InputError
 from ..trace.recording import Recipe, Vendor, recipe, script
+from .options import JSON
 from .report import dump
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -23,7 +24,7 @@ CHOICES: dict[str, Vendor] = {"amd": "amd", "intel": "intel"}
 @click.option("--print", "print_", is_flag=True, help="Print the shell lines; nothing is run.")
 @click.option("--kernel", metavar="RELEASE", help="For that kernel instead of this host's (uname -r).")
 @click.option("--vendor", type=click.Choice(sorted(CHOICES)), help="For that CPU instead of this host's.")
-@click.option("--json", "as_json", is_flag=True, help="JSON (docs/json.md).")
+@JSON
 def command(print_: bool, kernel: str | None, vendor: str | None, as_json: bool) -> int:
     """How to record a trace: kprobes, trace-cmd line, cleaning up.
 

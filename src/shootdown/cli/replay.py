@@ -16,7 +16,7 @@ from ..trace.replay.record import WANTED
 from ..trace.replay.replay import replay
 from ..trace.replay.result import Difference, Result
 from ..trace.replay.where import where
-from .compare import FORMATS
+from .options import FORMAT, FORMATS, JSON
 from .progress import clear, reporter
 from .report import columns, dump, wrap
 
@@ -26,10 +26,8 @@ DIFFERENT, NOTHING = 2, 3
 
 @click.command("replay")
 @click.argument("traces", metavar="TRACE...", nargs=-1, required=True)
-@click.option(
-    "--format", "fmt", type=click.Choice(sorted(FORMATS)), help="SPTE format; told from the values if not given."
-)
-@click.option("--json", "as_json", is_flag=True, help="JSON (docs/json.md).")
+@FORMAT
+@JSON
 def command(traces: tuple[str, ...], fmt: str | None, as_json: bool) -> int:
     """Drive our MMU with a recording's operations; compare change for change.
 

@@ -21,8 +21,8 @@ from ..trace.history import WANTED, History, follow, vendor
 from ..trace.read import read_trace
 from ..trace.tables import UNSEEN
 from ..trace.walk import Run, runs
-from .compare import FORMATS
-from .heading import as_json, heading
+from .heading import heading, heading_json
+from .options import FORMAT, FORMATS, JSON
 from .progress import clear, reporter
 from .report import columns, dump, exact, wrap
 
@@ -41,11 +41,9 @@ SPTE_FIELDS = frozenset({"old_spte", "new_spte", "spte", "old", "new"})
 )
 @click.option("--gfn", "gfns", metavar="RANGE", help="gfns to print, hexadecimal: FIRST or FIRST-LAST (with --at).")
 @click.option("--events", is_flag=True, help="Print the decoded events, one a line.")
-@click.option(
-    "--format", "fmt", type=click.Choice(sorted(FORMATS)), help="SPTE format; told from the values if not given."
-)
-@click.option("--json", "as_json_", is_flag=True, help="JSON (docs/json.md).")
-def command(trace: str, at: str | None, gfns: str | None, events: bool, fmt: str | None, as_json_: bool) -> int:
+@FORMAT
+@JSON
+def command(trace: str, at: str | None, gfns: str | None, events: bool, fmt: str | None, as_json: bool) -> int:
     """What a recording holds, and what in it does not add up.
 
     Kernel, VMs, events, operations, mapping sizes over time, findings.
@@ -70,11 +68,11 @@ def command(trace: str, at: str | None, gfns: str | None, events: bool, fmt: str
     clear()
     if at:
         first, last = _gfns(gfns)
-        if as_json_:
-            print(dump("show", {"trace": as_json(history), "tables": _tables_json(history, first, last)}))
+        if as_json:
+            print(dump("show", {"trace": heading_json(history), "tables": _tables_json(history, first, last)}))
         else:
             print("\n".join(tables(history, at, first, last)))
-    elif as_json_:
+    elif as_json:
         print(dump("show", {"trace": _document(history)}))
     else:
         print("\n".join(summary(history)))
@@ -283,7 +281,7 @@ def _document(history: History) -> dict[str, Any]:
     kernel, _ = kernel_policy(history.trace.kernel, history.state.empty == EMPTY_61)
     trace = history.trace
     return {
-        **as_json(history),
+        **heading_json(history),
         "counts": trace.counts,
         "options": [{"name": name, **_option(data)} for name, data in trace.options],
         "operations": [

@@ -23,7 +23,6 @@ FETCH: Final = 16
 READABLE: Final[i64] = 1
 """Of an entry: R of EPT, P of NPT."""
 
-CODE_BITS: Final = 8
 NO_FAULT: Final = -1
 
 

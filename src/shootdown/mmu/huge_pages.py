@@ -30,6 +30,7 @@ from .change import handle_changed_spte, set_spte, set_spte_atomic, zap_spte_ato
 from .iter import TdpIter
 from .levels import tracked_at
 from .make_spte import make_huge, make_spte
+from .mmu_lock import lock, unlock
 from .policies.policy import PROMOTE, RECOVER, ZAP_LEAFS
 from .resched import cond_resched
 from .roots import next_root, root_as_id, root_level
@@ -207,7 +208,7 @@ def recover_nx_huge_pages(kvm: Kvm, tables: i64) -> None:
     batch = Batch()
     if kvm.slots > 0:
         m.srcu_read_lock()
-    lock_for_recovery(kvm)
+    lock(kvm, kvm.behaviour.nx_shared)
     m.rcu_read_lock()
     while tables > 0:
         table = take_tracked(kvm)
@@ -223,29 +224,13 @@ def recover_nx_huge_pages(kvm: Kvm, tables: i64) -> None:
         if m.need_resched():
             kvm.policy.leave_to_yield(kvm, batch)
             batch.flush = False
-            unlock_after_recovery(kvm)
-            lock_for_recovery(kvm)
+            unlock(kvm, kvm.behaviour.nx_shared)
+            lock(kvm, kvm.behaviour.nx_shared)
             m.rcu_read_lock()
     kvm.policy.end_recovery(kvm, batch)
-    unlock_after_recovery(kvm)
+    unlock(kvm, kvm.behaviour.nx_shared)
     if kvm.slots > 0:
         m.srcu_read_unlock()
-
-
-def lock_for_recovery(kvm: Kvm) -> None:
-    """Locks: takes mmu_lock in the mode that NX recovery has it in. TLB: none."""
-    if kvm.behaviour.nx_shared:
-        kvm.m.read_lock()
-    else:
-        kvm.m.write_lock()
-
-
-def unlock_after_recovery(kvm: Kvm) -> None:
-    """Locks: drops mmu_lock. TLB: none."""
-    if kvm.behaviour.nx_shared:
-        kvm.m.read_unlock()
-    else:
-        kvm.m.write_unlock()
 
 
 def is_in_logged_slot(kvm: Kvm, table: i64) -> bool:

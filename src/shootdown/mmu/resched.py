@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .mmu_lock import lock, unlock
+
 if TYPE_CHECKING:
     from .batch import Batch
     from .iter import TdpIter
@@ -18,17 +20,12 @@ def cond_resched(kvm: Kvm, it: TdpIter, batch: Batch, shared: bool) -> bool:
     """
     if it.next_last_level_gfn == it.yielded_gfn:
         return False
-    m = kvm.m
-    if not m.need_resched():
+    if not kvm.m.need_resched():
         return False
     kvm.policy.leave_to_yield(kvm, batch)
     batch.flush = False
-    if shared:
-        m.read_unlock()
-        m.read_lock()
-    else:
-        m.write_unlock()
-        m.write_lock()
-    m.rcu_read_lock()
+    unlock(kvm, shared)
+    lock(kvm, shared)
+    kvm.m.rcu_read_lock()
     it.yielded = True
     return True

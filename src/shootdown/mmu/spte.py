@@ -131,6 +131,11 @@ def unsigned(spte: i64) -> int:
     return value + 2**64 if value < 0 else value
 
 
+def signed(raw: int) -> int:
+    """What the kernel prints, as an SPTE is here."""
+    return raw - 2**64 if raw >> 63 else raw
+
+
 def is_present(spte: i64) -> bool:
     """``is_shadow_present_pte``."""
     return spte & PRESENT != 0

@@ -11,6 +11,7 @@ from mypy_extensions import i64
 
 from ..machine.interface import Bug
 from ..machine.words import NO_TABLE, PREV_ROOTS, ROOT_INVALID, SP_ROLE, VCPU_PREV_ROOT, VCPU_ROOT
+from .mmu_lock import lock, unlock
 from .roots import full_role, get_root, put_root
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def free_roots(kvm: Kvm, vcpu: i64, mask: i64) -> None:
     m = kvm.m
     if not has_roots(kvm, vcpu, mask):
         return
-    lock_for_put(kvm)
+    lock(kvm, not kvm.behaviour.roots_put_exclusive)
     bit: i64 = 2 * CURRENT
     which: i64 = 0
     while which < PREV_ROOTS:
@@ -169,23 +170,7 @@ def free_roots(kvm: Kvm, vcpu: i64, mask: i64) -> None:
     if mask & CURRENT != 0 and root != NO_TABLE:
         m.store(VCPU_ROOT, vcpu, NO_TABLE)
         put_root(kvm, root)
-    unlock_after_put(kvm)
-
-
-def lock_for_put(kvm: Kvm) -> None:
-    """Locks: takes mmu_lock in the mode that a vCPU lets go of roots in. TLB: none."""
-    if kvm.behaviour.roots_put_exclusive:
-        kvm.m.write_lock()
-    else:
-        kvm.m.read_lock()
-
-
-def unlock_after_put(kvm: Kvm) -> None:
-    """Locks: drops mmu_lock. TLB: none."""
-    if kvm.behaviour.roots_put_exclusive:
-        kvm.m.write_unlock()
-    else:
-        kvm.m.read_unlock()
+    unlock(kvm, not kvm.behaviour.roots_put_exclusive)
 
 
 def has_roots(kvm: Kvm, vcpu: i64, mask: i64) -> bool:

@@ -17,7 +17,7 @@ from ...mmu.kvm import Kvm
 from ...mmu.memory_region import refusal, set_memory_region
 from ...mmu.slots import NO_SLOT
 from ...mmu.split import slot_try_split_huge_pages
-from ...mmu.spte import is_leaf, is_writable
+from ...mmu.spte import is_leaf, is_writable, signed, unsigned
 from ...mmu.vcpu import vcpu_enter_guest
 from ...mmu.walk import walk_to_last
 from ...mmu.write_protect import slot_remove_write_access
@@ -28,7 +28,6 @@ from .pair import Pair
 
 HOST_END: Final = 1 << 21
 """The host's pages are what they are from this gfn on."""
-DIRTY_BITS: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 
 # Slots as they are
@@ -351,7 +350,7 @@ def get_log(pair: Pair, slot: int, manual: int) -> None:
 def log_of(pair: Pair, slot: int, manual: bool) -> dict[int, int]:
     """Our log, as the C's comes."""
     masks = dirty_log.get_dirty_log(pair.kvm, slot, manual)
-    return {n: int(mask) & DIRTY_BITS for n, mask in enumerate(masks) if mask != 0}
+    return {n: unsigned(mask) for n, mask in enumerate(masks) if mask != 0}
 
 
 def clear_log(pair: Pair, slot: int, bits: int, word: int) -> None:
@@ -359,9 +358,14 @@ def clear_log(pair: Pair, slot: int, bits: int, word: int) -> None:
     if not is_logged(pair, slot) or pair.config.ring_size != 0:
         return
     found = {n: mask & bits for n, mask in log_of(pair, slot, True).items() if mask & bits and word in (n, -1)}
+    clear_words(pair, slot, found)
+
+
+def clear_words(pair: Pair, slot: int, found: dict[int, int]) -> None:
+    """The user clears bits of a log: of each word, by number, those of a mask."""
     masks = vec[i64]([0] * (max(found, default=-1) + 1))
     for n, mask in found.items():
-        masks[n] = mask - (1 << 64) if mask >> 63 else mask
+        masks[n] = signed(mask)
     pair.both(lambda: pair.c.clear_dirty_log(slot, found), lambda: dirty_log.clear_dirty_log(pair.kvm, slot, 0, masks))
 
 

@@ -9,21 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from librt.vecs import vec
-from mypy_extensions import i64
-
 from ...check.program.guest import DIRTIES, TOUCHES, Hardware, need_of
 from ...machine import words
 from ...machine.words import ROLE_GUEST_MODE, ROLE_SMM
-from ...mmu import dirty_log, notifier
+from ...mmu import notifier
 from ...mmu.access import PERMISSION, RESERVED, WRITE
 from ...mmu.fault import page_fault, prefetch
 from ...mmu.huge_pages import disable_dirty_logging
 from ...mmu.mark_dirty import bit_of, word_of
 from ...mmu.slots import find_slot
-from ...mmu.spte import is_leaf, unsigned
+from ...mmu.spte import is_leaf, signed, unsigned
 from ...mmu.walk import walk_to_last
-from .acts import ACTS, can_run, end_range, has_root, is_logged, log_of, pages_of, place_of, start_range
+from .acts import ACTS, can_run, clear_words, end_range, has_root, is_logged, log_of, pages_of, place_of, start_range
 from .pair import Pair
 
 # The start
@@ -51,11 +48,6 @@ def _change(pair: Pair, vcpu: int, gfn: int, sptep: int, old: int, new: int) -> 
     pair.machine.write(sptep, new)
     pair.c.poke(vcpu, gfn, unsigned(old ^ new))
     pair.acted = True
-
-
-def signed(number: int) -> int:
-    """64 bits as our SPTEs have them."""
-    return number - (1 << 64) if number >> 63 else number
 
 
 def flags(pair: Pair, slot: int, value: int) -> None:
@@ -143,10 +135,7 @@ def clear_read(pair: Pair, slot: int) -> None:
     found = pair.read.pop(slot, None)
     if found is None or not is_logged(pair, slot):
         return
-    masks = vec[i64]([0] * (max(found, default=-1) + 1))
-    for n, mask in found.items():
-        masks[n] = signed(mask)
-    pair.both(lambda: pair.c.clear_dirty_log(slot, found), lambda: dirty_log.clear_dirty_log(pair.kvm, slot, 0, masks))
+    clear_words(pair, slot, found)
 
 
 # vCPUs

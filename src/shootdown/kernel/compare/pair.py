@@ -15,7 +15,7 @@ from ...mmu.behaviour import BEHAVIOURS
 from ...mmu.kvm import Kvm
 from ...mmu.policies.registry import POLICIES
 from ..library import native
-from ..library.native import Config, KernelBug, NativeVm, unsigned
+from ..library.native import Config, KernelBug, NativeVm
 from .state import digest, rows
 
 SLOTS: Final = 8
@@ -137,7 +137,7 @@ class Pair:
         ours = rows(self.kvm)
         if digest(ours) == self.c.digest():
             return ""
-        return row_difference(self.c.rows(), unsigned(ours), self.kvm)
+        return row_difference(self.c.rows(), [spte.unsigned(number) for number in ours], self.kvm)
 
 
 def _differs(what: str, theirs: object, ours: object) -> str:
@@ -164,9 +164,8 @@ def describe_row(row: tuple[int, ...], kvm: Kvm) -> str:
     if kind == 0:
         return f"root of role {a:#x}, invalid {b}, {c} references"
     if kind < 6:
-        value = b - (1 << 64) if b >> 63 else b
         marks = f", NX marks {c}" if c else ""
-        return f"gfn {a:#x} level {kind}: {b:#018x} ({spte.describe(value, kind, kvm.fmt)}{marks})"
+        return f"gfn {a:#x} level {kind}: {b:#018x} ({spte.describe(spte.signed(b), kind, kvm.fmt)}{marks})"
     return (
         f"{ {100: 'NX list: gfn, level', 101: 'vCPU: root, previous, requests', 102: 'VM'}[kind] } {a:#x} {b:#x} {c:#x}"
     )

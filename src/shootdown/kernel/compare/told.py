@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from librt.vecs import vec
-from mypy_extensions import i64
-
 from ...machine import words
 from ...machine.words import ROLE_SMM
-from ...mmu import dirty_log
 from ...mmu.spte import PAGES, is_leaf, spte_pfn
 from ...mmu.walk import walk_to_last
-from .acts import end_range, has_root, is_logged, log_of, pages_of, place_of, set_slot, start_range, touch
-from .guest_acts import GUEST_ACTS, signed
+from .acts import clear_words, end_range, has_root, is_logged, log_of, pages_of, place_of, set_slot, start_range, touch
+from .guest_acts import GUEST_ACTS
 from .pair import Pair
 
 
@@ -67,10 +63,7 @@ def clear_told(pair: Pair, slot: int, first: int, pages: int) -> None:
         return
     low, high = first // 64, min(-(-(first + pages) // 64), -(-pages_of(pair, slot) // 64))
     found = {n: mask for n, mask in log_of(pair, slot, True).items() if low <= n < high}
-    masks = vec[i64]([0] * (max(found, default=-1) + 1))
-    for n, mask in found.items():
-        masks[n] = signed(mask)
-    pair.both(lambda: pair.c.clear_dirty_log(slot, found), lambda: dirty_log.clear_dirty_log(pair.kvm, slot, 0, masks))
+    clear_words(pair, slot, found)
 
 
 def reflag_told(pair: Pair, slot: int, flags: int) -> None:

@@ -15,9 +15,8 @@ from ...errors import InputError
 from ...machine.words import ROLE_GUEST_MODE, ROLE_SMM
 from ...mmu import spte as bits
 from ...mmu.access import FETCH, WRITE
-from .scenario import Guest, Hardware, Options, Scenario, Task
+from .scenario import ROOT_LEVEL_MIN, Guest, Hardware, Options, Scenario, Task
 
-ROOT_LEVEL_MIN = 3
 SPARE = 1
 """Tables beyond those of the test: the C takes what a map may need before it locks, ours when it does need it."""
 

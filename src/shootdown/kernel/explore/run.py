@@ -87,7 +87,7 @@ def request_of(library: Path, scenario: Scenario, budget: Budget, schedule: Sche
     return {
         "library": str(library.resolve()),
         "levels": scenario.levels, "entries": scenario.entries, "tables": scenario.tables,
-        "root_level": scenario.root_level or max(3, scenario.levels),
+        "root_level": scenario.top,
         "vcpus": scenario.vcpus, "tasks": len(scenario.tasks), "starts": len(scenario.start), "ranges": len(found),
         "yields": options.yields, "failures": options.failures, **switches,
         "ept": int(hardware.ept), "sets_accessed": int(hardware.sets_accessed), "logs": int(hardware.logs),
@@ -163,9 +163,7 @@ def frames_of(library: Path, base: int, addresses: set[int]) -> dict[int, tuple[
             found.append([])
         else:
             found[-1].append(line)
-    return {
-        address: tuple(_frames(lines)) for address, lines in zip(wanted, found, strict=True)
-    }  # fmt: skip
+    return {address: tuple(_frames(lines)) for address, lines in zip(wanted, found, strict=True)}
 
 
 def _frames(lines: list[str]) -> list[Frame]:
@@ -262,9 +260,7 @@ def _outcome(library: Path, scenario: Scenario, answer: dict[str, Any]) -> Outco
 
 
 def _died(scenario: Scenario, why: str) -> Outcome:
-    return Outcome(
-        "", why, why, (), -1, -1, (), 0, 0, 0, 0.0, 0.0, 0, (), bounds_of(scenario), Schedule((), ()), (), ()
-    )  # fmt: skip
+    return Outcome(bounds_of(scenario), stopped=why, message=why)
 
 
 def explore(library: Path, scenario: Scenario, budget: Budget | None = None) -> Outcome:

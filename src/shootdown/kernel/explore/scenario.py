@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 NO_PFN = (1 << 64) - 1
-EPT_ACCESSED, EPT_DIRTY = 1 << 8, 1 << 9
-NPT_ACCESSED, NPT_DIRTY = 1 << 5, 1 << 6
+ROOT_LEVEL_MIN = 3
+"""``tdp_mmu_zap_root`` begins at 1G."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,9 @@ class Options:
 class Scenario:
     """A small situation; gfns are the test's, 0 to ``entries ** levels - 1``.
 
-    host    by gfn: page (pfn_base + its real gfn; -1: none), level, writable; what is missing is mapped 4K, writable
-    start   operations that run before exploring
+    host        by gfn: page (pfn_base + its real gfn; -1: none), level, writable; what is missing is 4K, writable
+    start       operations that run before exploring
+    root_level  0: the lowest that the kernel's own code can have
     """
 
     levels: int
@@ -100,6 +101,11 @@ class Scenario:
     def vcpus(self) -> int:
         """How many vCPUs take part."""
         return len(self.guests)
+
+    @property
+    def top(self) -> int:
+        """The level of the entries in a root."""
+        return self.root_level or max(ROOT_LEVEL_MIN, self.levels)
 
 
 @dataclass(frozen=True)
@@ -209,24 +215,24 @@ class Outcome:
     ran          of a library that tells: which blocks of code ran (coverage.py)
     """
 
-    broken: str
-    stopped: str
-    message: str
-    place: tuple[Frame, ...]
-    cpu: int
-    vcpu: int
-    deadlocked: tuple[int, ...]
-    states: int
-    transitions: int
-    depth: int
-    seconds: float
-    bytes_a_state: float
-    restarts: int
-    ended: tuple[int, ...]
     bounds: tuple[str, ...]
-    schedule: Schedule
-    events: tuple[Event, ...]
-    races: tuple[Race, ...]
+    broken: str = ""
+    stopped: str = ""
+    message: str = ""
+    place: tuple[Frame, ...] = ()
+    cpu: int = -1
+    vcpu: int = -1
+    deadlocked: tuple[int, ...] = ()
+    states: int = 0
+    transitions: int = 0
+    depth: int = 0
+    seconds: float = 0.0
+    bytes_a_state: float = 0.0
+    restarts: int = 0
+    ended: tuple[int, ...] = ()
+    schedule: Schedule = Schedule((), ())
+    events: tuple[Event, ...] = ()
+    races: tuple[Race, ...] = ()
     ran: frozenset[int] = frozenset()
 
     @property

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ...check.litmus.litmus import Geometry, read_litmus
+from ...check.schedule.schedule_file import write
 from ...check.verdict.verdict import REFUTED
 from ...errors import InputError
 from ..library.build import Library
 from ..source.series import Patch
 from ..source.tree import Tree
+from .abi import WORDS
 from .litmus import scenario
 from .run import replay
 from .scenario import Options, Outcome, Scenario, Schedule
@@ -22,6 +24,7 @@ from .verdict import Judged
 FORMAT = "shootdown schedule of a tree 1"
 KINDS = {"tree": str, "version": str, "patches": list, "test": str, "text": str, "geometry": dict, "options": dict,
          "choices": list, "written": list, "broken": str}  # fmt: skip
+_ADVICE = "give a file that check --tree --save wrote"
 
 
 def save(found: Sequence[Judged], tree: Tree, patches: Sequence[Patch], options: Options, path: Path) -> bool:
@@ -37,28 +40,23 @@ def save(found: Sequence[Judged], tree: Tree, patches: Sequence[Patch], options:
         "geometry": vars(case.geometry), "options": vars(options), "choices": list(outcome.schedule.choices),
         "written": list(outcome.schedule.written), "broken": outcome.broken,
     }  # fmt: skip
-    try:
-        path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot write: {(error.strerror or str(error)).lower()}") from None
+    write(path, json.dumps(data, indent=1) + "\n")
     return True
 
 
-def is_of_a_tree(path: Path) -> bool:
-    """Is a file a schedule of a tree's C?"""
+def read(path: Path) -> dict[str, Any]:
+    """A saved schedule. Raises InputError if it is none."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(data, dict) and data.get("format") == FORMAT
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A saved schedule. Raises InputError if it is damaged."""
-    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{path}: not a schedule: no JSON", advice=_ADVICE) from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise InputError(f"{path}: not a schedule of the form '{FORMAT}'", advice=_ADVICE)
     for key, kind in KINDS.items():
         if not isinstance(data.get(key), kind):
-            raise InputError(f"{path}: damaged: '{key}' is missing or no {kind.__name__}")
+            raise InputError(f"{path}: damaged: '{key}' is missing or no {kind.__name__}", advice=_ADVICE)
     return data
 
 
@@ -67,12 +65,25 @@ def scenario_of(data: dict[str, Any], name: str) -> tuple[Scenario, Schedule]:
     with tempfile.TemporaryDirectory(prefix="shootdown-") as folder:
         file = Path(folder, f"{Path(data['test']).name or 'test'}.toml")
         file.write_text(data["text"], encoding="utf-8")
-        test = read_litmus(file)
+        try:
+            test = read_litmus(file)
+        except InputError as error:
+            said = str(error).removeprefix(f"{folder}/")
+            raise InputError(f"{name}: damaged: its text is no litmus test: {said}", advice=_ADVICE) from None
     try:
-        about = scenario(test, Geometry(**data["geometry"]), Options(**data["options"]))
-        return about, Schedule(tuple(map(int, data["choices"])), tuple(map(int, data["written"])))
+        geometry, options = Geometry(**data["geometry"]), Options(**data["options"])
+        choices, written = data["choices"], data["written"]
+        if (
+            geometry not in (test.full, test.tiny)
+            or not all(isinstance(value, int) for value in vars(options).values())
+            or not all(isinstance(choice, int) and 0 <= choice < 1 << 32 for choice in choices)
+            or not all(isinstance(word, int) and 0 <= word < WORDS for word in written)
+        ):
+            raise ValueError
     except (TypeError, ValueError):
-        raise InputError(f"{name}: damaged: its geometry, options or choices are not as --save writes them") from None
+        what = "its geometry, options or choices are not as --save writes them"
+        raise InputError(f"{name}: damaged: {what}", advice=_ADVICE) from None
+    return scenario(test, geometry, options), Schedule(tuple(choices), tuple(written))
 
 
 def follow(data: dict[str, Any], name: str, library: Library) -> tuple[Outcome, Scenario]:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from ...check.program.guest import MAY_WRITE
 from ...check.program.guest import Hardware as Rights
 from ...check.schedule import phrases
-from ...mmu.spte import LARGE, SpteFormat, describe, is_present, spte_pfn
+from ...mmu.spte import LARGE, SpteFormat, describe, is_present, signed, spte_pfn
+from .abi import TABLES_MAX
 from .scenario import Cached, Event, Held, Scenario
 
 TABLES_FIRST = 0x10_0000
 """The pfn of the first page table (c/explore/hooks.h, SD_PHYSICAL)."""
-TABLES_MAX = 64
 POISON = 0x6B6B_6B6B_6B6B_6B6B
 """What freed memory holds (c/explore/memory.c)."""
 NAMELESS = ("", "a word")
@@ -55,22 +55,17 @@ class Words:
         """What a CPU may do by an entry."""
         return Rights(self.scenario.hardware.ept).rights(raw)
 
-    @property
-    def root_level(self) -> int:
-        """The level of roots."""
-        return self.scenario.root_level or max(3, self.scenario.levels)
-
     def learn_roots(self, events: Iterable[Event]) -> None:
         """A table is a root, or linked to nothing yet, whose count of references or role is looked at."""
         for event in events:
             name, dot, what = event.name.partition(".")
             if dot and what in ("root_count", "role") and name[:1] == "T":
-                self.places.setdefault(int(name[1:]), (0, self.root_level))
+                self.places.setdefault(int(name[1:]), (0, self.scenario.top))
 
     def learn(self, cached: Cached) -> None:
         """Learn from what a vCPU holds where tables are."""
         for held in cached.held:
-            self.places.setdefault(held.root, (0, self.root_level))
+            self.places.setdefault(held.root, (0, self.scenario.top))
             if not held.leaf:
                 self.places.setdefault(held.target, (held.gfn, held.level - 1))
 
@@ -110,11 +105,6 @@ class Words:
             level = 2 if is_table(spte) or spte & LARGE else 1
             found.append(f"{self.entry(raw)} = 0x{raw:x} ({describe(spte, level, self.format)})")
         return found
-
-
-def signed(raw: int) -> int:
-    """An SPTE as the MMU's own code has it."""
-    return raw - (1 << 64) if raw >> 63 else raw
 
 
 def is_table(spte: int) -> bool:

@@ -130,9 +130,7 @@ class _Use:
             return self.used([name], file, own, depth, None)
         return NO_CODE if re.match(r"\s*#\s*include\b", shape.lines[number - 1]) else NOT_COMPILED
 
-    def used(
-        self, names: list[str], file: str, by: Piece, depth: int, inside: tuple[int, int] | None
-    ) -> str:  # fmt: skip
+    def used(self, names: list[str], file: str, by: Piece, depth: int, inside: tuple[int, int] | None) -> str:
         """The best state of a line that names one of these, apart from the declaration itself."""
         if depth >= DEPTH or not names:
             return NOT_COMPILED

@@ -6,7 +6,6 @@ c/native/calls.c has the same list. One library holds one VM at a time; a VM tha
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable
 from ctypes import c_int, c_int64, c_long, c_uint, c_uint64
 from dataclasses import dataclass
 from functools import cache
@@ -299,8 +298,3 @@ class NativeVm:
     def poke(self, vcpu: int, gfn: int, flip: int) -> None:
         """Change bits of the entry that maps a gfn behind the kernel's back."""
         self._do("poke", vcpu, gfn, flip)
-
-
-def unsigned(numbers: Iterable[int]) -> list[int]:
-    """Numbers of 64 bits as the C has them."""
-    return [int(number) & 0xFFFF_FFFF_FFFF_FFFF for number in numbers]

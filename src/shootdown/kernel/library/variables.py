@@ -12,7 +12,8 @@ OURS = ("sd_engine", "sd_mem_map", "completed.0", "__dso_handle")
 """The explorer's own, and the linker's."""
 COVERAGE = "sd_coverage"
 """Which code ran: no part of a state."""
-OBJECT, FUNCTION = 1, 2
+SYMBOLS, OBJECT = 2, 1
+"""Numbers of ELF: the kind of a section that is a table of symbols, and of a symbol that is a variable."""
 
 
 def _sections(data: bytes) -> list[tuple[str, int, int, int, int]]:
@@ -35,7 +36,7 @@ def variables(library: Path) -> list[tuple[str, int, int]]:
     sections = _sections(data)
     found = []
     for _, kind, offset, size, link in sections:
-        if kind != 2:
+        if kind != SYMBOLS:
             continue
         strings = sections[link][2]
         for at in range(offset, offset + size, 24):

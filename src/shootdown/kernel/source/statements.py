@@ -9,7 +9,7 @@ from typing import Final
 
 from .edits import masked
 
-CODE, DECLARATION, HEAD, NOTHING, DIRECTIVE = "code", "declaration", "head", "nothing", "directive"
+CODE, DECLARATION, HEAD, NOTHING = "code", "declaration", "head", "nothing"
 _HEADS: Final = re.compile(r"(?:(?:else|do)\b\s*)?[A-Za-z_]\w*\s*$")
 _DECLARES: Final = re.compile(
     r"(?:(?:const|static|struct|enum|union|unsigned|signed|volatile)\s+)*\w+[\s*]+\w+[^()]*;$"

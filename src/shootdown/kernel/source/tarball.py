@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import lzma
+import os
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ def extracted(path: Path) -> Path:
     """The folder with the files of a tarball that concern KVM; made once. Raises InputError if it is no tarball."""
     stat = path.stat()
     key = f"{path.resolve()}\n{stat.st_size}\n{stat.st_mtime_ns}\n{WANTED}"
-    return entry("tree", hashlib.sha256(key.encode()).hexdigest(), lambda folder: extract(path, folder))
+    return entry("tree", hashlib.sha256(os.fsencode(key)).hexdigest(), lambda folder: extract(path, folder))
 
 
 def extract(path: Path, folder: Path) -> None:

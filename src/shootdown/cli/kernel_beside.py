@@ -1,0 +1,30 @@
+"""What all that compares a tree's C with our MMU says alike: which they are, how they come to differ, the exit code."""
+
+from __future__ import annotations
+
+from ..kernel.compare.differ import Difference
+from ..kernel.source.tree import Tree
+from .report import wrap
+
+DIFFERS, STOPPED = 2, 3
+
+
+def heading(tree: Tree, behaviour: str, rest: str) -> list[str]:
+    """The tree, our behaviour, and ``rest`` about what is done to both."""
+    return [f"{tree.name}: Linux {tree.version}", *wrap(f"its C beside our {behaviour}{rest}", "  ")]
+
+
+def document(tree: Tree, behaviour: str, **rest: object) -> dict[str, object]:
+    """The same for JSON, with ``rest`` below."""
+    return {"tree": tree.name, "version": tree.version, "behaviour": behaviour, **rest}
+
+
+def story(difference: Difference) -> list[str]:
+    """The operations that lead to a difference, and what it is."""
+    *lines, last = difference.text().split("\n")
+    return [*(f"  {line}" for line in lines), *wrap(last, "    ", "  ")]
+
+
+def code(differs: bool, stopped: bool) -> int:
+    """The exit code; ``stopped``: nothing was compared, or not all, since both stop at an assertion."""
+    return DIFFERS if differs else STOPPED if stopped else 0

@@ -227,13 +227,19 @@ def test_nx_recovery_warns_of_a_table_whose_slot_was_deleted_alone(version: str)
 
 @pytest.mark.parametrize("version", DELETES)
 def test_it_warns_only_of_that(version: str) -> None:
-    """The test holds where no slot is logged, and where all is zapped with the slot."""
+    """The test holds where no slot is logged, and where all is zapped with the slot before recovery takes its lock.
+
+    From 6.18 on recovery and the zap both hold it for read: a table that recovery took before may be gone with its slot.
+    """
     (case,) = cases([SUITE["nx-recovery-lost-slot"]], LIKE[version], tiny=True)
     start = case.test.memory
     unlogged = tuple(replace(slot, flags=0) for slot in start.slots)
-    for memory in (replace(start, slots=unlogged), replace(start, slot_zap_all=True)):
+    for memory, breaks in (
+        (replace(start, slots=unlogged), ""),
+        (replace(start, slot_zap_all=True), "warn" if version in LOCKLESS else ""),
+    ):
         without = replace(case, test=replace(case.test, memory=memory))
-        assert judge(without, explored(version), Options(), BUDGET).verdict.word == HOLDS
+        assert judge(without, explored(version), Options(), BUDGET).outcome.broken == breaks
 
 
 # A stale entry of MMIO

@@ -255,7 +255,7 @@ def is_in_logged_slot(kvm: Kvm, table: i64) -> bool:
 def slot_of_table(kvm: Kvm, table: i64) -> i64:
     """The slot that a table maps, of its root's address space; NO_SLOT if it is gone. Locks: SRCU, mmu_lock. TLB: none.
 
-    Source: ``kvm_memslots_for_spte_role``; a table's role names the address space.
+    Source: ``kvm_recover_nx_huge_pages``; a root's role names the address space.
     """
     m = kvm.m
     gfn = m.load(SP_GFN, table)
@@ -270,7 +270,7 @@ def slot_of_table(kvm: Kvm, table: i64) -> i64:
 
 
 def is_any_logged(kvm: Kvm) -> bool:
-    """Is any slot logged? Locks: SRCU. TLB: none. Source: ``nr_memslots_dirty_logging``, which is a counter."""
+    """Is any slot logged? Locks: SRCU. TLB: none. Source: ``kvm_recover_nx_huge_pages``, which asks a counter."""
     slot: i64 = 0
     while slot < kvm.slots:
         flags = slot_flags(kvm, slot)

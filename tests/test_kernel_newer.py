@@ -229,7 +229,7 @@ def test_nx_recovery_warns_of_a_table_whose_slot_was_deleted_alone(version: str)
 def test_it_warns_only_of_that(version: str) -> None:
     """The test holds where no slot is logged, and where all is zapped with the slot before recovery takes its lock.
 
-    From 6.18 on recovery and the zap both hold it for read: a table that recovery took before may be gone with its slot.
+    From 6.18 on recovery and the zap hold it for read: a table that recovery took before may be gone with its slot.
     """
     (case,) = cases([SUITE["nx-recovery-lost-slot"]], LIKE[version], tiny=True)
     start = case.test.memory

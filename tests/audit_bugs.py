@@ -143,40 +143,6 @@ execute = true
 name = "worker"
 run = "recover_nx"
 """  # fmt: skip
-GONE = """promise = "NX recovery copes with a table whose slot was deleted alone while another one is logged."
-""" + GEOMETRY + """
-[start]
-map = [[0, 1]]
-host = [[0, 2]]
-nx = true
-slot_zap_all = false
-
-[[slot]]
-base = 0
-pages = 2
-[[slot]]
-base = 2
-pages = 2
-flags = ["log"]
-
-[[vcpu]]
-gfns = [0]
-parked = true
-[[host]]
-name = "ioctl"
-run = "delete_slot"
-[[host]]
-name = "worker"
-run = "recover_nx"
-"""  # fmt: skip
-NO_SLOT = (
-    "mmu/huge_pages.py",
-    "    flags = slot_flags(kvm, slot)\n    return flags & LOG_DIRTY_PAGES != 0\n",
-    "    if slot < 0:\n        raise Bug('NX recovery finds no slot')\n"
-    "    flags = slot_flags(kvm, slot)\n    return flags & LOG_DIRTY_PAGES != 0\n",
-)
-"""The kernel's warning where NX recovery finds no slot while some slot is logged (``kvm_recover_nx_huge_pages``)."""
-
 AUDITS: dict[str, Audit] = {
     "huge pages": Audit(HUGE),
     "split pages": Audit(LOGGED),
@@ -184,7 +150,6 @@ AUDITS: dict[str, Audit] = {
     "a new slot": Audit(SLOT, "wary"),
     "a dying root": Audit(DYING),
     "a table of SMM": Audit(SMM),
-    "a lost slot": Audit(GONE, "nobody"),
     "a high page": Audit(BEYOND, "nobody", 2),
     "collapse-zap": Audit(),
     "nx-recovery": Audit(),
@@ -271,13 +236,8 @@ AUDITED = (
     ),
     Audited(
         "B35: NX recovery looks for the slot in address space 0, and warns",
-        (NO_SLOT, ("mmu/huge_pages.py", "find_slot(kvm, role & ROLE_SMM, gfn)", "find_slot(kvm, 0, gfn)")),
+        (("mmu/huge_pages.py", "find_slot(kvm, role & ROLE_SMM, gfn)", "find_slot(kvm, 0, gfn)"),),
         "a table of SMM", "P6",
-    ),
-    Audited("B35: it looks in the root's, and has nothing to warn of", (NO_SLOT,), "a table of SMM", ""),
-    Audited(
-        "NX recovery warns of a table that is left when a slot is deleted alone (docs/findings.md)",
-        (NO_SLOT,), "a lost slot", "P6",
     ),
 )  # fmt: skip
 """Each with the audit that finds it."""

@@ -18,7 +18,10 @@ from tests.trees import VERSIONS, explored
 
 TESTS = {test.name: test for test in suite()}
 FEW = ("zap-range-notifier", "unmap-tables", "read-fault-upgrade", "write-protect-notifier", "zap-all-fast")
-LARGE = {"nested-collapses": "6.12: more than 7 M states when 20 s are over"}
+LARGE = {
+    "nested-collapses": "6.12: more than 7 M states when 20 s are over",
+    "slot-delete-both": "6.12: more states than 20 s are enough for",
+}
 """Tests whose search without movers does not end, and why."""
 NAMES = sorted(TESTS) if os.environ.get("SHOOTDOWN_SOUND") else FEW
 

@@ -210,6 +210,38 @@ def test_all_is_zapped_without_a_flush_only_where_no_vcpu_runs(version: str) -> 
     assert judge(runs, explored(version), Options(), BUDGET).verdict.word == REFUTED
 
 
+# A slot that is gone
+
+DELETES = ("6.12", *IN_PLACE)
+"""Kernels in which a deleted slot's leaves may be zapped alone."""
+
+
+@pytest.mark.parametrize("version", (*DEBIAN, *IN_PLACE))
+def test_nx_recovery_warns_of_a_table_whose_slot_was_deleted_alone(version: str) -> None:
+    """It looks for the slot while another one is logged, and there is none; 6.1 does not look."""
+    judged_ = found("nx-recovery-lost-slot", version)
+    assert judged_.verdict.word == (REFUTED if version in DELETES else HOLDS) == judged_.verdict.case.expected
+    if version in DELETES:
+        assert (judged_.outcome.broken, judged_.outcome.place[0].function) == ("warn", "is_logged")
+
+
+@pytest.mark.parametrize("version", DELETES)
+def test_it_warns_only_of_that(version: str) -> None:
+    """The test holds where no slot is logged, and where all is zapped with the slot before recovery takes its lock.
+
+    From 6.18 on recovery and the zap hold it for read: a table that recovery took before may be gone with its slot.
+    """
+    (case,) = cases([SUITE["nx-recovery-lost-slot"]], LIKE[version], tiny=True)
+    start = case.test.memory
+    unlogged = tuple(replace(slot, flags=0) for slot in start.slots)
+    for memory, breaks in (
+        (replace(start, slots=unlogged), ""),
+        (replace(start, slot_zap_all=True), "warn" if version in LOCKLESS else ""),
+    ):
+        without = replace(case, test=replace(case.test, memory=memory))
+        assert judge(without, explored(version), Options(), BUDGET).outcome.broken == breaks
+
+
 # A stale entry of MMIO
 
 

@@ -56,7 +56,8 @@ class Behaviour:
     slot_zap_choice       a deleted slot's leaves may be zapped alone, if the VM wants it (read in 6.12)
     wide_fault_flush      a fault that replaced a table flushes what the table around its entry covers (read in 6.1),
                           else what the entry covers (c6753e20e09d)
-    nx_keeps_logged       NX recovery leaves the tables of a logged slot where they are (read in 6.12)
+    nx_keeps_logged       NX recovery leaves the tables of a logged slot where they are, and warns of one that has no
+                          slot while any is logged (read in 6.12)
     nx_shared             NX recovery holds mmu_lock for read, forgets a table before it zaps it, and zaps it only where
                           it still is (read in 6.18), else it holds the lock for write
     age_lockless          ageing holds no lock but RCU, and clears A in whatever the entry is by then (read in 6.18;

@@ -97,6 +97,9 @@ SWITCHES: Final = (
         "only marked tables refuse",
         "disallowed_hugepage_adjust",
     ),
+    Probe(
+        "SD_NX_WANTS_SLOT", MMU_C, r"\bsp->gfn\); (?:if \()?WARN_ON_ONCE\(!slot\)", "NX recovery warns where no slot is"
+    ),
     Probe("SD_ZAP_BLOCKS_ALL", MMU_C, r"\bkvm_mmu_invalidate_begin\(kvm, 0,", "a range zap has all faults wait"),
     Probe("SD_SPLIT_END_SHORT", MMU_C, r"\bkvm_mmu_try_split_huge_pages\(kvm, slot, start, end,", "one page short"),
     Probe("SD_SLOT_ZAP_CHOICE", MMU_C, r"\bKVM_X86_QUIRK_SLOT_ZAP_ALL\b", "a slot's leaves may be zapped alone"),

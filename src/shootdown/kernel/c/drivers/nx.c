@@ -64,7 +64,7 @@ static void unaccount(struct kvm_mmu_page *sp)
 #endif
 }
 
-/* A huge page cannot come back in a logged slot. */
+/* A huge page cannot come back in a logged slot. While there is one, the kernel wants each table to have a slot. */
 static bool is_logged(struct kvm_mmu_page *sp)
 {
 	struct kvm_memory_slot *slot;
@@ -72,6 +72,9 @@ static bool is_logged(struct kvm_mmu_page *sp)
 	if (!READ_ONCE(sd->nr_dirty_logging))
 		return false;
 	slot = __gfn_to_memslot(__kvm_memslots(sd_kvm, sp->role.smm), sp->gfn);
+#ifdef SD_NX_WANTS_SLOT
+	WARN_ON_ONCE(!slot);
+#endif
 	return slot && kvm_slot_dirty_track_enabled(slot);
 }
 #endif

@@ -19,7 +19,7 @@ from shootdown.kernel.source.edits import Edit, edited
 HERE = Path(__file__).resolve().parent
 EXPLORER = HERE.parent / "src" / "shootdown" / "kernel" / "c" / "explore"
 PLAIN = ("-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0")
-MMU_WRITABLE = 1 << 11
+MMU_WRITABLE = 1 << 9
 DIRTY = Hardware(accessed=1 << 8, dirty=1 << 9, mmu_writable=MMU_WRITABLE)
 WRITES = ((0, 2), (1, 2))
 

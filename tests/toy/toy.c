@@ -6,9 +6,10 @@
 #include "toy.h"
 
 #define RWX 7ull
+#define KNOWN (1ull << 11)	/* the explorer holds that what a CPU goes through is present to the MMU too */
 #define WRITABLE 2ull
 #define ADDRESS ((1ull << 52) - 4096)
-#define MAYBE (5ull | 1ull << 11)	/* not writable, but a fault may make it so without the lock */
+#define MAYBE (5ull | 1ull << 9)	/* not writable, but a fault may make it so without the lock */
 
 struct sp {
 	struct rcu_head rcu;
@@ -108,16 +109,16 @@ static void fault(u64 gfn, unsigned code, unsigned wrong)
 	old = READ_ONCE(root[gfn >> 1]);
 	if (!(old & RWX)) {
 		spt = make_table(gfn & ~1ull);
-		if (!spt || !try_cmpxchg64(&root[gfn >> 1], &old, pa(spt) | RWX)) {
+		if (!spt || !try_cmpxchg64(&root[gfn >> 1], &old, pa(spt) | KNOWN | RWX)) {
 			if (spt)
 				free_table(struct_of(spt));
 			goto out;
 		}
-		old = pa(spt) | RWX;
+		old = pa(spt) | KNOWN | RWX;
 	}
 	spt = va(old);
 	old = READ_ONCE(spt[gfn & 1]);
-	new = pfn << 12 | (code & 2 || !logging ? RWX : MAYBE);
+	new = pfn << 12 | KNOWN | (code & 2 || !logging ? RWX : MAYBE);
 	if (new & WRITABLE && logging && wrong != NO_LOG)
 		WRITE_ONCE(bitmap, bitmap | 1ull << gfn);
 	if (old & WRITABLE)
@@ -313,7 +314,7 @@ static void log_on(const u64 *arg)
 		u64 old = READ_ONCE(root[gfn >> 1]);
 
 		if (old & RWX && arg[0] != PROTECT_NOT && READ_ONCE(va(old)[gfn & 1]) & RWX)
-			xchg(&va(old)[gfn & 1], (sd_real_pfn(gfn) << 12) | MAYBE);
+			xchg(&va(old)[gfn & 1], (sd_real_pfn(gfn) << 12) | KNOWN | MAYBE);
 	}
 	if (arg[0] != FLUSH_NOT)
 		kvm_flush_remote_tlbs(NULL);

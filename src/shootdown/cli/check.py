@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import click
@@ -146,11 +147,11 @@ def command(
             if schedule_file or against or bisect:
                 raise InputError("--save goes without --schedule, --against and --bisect")
             try_to_save(Path(save_file))
-        tree = tree_of(tree_name, debian)
+        tree = partial(tree_of, tree_name, debian)
         if gdb:
-            return check_tree.debug(tree, patches_of(patch_files), str(schedule_file))
+            return check_tree.debug(tree(), patches_of(patch_files), str(schedule_file))
         if schedule_file:
-            return check_tree.follow(tree, patches_of(patch_files), schedule_file, as_json)
+            return check_tree.follow(tree(), patches_of(patch_files), schedule_file, as_json)
         wanted = check_tree.Asked(
             tests_named(names, None), bool(names), tiny, Options(yields, failures, ranged=ranged, tso=buffers > 0),
             TreeBudget(max_states, seconds=max_seconds), jobs or len(os.sched_getaffinity(0)), as_json, save_file,
@@ -159,8 +160,8 @@ def command(
             return check_tree.bisect(tree, patch_files, wanted)
         patches = patches_of(patch_files)
         if against:
-            return against_tree(tree, find_tree(against), patches, wanted)
-        return check_tree.check_tree(tree, patches, wanted)
+            return against_tree(tree(), find_tree(against), patches, wanted)
+        return check_tree.check_tree(tree(), patches, wanted)
     _refuse(
         "goes with --tree or --debian only",
         against=against, bisect=bisect, failures=failures, ranged=ranged, gdb=gdb,

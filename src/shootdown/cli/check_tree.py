@@ -112,10 +112,13 @@ def debug(tree: Tree, patches: Sequence[Patch], path: str) -> int:
     return verdicts.REFUTED_CODE
 
 
-def bisect(tree: Tree, names: tuple[str, ...], asked: Asked) -> int:
-    """The exit code for ``git bisect run``: only what is refuted and was not expected to be is bad."""
+def bisect(tree: Callable[[], Tree], names: tuple[str, ...], asked: Asked) -> int:
+    """The exit code for ``git bisect run``: only what is refuted and was not expected to be is bad.
+
+    A commit that has no such tree, or does not build, or where a patch does not apply, is skipped.
+    """
     try:
-        found = verdicts_on(apply(tree, patches_of(names)).tree, asked, heading=not asked.as_json)
+        found = verdicts_on(apply(tree(), patches_of(names)).tree, asked, heading=not asked.as_json)
     except InputError as error:
         print(f"shootdown: {error}", file=sys.stderr)
         return BISECT_SKIP

@@ -97,4 +97,4 @@ def main() -> int:
         print(f"shootdown: cannot write: {reason(error)}", file=sys.stderr)
     except MemoryError:
         print("shootdown: out of memory; give fewer or smaller files", file=sys.stderr)
-    return BAD_INPUT
+    return BISECT_ABORT if "--bisect" in sys.argv[1:] else BAD_INPUT

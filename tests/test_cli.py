@@ -245,3 +245,15 @@ def test_compiled_and_plain_give_identical_output(tmp_path: Path) -> None:
                 check=True,
             )
             assert run(*arguments).stdout == other.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(("no-such-test",), 129), (("--no-such-option",), 129), (("unmap-leafs",), 125)],
+    ids=lambda value: str(value),
+)
+def test_git_bisect_takes_no_mistake_for_a_bad_commit(arguments: tuple[str, ...], code: int, tmp_path: Path) -> None:
+    """Where the command line is wrong ``git bisect run`` stops; a commit that has no TDP MMU is skipped."""
+    result = run("check", "--tree", str(tmp_path), *arguments, "--bisect")
+    assert result.returncode == code
+    assert result.stderr.startswith((b"shootdown: ", b"Usage: "))

@@ -115,6 +115,14 @@ def test_a_patch_to_what_runs_is_checked(tmp_path: Path) -> None:
     assert (code, "not exercised" in text) == (0, False)
 
 
+def test_git_bisect_is_told_good_and_bad(tmp_path: Path) -> None:
+    """A known defect is good, as is what holds; what is refuted against expectation is bad, whatever else holds."""
+    words = ("unmap-leafs", "read-fault-upgrade", "--tree", linux("6.12").name, "--tiny", "--bisect")
+    assert run(*words)[0] == 0
+    patch = patch_of(tmp_path / "a.patch", "6.12", TDP_C, "tdp_mmu_zap_leafs", "rcu_read_lock", "\tstart = end;")
+    assert run(*words, "--patch", str(patch))[0] == 1
+
+
 def test_a_saved_schedule_is_followed_again_on_the_same_tree_only(tmp_path: Path) -> None:
     """--save and --schedule take the same steps; on a tree without the defect they end in a clear error."""
     saved = tmp_path / "s.json"

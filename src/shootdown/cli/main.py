@@ -17,6 +17,8 @@ from ..errors import InputError, reason
 from . import check, compare, doctor, kernel, kernel_diff, record, replay, show
 
 BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 1, 130, 128 + signal.SIGPIPE
+BISECT_ABORT = 129
+"""Bad input where ``git bisect run`` asks, which takes 1 for a bad commit."""
 
 
 class ClosedPipe(Exception):  # noqa: N818 - nothing is wrong

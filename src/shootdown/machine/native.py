@@ -190,10 +190,11 @@ class NativeMachine(Machine):
         """From here on flushes and tables given to RCU are noted, for ``take_flushes`` and ``take_retired``."""
         self._journal = True
 
-    def flush_range(self, gfn: i64, pages: i64) -> None:
+    def flush_range(self, gfn: i64, pages: i64) -> bool:
         """Remember what the flush that follows is asked for."""
         self._range_first = gfn
         self._range_pages = pages
+        return False
 
     def flush_requested(self) -> None:
         """Note a flush."""

@@ -18,6 +18,7 @@ from ..program import steps
 from ..program.access import Access
 from ..program.machine import Stop
 from ..program.setting import Program, Setting
+from .flushes import flush_range
 from .guest import go, ways
 from .rest import at_rest, still_mapped, stuck
 from .state import EFFECTS, Entry, State, World, gfns_of
@@ -119,7 +120,7 @@ class Reference:
         """In how many ways an access can go."""
         if access.step == steps.GUEST:
             return len(ways(self, program))
-        return access.number if access.step == steps.CHOOSE else int(access.step != steps.END)
+        return access.number if access.step in steps.BRANCHES else int(access.step != steps.END)
 
     # Words
 
@@ -301,6 +302,9 @@ class Reference:
             case steps.FLUSH:
                 world.caches[number] = set()
                 world.marked = {mark for mark in world.marked if mark[0] != number}
+            case steps.FLUSH_RANGE:
+                result = choice
+                flush_range(self, world, access, choice)
             case steps.CHOOSE:
                 result = choice
             case steps.REVOKE:
@@ -354,7 +358,7 @@ class Reference:
             if not self._take(world, program, choice):
                 return False
             following = self.access(world, program)
-            if world.broken or following.step in (steps.END, steps.GUEST, steps.CHOOSE):
+            if world.broken or following.step in steps.FIRST:
                 return True
             if seen and not self._glued(following):
                 return True

@@ -112,6 +112,10 @@ ENDLESS: Final = 54
 """The programs, by bit, that need not end for all to be at rest: vCPUs and store buffers."""
 BREACHES: Final = 55
 """What broke in a search that nothing stops (steps.py), by bit."""
+RANGED: Final = 56
+"""A flush of a range leaves what is outside of it; else 0. Then ``F_MARKED`` is part of a state."""
+F_MARKED: Final = 57
+"""Of the first vCPU; the others follow. Which of the entries that it holds are why it is marked."""
 STAKES: Final = 6
 """Bits of ``RAN`` that are of properties; those of functions follow."""
 
@@ -150,6 +154,8 @@ class Tables:
     that nobody puts. ``child`` of these words' values is the number, or the root.
 
     ``buffers``: the words that are store buffers; of the last programs, one each.
+
+    Of flushes of a range, by number: ``drops`` (mask of entries), ``targets`` by choice, the vCPU.
 
     ``keys``: random numbers by which compact.py hashes.
 
@@ -207,6 +213,8 @@ class Tables:
         self.index = empty
         self.row = empty
         self.keys = empty
+        self.drops = empty
+        self.targets = empty
         self.buffers = empty
         self.counts = empty
         self.users = empty

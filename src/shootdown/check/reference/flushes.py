@@ -1,0 +1,25 @@
+"""What the reference explorer has a flush of a range drop; the rule and its sources are in search/flushes.py."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..program.access import Access
+from .state import World
+
+if TYPE_CHECKING:
+    from .explorer import Reference
+
+
+def flush_range(reference: Reference, world: World, access: Access, choice: int) -> None:
+    """The chosen vCPU loses each leaf that maps a page of the range, and each table all of whose pages lie in it."""
+    left, first, count = access.operands
+    vcpu, gone = left[choice], set()
+    for entry in world.caches[vcpu]:
+        below = reference.setting.levels - len(entry[1])
+        place = sum(index * reference.entries ** (below + n) for n, index in enumerate(reversed(entry[1])))
+        hit = [first <= gfn < first + count for gfn in range(place, place + reference.entries**below)]
+        if all(hit) if reference.leads(entry) >= 0 else any(hit):
+            gone.add(entry)
+    world.caches[vcpu] -= gone
+    world.marked = {mark for mark in world.marked if mark[0] != vcpu or mark[1] not in gone}

@@ -17,6 +17,7 @@ COMPILED = [
     "src/shootdown/check/search/breaches.py",
     "src/shootdown/check/search/compact.py",
     "src/shootdown/check/search/core.py",
+    "src/shootdown/check/search/flushes.py",
     "src/shootdown/check/search/hardware.py",
     "src/shootdown/check/search/layout.py",
     "src/shootdown/check/search/locks.py",

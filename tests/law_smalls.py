@@ -68,6 +68,68 @@ def filled_again_after_a_flush() -> Setting:
     return small(running, task, words={0: leaf(PFN)})
 
 
+def range_elsewhere() -> Setting:
+    """A page is unmapped and taken back, after a flush of the page beside it."""
+
+    def task(m: CheckedMachine) -> None:
+        m.write(0, 0)
+        m.flush_range(2, 2)
+        m.revoke(PFN)
+
+    return small(guest, task, words={0: leaf(PFN)}, ranged=True)
+
+
+def range_of_a_table() -> Setting:
+    """A table is cut off and freed, after a flush of all that it mapped."""
+    return cut_off(0, 2)
+
+
+def range_within_a_table() -> Setting:
+    """The same after a flush of its second page only."""
+    return cut_off(1, 1)
+
+
+def cut_off(first: int, pages: int) -> Setting:
+    """A table of two pages, the first of which is mapped, is cut off, something is flushed, and the table freed."""
+
+    def task(m: CheckedMachine) -> None:
+        m.write(0, 0)
+        m.flush_range(first, pages)
+        m.free_table(1)
+
+    return small(guest, task, used=2, words={0: link(1), 2: leaf(PFN)}, ranged=True)
+
+
+def mark_outlives_a_flush_elsewhere() -> Setting:
+    """A table is freed and used again while a vCPU that may walk into it is out of the guest, and others flushed."""
+    return freed_out_of_the_guest(2, 2)
+
+
+def mark_goes_with_its_entry() -> Setting:
+    """The same, and the way to the table is flushed before the vCPU enters the guest again."""
+    return freed_out_of_the_guest(0, 2)
+
+
+def freed_out_of_the_guest(first: int, pages: int) -> Setting:
+    """A vCPU is out of its guest from when its mode is 1 until it is 2; meanwhile a table goes."""
+
+    def twice(m: CheckedMachine) -> None:
+        guest(m)
+        m.store(words.VCPU_MODE, 0, 1)
+        if m.load(words.VCPU_MODE, 0) == 2:
+            m.enter_guest(0)
+
+    def task(m: CheckedMachine) -> None:
+        if m.load(words.VCPU_MODE, 0) == 1:
+            m.write(0, 0)
+            m.free_table(1)
+            m.alloc_table(0)
+            m.flush_range(first, pages)
+            m.store(words.VCPU_MODE, 0, 2)
+
+    return small(twice, task, used=2, words={0: link(1), 2: leaf(PFN)}, tables=2, ranged=True)
+
+
 def freed_right_before_a_flush() -> Setting:
     """A table is freed under a vCPU that is flushed at once, which is too late."""
 
@@ -254,6 +316,8 @@ SMALL: dict[Callable[[], Setting], int] = {
     mapped_for_a_moment_in_a_table_that_is_linked: steps.REVOKED_IN_REACH,
     filled_again_after_a_flush: steps.REVOKED_IN_REACH,
     second_page_of_a_huge_one: steps.REVOKED_IN_REACH, second_page_of_a_range: steps.STALE,
+    range_elsewhere: steps.REVOKED_IN_REACH, range_within_a_table: steps.FREED_IN_REACH, range_of_a_table: 0,
+    mark_outlives_a_flush_elsewhere: steps.FREED_IN_REACH, mark_goes_with_its_entry: 0,
     told_by_its_caller: steps.ASSERTION,
     read_behind_a_jump: steps.ASSERTION, kept_in_a_list: steps.ASSERTION, lock_that_one_way_takes: steps.ASSERTION,
     opened: steps.UNKNOWN_IN_REACH, believed: steps.PASSES_FOR_MMIO, executable: steps.EXECUTABLE_IN_REACH,

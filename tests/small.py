@@ -41,13 +41,15 @@ def is_table(raw: int) -> bool:
 
 def small(
     guest: Task | None, *tasks: Task, used: int = 1, words: dict[Any, Any] | None = None, tables: int = 4,
-    faults: tuple[tuple[int, int], ...] = ((0, 0),), buffers: int = 0, **more: Any,
+    faults: tuple[tuple[int, int], ...] = ((0, 0),), buffers: int = 0, ranged: bool = False, **more: Any,
 ) -> Setting:  # fmt: skip
     """A setting with two levels, perhaps a vCPU on root 0 that runs ``guest``, and tasks of the host.
 
-    ``buffers``: entries of each task's store buffer. ``more``: further fields of the setting.
+    ``buffers``: entries of each task's store buffer. ``ranged``: a flush of a range leaves the rest. ``more``: further
+    fields of the setting.
     """
     machine = BufferedMachine(1, Bug, depth=buffers) if buffers else CheckedMachine(1, Bug)
+    machine.ranged = int(ranged)
     programs = [Program("vCPU0", guest, (machine,), False, 0, faults)] if guest else []
     programs += [Program(f"task{n}", task, (machine,)) for n, task in enumerate(tasks)]
     if isinstance(machine, BufferedMachine):

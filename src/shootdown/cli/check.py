@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
 @click.option("--against", metavar="TREE", help="With --tree: which verdicts differ from that tree's.")
 @click.option("--bisect", is_flag=True, help="With --tree: exit codes for git bisect run.")
 @click.option("--yields", default=2, show_default=True, type=click.IntRange(-1), help="With --tree: in each run.")
-@click.option("--ranged", is_flag=True, help="With --tree: a flush of a range flushes no more than that.")
+@click.option("--ranged", is_flag=True, help="A flush of a range flushes no more than that.")
 @click.option("--failures", default=0, type=click.IntRange(0), help="With --tree: allocations that fail in each run.")
 @click.option("--tiny", is_flag=True, help="The smallest geometry of each test.")
 @click.option(
@@ -164,12 +165,12 @@ def command(
         return check_tree.check_tree(tree(), patches, wanted)
     _refuse(
         "goes with --tree or --debian only",
-        against=against, bisect=bisect, failures=failures, ranged=ranged, gdb=gdb,
+        against=against, bisect=bisect, failures=failures, gdb=gdb,
     )  # fmt: skip
     form = _form(form, as_json)
     if schedule_file:
         others = (names, policies, behaviour, patch_files, tiny, jobs, save_file, junit_file, resume_file)
-        if any(others) or why or list_ or compact or buffers or livelocks:
+        if any(others) or why or list_ or compact or buffers or ranged or livelocks:
             raise InputError(
                 "--schedule goes with --json, --format or --step only: the file holds its test, policy and patch"
             )
@@ -181,7 +182,7 @@ def command(
         raise InputError("--livelocks needs all states, and --compact forgets them")
     if why and not names:
         raise InputError("--why is about a test by name")
-    tests = tests_named(names, behaviour)
+    tests = [replace(test, ranged=ranged or test.ranged) for test in tests_named(names, behaviour)]
     if list_:
         verdicts.print_tests(tests, form == verdicts.JSON)
         return verdicts.FINE

@@ -49,8 +49,12 @@ class Machine:
     def spte_changed(self, gfn: i64, level: i64, old: i64, new: i64) -> None:
         """A tracepoint: an SPTE's change is accounted for (``kvm_tdp_mmu_spte_changed``). Nobody need listen."""
 
-    def flush_range(self, gfn: i64, pages: i64) -> None:
-        """A tracepoint: the flush that follows is asked for only so many pages from ``gfn`` on. Nobody need listen."""
+    def flush_range(self, gfn: i64, pages: i64) -> bool:
+        """What all vCPUs cached of so many pages from ``gfn`` on is to go: is it gone, with no request to them?
+
+        Only where something below the machine flushes them, as Hyper-V does; else a whole flush follows.
+        """
+        return False
 
     def flush_requested(self) -> None:
         """A tracepoint: a remote flush begins. Nobody need listen."""

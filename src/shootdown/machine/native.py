@@ -190,17 +190,17 @@ class NativeMachine(Machine):
         """From here on flushes and tables given to RCU are noted, for ``take_flushes`` and ``take_retired``."""
         self._journal = True
 
-    def flush_range(self, gfn: i64, pages: i64) -> None:
+    def flush_range(self, gfn: i64, pages: i64) -> bool:
         """Remember what the flush that follows is asked for."""
         self._range_first = gfn
         self._range_pages = pages
+        return False
 
     def flush_requested(self) -> None:
         """Note a flush."""
         if self._journal:
             self._flushes = append(append(self._flushes, self._range_first), self._range_pages)
-            self._range_first = 0
-            self._range_pages = 0
+            self._range_first = self._range_pages = 0
 
     def take_flushes(self) -> list[int]:
         """First gfn and pages of each flush since this was asked last, 0 and 0 where all was flushed."""

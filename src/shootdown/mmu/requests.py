@@ -66,11 +66,14 @@ def flush_remote_tlbs(kvm: Kvm) -> None:
 
 
 def flush_remote_tlbs_range(kvm: Kvm, gfn: i64, pages: i64) -> None:
-    """Flush a range: without Hyper-V's hypercall, the whole.
+    """Flush a range: where the machine cannot, the whole.
 
-    TLB: whole, done on return. Source: ``kvm_flush_remote_tlbs_range`` (6.12), ``.._with_address`` (6.1).
+    TLB: the range at least, done on return. Source: ``kvm_flush_remote_tlbs_range`` (6.12), ``.._with_address`` (6.1),
+    whose hook is Hyper-V's hypercall: who flushed by that counts nothing.
     """
-    kvm.m.flush_range(gfn, pages)
+    done = kvm.m.flush_range(gfn, pages)
+    if done:
+        return
     flush_remote_tlbs(kvm)
 
 

@@ -94,7 +94,7 @@ def build(
     module = source.module
     bug, settled = module("machine.interface").Bug, _settled(test)
     machine = BufferedMachine(1, bug, settled, buffers) if buffers else CheckedMachine(1, bug, settled)
-    machine.tables = geometry.tables
+    machine.tables, machine.ranged = geometry.tables, geometry.vcpus if test.ranged else 0
     flags = module("mmu.behaviour").BEHAVIOURS[behaviour]
     chosen = module("mmu.policies.registry").POLICIES[policy]
     spte = module("mmu.spte")

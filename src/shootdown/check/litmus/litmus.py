@@ -8,6 +8,7 @@ exercises = ["zap_leafs"]        # functions that must run, or the test says not
 policies = ["eager", "rcu"]      # policies that it can tell apart or must pass; all, if missing
 refuted = ["rcu-literal"]        # those that must be refuted; all others must hold
 defects = ["6.1"]                # behaviours that have the defect: all policies must be refuted
+ranged = true                    # a flush of a range leaves what is outside of it
 
 [geometry]                       # of the full test; [tiny] changes some of it
 levels = 2                       # of page tables with 2 entries each
@@ -63,7 +64,7 @@ KEYS: dict[str, dict[str, type]] = {
     "": {
         "promise": str, "guards": list, "behaviours": list, "until": str, "exercises": list, "policies": list,
         "refuted": list, "defects": list, "geometry": dict, "tiny": dict, "start": dict,
-        "slot": list, "vcpu": list, "host": list,
+        "slot": list, "vcpu": list, "host": list, "ranged": bool,
     },
     "geometry": {"levels": int, "tables": int, "vcpus": int},
     "tiny": {"tables": int, "vcpus": int},
@@ -114,6 +115,7 @@ class Litmus:
     host: tuple[dict[str, Any], ...] = field(hash=False)
     defects: frozenset[str] = frozenset()
     until: str = ""
+    ranged: bool = False
     memory: Memory = field(default_factory=Memory)
 
     def is_for(self, behaviour: str) -> bool:
@@ -217,6 +219,7 @@ def read_litmus(path: Path) -> Litmus:
         guards=_names(file, "guards", data.get("guards", []), PROPERTIES),
         behaviours=behaviours,
         until=until,
+        ranged=data.get("ranged", False),
         exercises=_texts(file, "exercises", data.get("exercises", [])),
         policies=policies,
         refuted=frozenset(refuted),

@@ -119,3 +119,11 @@ class Held:
     def any(self) -> bool:
         """Does it hold anything at all, own tables aside?"""
         return bool(self.mmu or self.pages or self.slots or self.rcu or self.srcu)
+
+
+class Stop(BaseException):
+    """The program reached an access that has no result yet."""
+
+
+class Astray(BaseException):
+    """The program does not repeat itself: with the same results it makes another access than it did."""

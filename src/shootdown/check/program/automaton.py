@@ -16,9 +16,8 @@ from typing import Any
 from ...errors import InputError
 from ..source.source import place_in, place_of
 from . import steps
-from .access import Access
+from .access import Access, Astray, Stop
 from .frames import Unkeyed, key_of
-from .machine import Astray, Stop
 from .setting import Program, Setting
 
 LINES_MAX = 200_000

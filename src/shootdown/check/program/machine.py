@@ -16,18 +16,10 @@ from typing import Any
 from ...machine import words
 from ...mmu.spte import is_present, spte_pfn
 from . import steps
-from .access import Access, Held
+from .access import Access, Astray, Held, Stop
 
 OWN = (__file__, str(Path(__file__).with_name("buffers.py")))
 """Files whose frames are the machine's, not a program's."""
-
-
-class Stop(BaseException):
-    """The program reached an access that has no result yet."""
-
-
-class Astray(BaseException):
-    """The program does not repeat itself: with the same results it makes another access than it did."""
 
 
 class CheckedMachine:
@@ -44,6 +36,8 @@ class CheckedMachine:
         self.counted: frozenset[int] = frozenset()
         """Statistics that are part of the state after all, for who holds them against the tables."""
         self.tables = sys.maxsize
+        self.ranged = 0
+        """How many vCPUs there are, if a flush of a range drops no more of what they cached than it must; else 0."""
         self.record: list[Any] = []
         self.expected: Sequence[Access] | None = None
         self.trail: list[Access] = []
@@ -159,8 +153,13 @@ class CheckedMachine:
     def spte_changed(self, gfn: int, level: int, old: int, new: int) -> None:
         """See ``Machine``: what is traced is no part of the state."""
 
-    def flush_range(self, gfn: int, pages: int) -> None:
-        """See ``Machine``: every flush is of all."""
+    def flush_range(self, gfn: int, pages: int) -> bool:
+        """See ``Machine``: one vCPU after the other, in any order."""
+        left = tuple(range(self.ranged))
+        while left:
+            which = self._take(Access(steps.FLUSH_RANGE, operands=(left, gfn, pages), number=len(left)))
+            left = left[:which] + left[which + 1 :]
+        return self.ranged > 0
 
     def flush_requested(self) -> None:
         """See ``Machine``."""

@@ -65,12 +65,14 @@ BACK: Final = 36
 """Promise: from here on some pages are memory, and no access there passes for one to MMIO."""
 MMIO: Final = 37
 """An access passes for one to MMIO: user space will emulate it."""
+FLUSH_RANGE: Final = 38
+"""One of some vCPUs, whichever, has what it cached of a range dropped, from outside."""
 
 NAMES: Final = (
     "end update store read_lock read_unlock write_wait write_lock write_unlock pages_lock pages_unlock rcu_lock "
     "rcu_unlock call_rcu alloc free guest send_ipi wait_ipi irq_disable irq_enable flush choose revoke forget skip bug "
     "slots_lock slots_unlock srcu_lock srcu_unlock srcu_wait srcu_sync watch unwatch harvest protect back "
-    "mmio"
+    "mmio flush_range"
 ).split()
 
 LEFT: Final = frozenset(
@@ -87,6 +89,11 @@ TAKES: Final = frozenset({READ_LOCK, PAGES_LOCK, SLOTS_LOCK, SRCU_LOCK})
 """Right movers for which others may have to wait."""
 WAITS: Final = frozenset({READ_LOCK, WRITE_LOCK, PAGES_LOCK, WAIT_IPI, SLOTS_LOCK, SRCU_SYNC})
 """Steps that another program can hold up. Nothing that holds up others is glued to the front of one."""
+BRANCHES: Final = frozenset({CHOOSE, FLUSH_RANGE})
+"""Steps that can go in as many ways as they say."""
+FIRST: Final = frozenset({END, GUEST, BUG}) | BRANCHES
+"""Nothing is glued to the front of these. A flush of a range, like one of all, is no mover: it takes from a CPU what
+the guest, or another's promise, may yet find there, and the CPU may fill it again."""
 
 # What breaks.
 USE_AFTER_FREE: Final = 1

@@ -15,9 +15,9 @@ from typing import Any
 from ...machine import words
 from ...mmu.spte import spte_pfn
 from ..program import steps
-from ..program.access import Access
-from ..program.machine import Stop
+from ..program.access import Access, Stop
 from ..program.setting import Program, Setting
+from .caches import flush_range, forget
 from .guest import go, ways
 from .rest import at_rest, still_mapped, stuck, wrong_for_ever
 from .state import EFFECTS, Entry, State, World, gfns_of
@@ -119,7 +119,7 @@ class Reference:
         """In how many ways an access can go."""
         if access.step == steps.GUEST:
             return len(ways(self, program))
-        return access.number if access.step == steps.CHOOSE else int(access.step != steps.END)
+        return access.number if access.step in steps.BRANCHES else int(access.step != steps.END)
 
     # Words
 
@@ -217,15 +217,6 @@ class Reference:
             first = first * self.entries + index
         return range(first * count, (first + 1) * count), range(spte_pfn(raw), spte_pfn(raw) + count)
 
-    def _forget(self, world: World, promise: int) -> None:
-        start, end = self.setting.promises[promise]
-        for vcpu, cache in enumerate(world.caches):
-            root = self.root(world, vcpu)
-            given = self.closure(world, root, set()) if root >= 0 else set()
-            for entry in cache - given:
-                if entry[0] == root and any(start <= gfn < end for gfn in self.pages(entry)[0]):
-                    world.marked.add((vcpu, entry, steps.STALE))
-
     def look(self, world: World) -> None:
         """Is a page mapped that was taken back, and does a vCPU that runs guest code hold what it must not?"""
         if any(still_mapped(self, world, pfn) for pfn in world.revoked):
@@ -303,12 +294,15 @@ class Reference:
             case steps.FLUSH:
                 world.caches[number] = set()
                 world.marked = {mark for mark in world.marked if mark[0] != number}
+            case steps.FLUSH_RANGE:
+                result = choice
+                flush_range(self, world, access, choice)
             case steps.CHOOSE:
                 result = choice
             case steps.REVOKE:
                 world.revoked.add(number)
             case steps.FORGET:
-                self._forget(world, number)
+                forget(self, world, number)
             case steps.SLOTS_LOCK if not world.slots:
                 world.slots.add(program)
             case steps.SLOTS_UNLOCK:
@@ -360,7 +354,7 @@ class Reference:
             if not self._take(world, program, choice):
                 return False
             following = self.access(world, program)
-            if world.broken or following.step in (steps.END, steps.GUEST, steps.CHOOSE):
+            if world.broken or following.step in steps.FIRST:
                 return True
             if seen and not self._glued(following):
                 return True

@@ -29,6 +29,7 @@ PLAIN = {
     "irq_enable": "interrupts on", "srcu_read_lock": "srcu_read_lock", "srcu_read_unlock": "srcu_read_unlock",
     "srcu_wait": "synchronize_srcu begins", "srcu_sync": "synchronize_srcu ends", "flush": "flush own TLB",
     "send_ipi": "IPI to {}", "wait_ipi": "wait for IPI of {}", "call_rcu": "call_rcu(free {})",
+    "flush_range": "flush of {1} on {0}",
     "revoke": "PROMISE: {} is the host's", "forget": "PROMISE: {} forgotten",
     "watch": "PROMISE: writes of {} are logged", "unwatch": "log of {} given up",
     "harvest": "PROMISE: {} reported, writes from now on are logged", "protect": "PROMISE: nobody writes {}",
@@ -74,9 +75,9 @@ def change(verb: str, name: str, before: str, after: str) -> str:
     return CHANGES[verb].format(name, before, after)
 
 
-def plain(kind: str, about: str = "") -> str:
+def plain(kind: str, *about: str) -> str:
     """What a step did that is no access to a word (``PLAIN``)."""
-    return PLAIN[kind].format(about)
+    return PLAIN[kind].format(*about)
 
 
 def format_of(ept: bool, accessed: int) -> SpteFormat:

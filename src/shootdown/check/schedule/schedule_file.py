@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def document(schedule: Schedule, patch: str) -> dict[str, Any]:
         "geometry": vars(case.geometry),
         "movers": model.movers,
         "buffers": case.buffers,
+        "ranged": case.test.ranged,
         "kinds": sorted(model.read_kinds),
         "patch": patch,
         "steps": [
@@ -109,7 +111,7 @@ def follow(data: dict[str, Any], name: str, source: Source) -> Schedule:
     with tempfile.TemporaryDirectory(prefix="shootdown-") as folder:
         file = Path(folder, f"{Path(data['test']).name or 'test'}.toml")
         file.write_text(data["text"], encoding="utf-8")
-        test = read_litmus(file)
+        test = replace(read_litmus(file), ranged=bool(data.get("ranged")))
     try:
         geometry = Geometry(**data["geometry"])
         if not data["steps"]:

@@ -124,6 +124,8 @@ def _to(event: Event, about: Any, names: Sequence[str]) -> str:
     at = event.node.access
     if at.step in (steps.SEND_IPI, steps.WAIT_IPI):
         return names[at.number]
+    if at.step == steps.FLUSH_RANGE:
+        return names[int(at.operands[0][event.result])]
     if at.step == steps.CALL_RCU:
         return RCU
     if isinstance(about, tuple) and about[0] in (words.VCPU_REQUESTS, words.VCPU_MODE):
@@ -143,8 +145,12 @@ def _notes(model: Model, state: int, known: dict[int, list[str]], freed: int) ->
         if now == before:
             continue
         name = model.setting.programs[v].name
-        fresh = [text for text in now if text not in before]
-        found.append(Note(name, f"{name} may cache {'; '.join(fresh)}" if fresh else f"{name} holds nothing cached"))
+        fresh, gone = ([text for text in one if text not in other] for one, other in ((now, before), (before, now)))
+        if fresh:
+            what = f"may cache {'; '.join(fresh)}"
+        else:
+            what = f"drops {'; '.join(gone)}" if now else "holds nothing cached"
+        found.append(Note(name, f"{name} {what}"))
         known[v] = now
     return found
 

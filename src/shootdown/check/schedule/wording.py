@@ -144,6 +144,9 @@ def access(event: Event, model: Model, places: dict[int, tuple[int, int]]) -> st
             return phrases.plain("send_ipi", f"vCPU{at.number}")
         case steps.WAIT_IPI:
             return phrases.plain("wait_ipi", f"vCPU{at.number}")
+        case steps.FLUSH_RANGE:
+            left, first, pages = at.operands
+            return phrases.plain("flush_range", f"vCPU{left[event.result]}", phrases.span(first, pages))
         case steps.CHOOSE:
             return "need_resched: " + ("yes" if event.result else "no")
         case steps.REVOKE:

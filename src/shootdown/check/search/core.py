@@ -11,6 +11,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from .breaches import breaches, first_breach
+from .flushes import flush, flush_range
 from .hardware import can_fault, closure, free_table, grace, leads_to_freed, mark_stale, run_callbacks, unaccounted
 from .layout import (
     AT_STAKE,
@@ -61,6 +62,7 @@ from ..program.steps import (
     DOUBLE_FREE,
     END,
     FLUSH,
+    FLUSH_RANGE,
     FORGET,
     FREE,
     FREED_IN_REACH,
@@ -149,7 +151,7 @@ def explore(t: Tables) -> i64:
             choices: i64 = 1
             if kind == GUEST:
                 choices = 1 + t.spot[c * p[GFNS_MAX]]
-            elif kind == CHOOSE:
+            elif kind == CHOOSE or kind == FLUSH_RANGE:
                 choices = na[node]
             elif kind == END:
                 choices = 0
@@ -291,17 +293,15 @@ def explore(t: Tables) -> i64:
                     elif kind == IRQ_ENABLE:
                         put(row, f_flags + a, get(row, 0, f_flags + a, fw, fs, fm) & ~(IRQ_OFF | IPI), fw, fs, fm)
                     elif kind == FLUSH:
-                        put(row, f_tlb + a, 0, fw, fs, fm)
-                        if a != c:
-                            # A CPU that runs its guest fills again at once, as after a write to its root.
-                            x = root_words + a
-                            written = t.child[x * values + get(row, 0, x, fw, fs, fm)]
-                        put(row, f_flags + a, get(row, 0, f_flags + a, fw, fs, fm) & (IRQ_OFF | IPI), fw, fs, fm)
+                        written = flush(t, a, c)
                     elif kind == CHOOSE:
                         r = choice
                     elif kind == REVOKE:
                         put(row, f_revoked, get(row, 0, f_revoked, fw, fs, fm) | bit_of(a), fw, fs, fm)
                         maps = True
+                    elif kind == FLUSH_RANGE:
+                        r = choice
+                        written = flush_range(t, nb[node], choice)
                     elif kind >= SLOTS_LOCK:
                         enabled = take(t, c, kind, a)
                         marks = marks or kind == PROTECT
@@ -343,7 +343,7 @@ def explore(t: Tables) -> i64:
                     kind = kinds[node]
                     if kind == BUG and bad == 0:
                         bad = ASSERTION
-                    if bad != 0 or kind == END or kind == GUEST or kind == CHOOSE or kind == BUG:
+                    if bad != 0 or flags[node] & 8 != 0:
                         past = True
                         break
                     # What others wait for is seen to be held while its holder waits.

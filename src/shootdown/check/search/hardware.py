@@ -5,6 +5,7 @@ from __future__ import annotations
 from mypy_extensions import i64
 
 from ..program.steps import HOLDS_FREED, HOLDS_STALE, LEAK, MISCOUNT
+from .flushes import mark
 from .layout import (
     ENTRIES,
     F_FLAGS,
@@ -115,6 +116,7 @@ def free_table(t: Tables, table: i64) -> None:
         if root == table or get(row, 0, p[F_TLB] + vcpu, fw, fs, fm) & t.into[table] != 0:
             f = p[F_FLAGS] + vcpu
             put(row, f, get(row, 0, f, fw, fs, fm) | HOLDS_FREED, fw, fs, fm)
+            mark(t, vcpu, t.into[table])
             stake(t, P2)
         vcpu += 1
 
@@ -169,6 +171,7 @@ def mark_stale(t: Tables, promise: i64) -> bool:
                 if held & ~given != 0:
                     f = p[F_FLAGS] + v
                     put(row, f, get(row, 0, f, fw, fs, fm) | HOLDS_STALE, fw, fs, fm)
+                    mark(t, v, held & ~given)
                     stake(t, P1)
         v += 1
     return True

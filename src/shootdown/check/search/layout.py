@@ -116,6 +116,10 @@ AMISS: Final = 56
 """The mask of entries that hardware may hold and never should (amiss.py)."""
 F_BACKED: Final = 57
 """Pages of which it was promised that they are memory, and no MMIO."""
+RANGED: Final = 58
+"""A flush of a range leaves what is outside of it; else 0. Then ``F_MARKED`` is part of a state."""
+F_MARKED: Final = 59
+"""Of the first vCPU; the others follow. Which of the entries that it holds are why it is marked."""
 STAKES: Final = 6
 """Bits of ``RAN`` that are of properties; those of functions follow."""
 
@@ -154,6 +158,8 @@ class Tables:
     that nobody puts. ``child`` of these words' values is the number, or the root.
 
     ``buffers``: the words that are store buffers; of the last programs, one each.
+
+    Of flushes of a range, by number: ``drops`` (mask of entries), ``targets`` by choice, the vCPU.
 
     ``keys``: random numbers by which compact.py hashes.
 
@@ -212,6 +218,8 @@ class Tables:
         self.index = empty
         self.row = empty
         self.keys = empty
+        self.drops = empty
+        self.targets = empty
         self.buffers = empty
         self.counts = empty
         self.users = empty

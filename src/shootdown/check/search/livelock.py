@@ -62,7 +62,7 @@ def _edges(model: Model, state: int) -> Iterator[Edge]:
         choices = 1
         if kind == steps.GUEST:
             choices = 1 + int(t.spot[program * int(p[layout.GFNS_MAX])])
-        elif kind == steps.CHOOSE:
+        elif kind in steps.BRANCHES:
             choices = int(t.a[node])
         elif kind == steps.END:
             choices = 0

@@ -101,6 +101,8 @@ class Model:
             if of
         }
         """Of what no test but some needs a place in a state: "slots", "srcu", "log", "protected", "backed"."""
+        self.flushes: list[tuple[Any, ...]] = []
+        """Flushes of a range, by number: the vCPUs that are left, the first gfn, and how many."""
         self.sptes: dict[int, int] = {}
         self.held: list[tuple[int, int]] = []
         """Entries that hardware was seen to hold, (place, SPTE), by bit."""
@@ -220,6 +222,11 @@ class Model:
                     self.revoked.append(a)
                     self.changed = True
                 a = self.revoked.index(a)
+            if step == steps.FLUSH_RANGE:
+                if access.operands not in self.flushes:
+                    self.flushes.append(access.operands)
+                    self.changed = True
+                b = self.flushes.index(access.operands)
             use = USES.get(step, "")
             if use and use not in self.uses:
                 self.uses.add(use)
@@ -247,6 +254,8 @@ class Model:
             # held against this one.
             if access.hidden or step in steps.GLUED:
                 flags = 7
+            if step in steps.FIRST:
+                flags |= 8
             t.ran = append(t.ran, self.goal.of({function for _, function, _ in at.stack}))
             t.kind = append(t.kind, step)
             t.a, t.b, t.touch = append(t.a, a), append(t.b, b), append(t.touch, touch)
@@ -338,6 +347,7 @@ class Model:
             (layout.F_PAGES, [programs]), (layout.F_RCU, [programs]), (layout.F_FREE, [tables]),
             (layout.F_REVOKED, [len(self.revoked)]), (layout.F_PENDING, [programs + 1] * tables),
             (layout.F_FLAGS, [4] * vcpus), (layout.F_TLB, [len(self.held)] * vcpus),
+            (layout.F_MARKED, [len(self.held)] * vcpus if setting.machine.ranged else []),
             (layout.F_NODE, [self.node_bits(program) for program in range(programs)]),
             (layout.F_SLOTS, [programs if "slots" in self.uses else 0]), (layout.F_SRCU, [srcu]),
             (layout.F_SYNC, [srcu] * programs), (layout.F_WATCHED, [log]), (layout.F_WRITTEN, [log]),

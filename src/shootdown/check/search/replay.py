@@ -59,7 +59,7 @@ def _step(model: Model, before: int, program: int, choice: int) -> Iterator[Even
             number = written.get(word, model.field(before, word))
             old = model.values[word][number]
             result = number if step == steps.UPDATE else 0
-        elif step in (steps.GUEST, steps.CHOOSE):
+        elif step == steps.GUEST or step in steps.BRANCHES:
             result = choice
         elif step == steps.ALLOC:
             free = model.field(before, int(t.p[layout.F_FREE]))
@@ -84,7 +84,7 @@ def _step(model: Model, before: int, program: int, choice: int) -> Iterator[Even
         if edge < 0:
             return
         node = int(t.to[edge])
-        if int(t.kind[node]) in (steps.END, steps.GUEST, steps.CHOOSE, steps.BUG):
+        if int(t.kind[node]) in steps.FIRST:
             return
         if takes and int(t.kind[node]) in steps.WAITS:
             return

@@ -14,6 +14,7 @@ from ...mmu.spte import LARGE, PRESENT, spte_pfn
 from ..program.access import is_buffer
 from ..program.amiss import KINDS, amiss
 from ..program.guest import DIRTIES, LACKING, MAY_WRITE, TOUCHES, WRITES, need_of
+from ..program.steps import PROGRAMS_MAX
 from . import layout
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def tabulate(model: Model) -> None:
         (layout.VCPUS, setting.vcpus), (layout.PROGRAMS, len(setting.programs)), (layout.LEVELS, setting.levels),
         (layout.PREFIXES, model.prefixes), (layout.SPTES, len(model.sptes)), (layout.ROOT_WORDS, model.spte_words),
         (layout.WORD_FIRST, model.spte_words), (layout.TABLE_WORDS, len(owners)), (layout.MOVERS, int(model.movers)),
-        (layout.GFNS, model.entries**setting.levels),
+        (layout.GFNS, model.entries**setting.levels), (layout.RANGED, int(setting.machine.ranged > 0)),
         (layout.ENDLESS, sum(1 << n for n, each in enumerate(setting.programs) if each.vcpu >= 0 or each.buffer)),
     ):  # fmt: skip
         p[name] = value
@@ -170,7 +171,22 @@ def _held(model: Model) -> dict[int, tuple[int, range, int]]:
     t.ranges, t.writable, t.alike = packed(np.array(ranges, np.int64)), packed(writable), packed(alike)
     t.amiss = packed(np.array([wrong[kind] for kind in KINDS], np.int64))
     t.p[layout.AMISS] = sum(wrong[kind] for kind in KINDS)
+    _flushes(model)
     return found
+
+
+def _flushes(model: Model) -> None:
+    """What flushes of a range drop (flushes.py has the rule), and from which vCPUs."""
+    drops = np.zeros(len(model.flushes), np.int64)
+    targets = np.full((len(model.flushes), PROGRAMS_MAX), -1, np.int64)
+    for number, (left, start, count) in enumerate(model.flushes):
+        targets[number, : len(left)] = left
+        for n, (place, raw) in enumerate(model.held):
+            _, first, pages = model.span(place)
+            inside = max(0, min(first + pages, start + count) - max(first, start))
+            if inside == pages or (inside and not model.setting.is_table(raw)):
+                drops[number] |= 1 << n
+    model.t.drops, model.t.targets = packed(drops), packed(targets.ravel())
 
 
 def _programs(model: Model) -> None:

@@ -55,6 +55,8 @@ def asks_for_flush(node: Node, results: list[int]) -> bool:
     """Is this an access that asks a vCPU for a flush? ``results``: those with which it was made."""
     access = node.access
     word: Any = access.word
+    if access.step == steps.FLUSH_RANGE:
+        return bool(results)
     return (
         bool(results) and access.verb == "or" and word[0] == words.VCPU_REQUESTS
         and bool(access.operands[0] & words.TLB_FLUSH)

@@ -166,6 +166,11 @@ class _Run:
         if not any(cached) and not any(on):
             return "had cached nothing of it"
         flush = self._last(at, lambda event: (event.node.access.step, event.node.access.number) == (steps.FLUSH, vcpu))
+        ranged = next((n for n in range(at, since, -1) if self._drops(n, vcpu, concerns)), -1)
+        if ranged > flush:
+            event = self.events[ranged]
+            name = self.model.setting.programs[event.program].name
+            return f"flushed at {ranged + 1} by {name} in {asker(event.node)}"
         asked = self._last(at, partial(_asks, vcpu))
         by = ""
         if asked > since:
@@ -179,6 +184,15 @@ class _Run:
         if not cached[-1] and not on[-1]:
             return "dropped it"
         return "was out of the guest, and flushes when it loads a root" if any(on) else "held what memory still gives"
+
+    def _drops(self, at: int, vcpu: int, concerns: Callable[[int, int], bool]) -> bool:
+        """Is an event a flush of a range from outside that drops some of it?"""
+        event = self.events[at]
+        access = event.node.access
+        if access.step != steps.FLUSH_RANGE or access.operands[0][event.result] != vcpu:
+            return False
+        before, after = (entries_held(self.model, self.states[self.step_of[at] + n], vcpu) for n in (0, 1))
+        return any(concerns(*each) for each in before if each not in after)
 
     def _root(self, vcpu: int, state: int) -> int:
         word = self.model.spte_words + vcpu

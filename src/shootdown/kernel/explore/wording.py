@@ -154,7 +154,7 @@ def access(event: Event, words: Words, more: int = 0) -> str:
         case "callback":
             return f"grace period of {name} is over"
         case "flush_range":
-            return f"flush of {phrases.gfns(event.before)} on {name}"
+            return phrases.plain("flush_range", name, phrases.gfns(event.before))
         case "revoke":
             return phrases.plain("revoke", f"pfn {event.before:x}")
         case "refcount":

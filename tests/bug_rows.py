@@ -9,7 +9,6 @@ from __future__ import annotations
 Row = tuple[str, str, str, tuple[str, ...] | str]
 
 SHADOW = "*shadow paging, which is not here"
-RANGE = "flushes of a range are whole on our MMU; on the kernel's own C they need not be: below, "
 COST = "*costs time and breaks nothing"
 ARM = "*arm64"
 NESTED = "*nested guests with page tables of their own are not here"
@@ -71,7 +70,7 @@ BUGS: tuple[Row, ...] = (
     ("B48", "f81602958c11", "protection finds nothing, since another owes the flush", SHADOW),
     ("B49 to B53", "65855ed8b034 and others", "shadow pages", SHADOW),
     ("B54", "b1bd5cba3306", "permissions of shared shadow pages", SHADOW),
-    ("B55", "564246ae7da2, 976d07c25056", "ranges of flushes are too small", RANGE + "refuted, P2"),
+    ("B55", "564246ae7da2, 976d07c25056", "ranges of flushes are too small", ("B55",)),
     ("B56", "d012a06ab1d2", "only the pages of a slot are zapped",
      "*its cause was never found; `slot-delete-alone` holds"),
     ("B57", "cf4a8693d97a", "previous roots are not looked at when roots were invalidated", ("B57",)),
@@ -110,7 +109,7 @@ FLUSHES: tuple[Row, ...] = (
     ("E17", "13e2e4f62a4b", "zap and fault again: the huge page is put in place", ("F17",)),
     ("E18", "2ebbe0308c29", "when pages are aged", ("F16", "F1:")),
     ("E19", "856cf4a60cff", "where a leaf changes and MMU-writable does not go", ("F22",)),
-    ("E20", "c6753e20e09d", "of too wide a range in a fault", RANGE + "holds; its twin is B55"),
+    ("E20", "c6753e20e09d", "of too wide a range in a fault", ("E20", "B55 976d07c25056")),
     ("E21 to E24", "6bc6db000295 and others", "of shadow pages", SHADOW),
     ("E25", "a3fe5dbda0a4", "after a huge page was split", ("E25", "F7: split", "F7: the flush comes before write")),
     ("E26", "7657ea920c54", "for each entry of stage 2", ARM),

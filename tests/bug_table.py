@@ -23,10 +23,11 @@ from .mutations import MUTATIONS, OPERATIONS, Mutation
 from .order_bugs import HARMLESS, ORDERS
 from .place_bugs import PLACES
 from .properties import RULES
+from .range_bugs import RANGES
 from .structure import ROOT
 
 FILE = ROOT / "docs" / "bugs.md"
-ALL = (*MUTATIONS, *OPERATIONS, *PLANTED, *PAIRS, *FURTHER, *PLACES, *ORDERS, *ENTRIES)
+ALL: tuple[Mutation, ...] = (*MUTATIONS, *OPERATIONS, *PLANTED, *PAIRS, *FURTHER, *PLACES, *ORDERS, *ENTRIES, *RANGES)
 BREAKS = {
     0: "holds", steps.USE_AFTER_FREE: "P2", steps.FREED_IN_REACH: "P2", steps.REVOKED_IN_REACH: "P1",
     steps.STALE: "P1", steps.STILL_MAPPED: "P1", steps.LOST_WRITE: "P3", steps.OVERWRITTEN: "P3",
@@ -41,9 +42,10 @@ TOP = """# Bugs that the suite knows
 Each line tells of a bug that KVM's MMU had, or nearly had, and what shows that the suite would have found it: the bug
 is planted in this project's MMU, and a test is refuted. `test`: P1 means that this test is refuted then, and what
 breaks ([model.md](model.md)); *holds* that the change is harmless there. What is planted is in `tests/mutations.py`,
-`tests/known_bugs.py`, `tests/further_bugs.py`, `tests/place_bugs.py`, `tests/order_bugs.py` and `tests/entry_bugs.py`;
-`python -m tests.bug_table` writes this page. A test marked *audited* is one in which somebody looks at tables, counters
-and answers besides (`tests/audit_bugs.py`, `tests/test_audit.py`).
+`tests/known_bugs.py`, `tests/further_bugs.py`, `tests/place_bugs.py`, `tests/order_bugs.py`, `tests/entry_bugs.py`
+and `tests/range_bugs.py` (*ranges*: with `--ranged`); `python -m tests.bug_table` writes this page. A test marked
+*audited* is one in which somebody looks at tables, counters and answers besides (`tests/audit_bugs.py`,
+`tests/test_audit.py`).
 """
 C_TOP = """## On the kernel's own C
 The same in the tree's own files, or in the driver that stands for the kernel's function (*), by edits that name
@@ -68,7 +70,8 @@ PARTS = (
 
 def named(site: str) -> list[Mutation | Audited]:
     """The planted bugs whose site begins so."""
-    found = [mutation for mutation in (*ALL, *AUDITED) if mutation.site.startswith(site)]
+    every: tuple[Mutation | Audited, ...] = (*ALL, *AUDITED)
+    found = [planted for planted in every if planted.site.startswith(site)]
     assert found, f"nothing is planted for {site}"
     return found
 
@@ -80,7 +83,8 @@ def shown(what: tuple[str, ...] | str) -> str:
     cells: dict[str, None] = {}
     for site in what:
         for mutation in named(site):
-            behaviour = f" ({mutation.behaviour})" if mutation.behaviour else ""
+            how = [mutation.behaviour, "ranges" * (isinstance(mutation, Mutation) and mutation.ranged)]
+            behaviour = f" ({', '.join(filter(None, how))})" if any(how) else ""
             if isinstance(mutation, Audited):
                 cells[f"`{mutation.test}`{behaviour}, audited: {mutation.property or 'holds'}"] = None
             else:
@@ -100,7 +104,7 @@ def further() -> Iterator[str]:
     """The lines of the table of further bugs, by their sites."""
     yield "| bug | commit | shown by |"
     yield "|---|---|---|"
-    for mutation in (*FURTHER, *PLACES, *ORDERS, *ENTRIES):
+    for mutation in (*FURTHER, *PLACES, *ORDERS, *ENTRIES, *RANGES):
         commit, _, text = mutation.site.rpartition(": ")
         yield f"| {text} | {commit} | {shown((mutation.site,))} |"
 

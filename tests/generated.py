@@ -111,7 +111,12 @@ def files(draw: st.DrawFn, kind: str, run: str) -> str:
         start["ring"] = 2
     host = [{"name": f"t{n}", **task} for n, task in enumerate(tasks)]
     geometry = {"levels": 2, "tables": draw(st.integers(3, 5)), "vcpus": len(vcpus)}
-    parts = ['promise = "generated"', section("[geometry]", geometry), section("[start]", start)]
+    parts = [
+        'promise = "generated"',
+        section("", {"ranged": draw(st.booleans())}),
+        section("[geometry]", geometry),
+        section("[start]", start),
+    ]
     for name, tables in (("[[slot]]", slots), ("[[vcpu]]", vcpus), ("[[host]]", host)):
         parts += [section(name, table) for table in tables]
     return "\n".join(parts) + "\n"

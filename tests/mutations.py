@@ -18,6 +18,7 @@ class Mutation:
     changes  to the sources
     test     that refutes it, under ``policy`` and ``behaviour``; ``full``: only its full geometry does
     breaks   the property that breaks first (steps.py); 0: nothing does, the change is harmless and must hold
+    ranged   a flush of a range flushes no more than that
     """
 
     site: str
@@ -27,6 +28,7 @@ class Mutation:
     policy: str = "rcu"
     behaviour: str = ""
     full: bool = False
+    ranged: bool = False
 
 
 FLUSH_62 = """            return False

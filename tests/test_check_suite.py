@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from .known_bugs import BUGS, PAIRS, SLOW
 from .mutations import MUTATIONS, OPERATIONS, Mutation
 from .order_bugs import HARMLESS, ORDERS
 from .place_bugs import PLACES
+from .range_bugs import RANGES
 from .suite_counts import recorded
 
 TESTS = {test.name: test for test in suite()}
@@ -64,12 +66,12 @@ def planted(mutations: Sequence[Mutation]) -> list[Any]:
 
 def run(mutation: Mutation, source: Source) -> Verdict:
     """The verdict of the mutation's test."""
-    test = TESTS[mutation.test]
+    test = replace(TESTS[mutation.test], ranged=mutation.ranged)
     geometry = test.full if mutation.full else test.tiny
     return check(Case(test, mutation.policy, mutation.behaviour or test.behaviours[0], geometry), source, BUDGET)
 
 
-@pytest.mark.parametrize("mutation", planted((*MUTATIONS, *OPERATIONS, *BUGS, *PAIRS, *FURTHER, *MANY)))
+@pytest.mark.parametrize("mutation", planted((*MUTATIONS, *OPERATIONS, *BUGS, *PAIRS, *FURTHER, *RANGES, *MANY)))
 def test_planted_bugs_are_refuted(mutation: Mutation, tmp_path: Path) -> None:
     """Without the flush, order or check that a site names, its test is refuted; harmless changes hold."""
     with mutated(mutation, tmp_path) as source:
@@ -82,7 +84,7 @@ def test_planted_bugs_are_refuted(mutation: Mutation, tmp_path: Path) -> None:
             assert all(line.isascii() for line in lines)
 
 
-@pytest.mark.parametrize("mutation", planted([m for m in (*MUTATIONS, *OPERATIONS) if m.breaks]))
+@pytest.mark.parametrize("mutation", planted([m for m in (*MUTATIONS, *OPERATIONS, *RANGES) if m.breaks]))
 def test_the_same_test_holds_without_the_bug(mutation: Mutation) -> None:
     """A refutation is the bug's: the unchanged sources pass the very test."""
     source = Source()
@@ -92,13 +94,20 @@ def test_the_same_test_holds_without_the_bug(mutation: Mutation) -> None:
         source.close()
 
 
-@pytest.mark.parametrize("mutation", (*BUGS, *PAIRS, *FURTHER, *MANY), ids=lambda mutation: mutation.site)
+@pytest.mark.parametrize("mutation", (*BUGS, *PAIRS, *FURTHER, *RANGES, *MANY), ids=lambda mutation: mutation.site)
 def test_a_known_bug_is_planted_where_the_test_holds(mutation: Mutation) -> None:
     """Its test is one of those whose verdict is looked at below, and holds there."""
     test, behaviour = TESTS[mutation.test], mutation.behaviour or TESTS[mutation.test].behaviours[0]
     assert (mutation.policy, behaviour) in pairs(test)
     assert test.expected(mutation.policy, behaviour) == "holds"
     assert not mutation.full
+
+
+@pytest.mark.parametrize("mutation", planted(RANGES))
+def test_a_range_matters_only_where_it_is_kept_to(mutation: Mutation, tmp_path: Path) -> None:
+    """Where every flush is of all, too small a range breaks nothing."""
+    with mutated(mutation, tmp_path) as source:
+        assert run(replace(mutation, ranged=False), source).word == "holds"
 
 
 CASES = [

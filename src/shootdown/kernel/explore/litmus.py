@@ -7,6 +7,7 @@ above the test's levels are tables of which one entry is used.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ...check.litmus.build import leaf_at_start
@@ -63,7 +64,7 @@ def scenario(
             form.ept, form.accessed if form.ad else 0, form.dirty if form.ad else 0, form.mmu_writable,
             memory.hardware_ad, memory.pml, bool(memory.slots),
         ),
-        options=options,
+        options=replace(options, ranged=options.ranged or test.ranged),
     )  # fmt: skip
 
 

@@ -431,3 +431,13 @@ def test_the_suite_can_be_listed() -> None:
     document = json.loads(text)
     jsonschema.validate(document, schemas()["check-list"])
     assert "unmap-tables" in [test["name"] for test in document["tests"]]
+
+
+@pytest.mark.parametrize(
+    "words", [("/dev/zero",), ("--schedule", "/dev/zero"), ("--resume", "/dev/full")], ids=" ".join
+)
+def test_a_file_that_never_ends_is_refused(words: tuple[str, ...]) -> None:
+    """With a line, before it has taken all memory."""
+    code, text = run(*words)
+    assert code == 1
+    assert "longer than" in text or "no test is called" in text

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Final
+
+TEXT_MAX: Final = 16 << 20
+"""Bytes of a text file that a user names, at most: one that never ends must not take all memory."""
+
 
 class InputError(Exception):
     """What is wrong, where (file; byte offset or line), and what to do about it.
@@ -29,3 +35,15 @@ class InputError(Exception):
 def reason(error: OSError) -> str:
     """What the system says of a file, as it stands in a line of ours."""
     return (error.strerror or str(error)).lower()
+
+
+def text_of(path: Path) -> str:
+    """The text of a file. Raises InputError if it cannot be read or never ends, UnicodeDecodeError if it is no text."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(TEXT_MAX + 1)
+    except OSError as error:
+        raise InputError(f"{path}: {reason(error)}") from None
+    if len(raw) > TEXT_MAX:
+        raise InputError(f"{path}: longer than {TEXT_MAX >> 20} MB")
+    return raw.decode()

@@ -46,7 +46,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError, reason
+from ...errors import InputError, text_of
 from ...mmu.behaviour import BEHAVIOURS
 from ...mmu.policies.registry import POLICIES
 from ..program.programs import HOST
@@ -134,14 +134,8 @@ class Litmus:
 class _File:
     """A litmus file while it is read: knows lines, so that errors can name them."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self.text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not a litmus test: no UTF-8 at byte {error.start}") from None
-        except OSError as error:
-            raise InputError(f"{path}: {reason(error)}") from None
+    def __init__(self, path: Path, text: str) -> None:
+        self.path, self.text = path, text
         try:
             self.data = tomllib.loads(self.text)
         except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -183,7 +177,23 @@ _TYPES = {str: "text", list: "list", dict: "table", int: "whole number", bool: "
 
 def read_litmus(path: Path) -> Litmus:
     """Read one file. Raises InputError, which names file and line."""
-    file = _File(path)
+    try:
+        return litmus_of(path, text_of(path))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a litmus test: no UTF-8 at byte {error.start}") from None
+
+
+def embedded(name: str, text: str, where: str) -> Litmus:
+    """The test of that name whose text another file holds. Raises InputError, which names that file."""
+    try:
+        return litmus_of(Path(f"{Path(name).name or 'test'}.toml"), text)
+    except InputError as error:
+        raise InputError(f"{where}: damaged: its text is no litmus test: {error}") from None
+
+
+def litmus_of(path: Path, text: str) -> Litmus:
+    """The test that the text of a file is. Raises InputError, which names file and line."""
+    file = _File(path, text)
     data = file.data
     file.check("", data)
     for key in ("promise", "geometry", "vcpu", "host"):

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError, reason
+from ...errors import InputError, reason, text_of
 from ...mmu.behaviour import BEHAVIOURS
 from ...mmu.policies.registry import POLICIES
 from ..litmus.build import build
 from ..litmus.cases import BUFFERS_MAX, Case
-from ..litmus.litmus import Geometry, read_litmus
+from ..litmus.litmus import Geometry, embedded
 from ..program.steps import LIVELOCK
 from ..search.layout import CHOICES
 from ..search.livelock import livelock
@@ -89,9 +88,7 @@ def _unwritable(path_: Path, error: OSError) -> InputError:
 def read(path_: Path) -> dict[str, Any]:
     """Read a schedule file. Raises InputError if it is none."""
     try:
-        data = json.loads(path_.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path_}: {reason(error)}") from None
+        data = json.loads(text_of(path_))
     except (ValueError, RecursionError):
         raise InputError(f"{path_}: not a schedule: no JSON; give a file that check --save wrote") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
@@ -108,13 +105,10 @@ def follow(data: dict[str, Any], name: str, source: Source) -> Schedule:
     """Take the steps of a schedule again. Raises InputError where the code goes another way than it did."""
     if data["policy"] not in POLICIES or data["behaviour"] not in BEHAVIOURS:
         raise InputError(f"{name}: damaged: no such policy or behaviour")
-    with tempfile.TemporaryDirectory(prefix="shootdown-") as folder:
-        file = Path(folder, f"{Path(data['test']).name or 'test'}.toml")
-        file.write_text(data["text"], encoding="utf-8")
-        test = replace(read_litmus(file), ranged=bool(data.get("ranged")))
+    test = replace(embedded(data["test"], data["text"], name), ranged=bool(data.get("ranged")))
     try:
         geometry = Geometry(**data["geometry"])
-        if not data["steps"]:
+        if geometry not in (test.full, test.tiny) or not data["steps"]:
             raise ValueError
         kinds = {int(kind) for kind in data.get("kinds", [])}
         taken = [(str(each["task"]), int(each["choice"]), list(each["accesses"])) for each in data["steps"]]

@@ -26,6 +26,8 @@ from .verdict import UNDETERMINED, Verdict
 from .why import Cover, Why
 
 FORMAT = "shootdown verdicts 1"
+RESUMED_MAX = 64 << 20
+"""Characters of a file of verdicts at most: what never ends must not take all memory."""
 
 
 class Done:
@@ -81,7 +83,10 @@ def _begin(file: IO[str], path: str, head: dict[str, str]) -> dict[str, dict[str
     """The verdicts in a file, which is ready for more afterwards."""
     file.seek(0)
     try:
-        found, end = _read(path, file.read(), head)
+        text = file.read(RESUMED_MAX + 1)
+        if len(text) > RESUMED_MAX:
+            raise InputError(f"{path}: longer than {RESUMED_MAX >> 20} MB: not a file of verdicts")
+        found, end = _read(path, text, head)
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a file of verdicts; give one that check --resume wrote") from None
     file.truncate(end)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...check.litmus.litmus import Geometry, read_litmus
+from ...check.litmus.litmus import Geometry, embedded
 from ...check.schedule.schedule_file import write
 from ...check.verdict.verdict import REFUTED
-from ...errors import InputError, reason
+from ...errors import InputError, text_of
 from ..library.build import Library
 from ..source.series import Patch
 from ..source.tree import Tree
@@ -47,9 +46,7 @@ def save(found: Sequence[Judged], tree: Tree, patches: Sequence[Patch], options:
 def read(path: Path) -> dict[str, Any]:
     """A saved schedule. Raises InputError if it is none."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {reason(error)}") from None
+        data = json.loads(text_of(path))
     except (ValueError, RecursionError):
         raise InputError(f"{path}: not a schedule: no JSON", advice=_ADVICE) from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
@@ -62,14 +59,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def scenario_of(data: dict[str, Any], name: str) -> tuple[Scenario, Schedule]:
     """What a saved schedule is about. Raises InputError if it is damaged."""
-    with tempfile.TemporaryDirectory(prefix="shootdown-") as folder:
-        file = Path(folder, f"{Path(data['test']).name or 'test'}.toml")
-        file.write_text(data["text"], encoding="utf-8")
-        try:
-            test = read_litmus(file)
-        except InputError as error:
-            said = str(error).removeprefix(f"{folder}/")
-            raise InputError(f"{name}: damaged: its text is no litmus test: {said}", advice=_ADVICE) from None
+    test = embedded(data["test"], data["text"], name)
     try:
         geometry, options = Geometry(**data["geometry"]), Options(**data["options"])
         choices, written = data["choices"], data["written"]

@@ -70,7 +70,7 @@ BUGS: tuple[Row, ...] = (
     ("B48", "f81602958c11", "protection finds nothing, since another owes the flush", SHADOW),
     ("B49 to B53", "65855ed8b034 and others", "shadow pages", SHADOW),
     ("B54", "b1bd5cba3306", "permissions of shared shadow pages", SHADOW),
-    ("B55", "564246ae7da2, 976d07c25056", "ranges of flushes are too small", ("B55",)),
+    ("B55", "564246ae7da2, 976d07c25056, 4fa7e22ed6ed", "ranges of flushes are too small", ("B55",)),
     ("B56", "d012a06ab1d2", "only the pages of a slot are zapped",
      "*its cause was never found; `slot-delete-alone` holds"),
     ("B57", "cf4a8693d97a", "previous roots are not looked at when roots were invalidated", ("B57",)),

@@ -13,6 +13,7 @@ WRITTEN = steps.LOST_WRITE
 EAGER = "flush_remote_tlbs_range(kvm, gfn, kvm.pages(level + 1))"
 SMALLER = EAGER.replace(" + 1", "")
 ENTRY = "flush_remote_tlbs_range(kvm, it.gfn, kvm.pages(it.level))"
+OF_TABLE = "flush_remote_tlbs_range(kvm, kvm.round(it.gfn, it.level + 1), kvm.pages(it.level))"
 ONE_PAGE = "flush_remote_tlbs_range(kvm, it.gfn, 1)"
 READ = "            return False\n        {}\n        m.write(it.sptep, kvm.empty)\n    kvm"
 REMOVED = "            return False\n        {}\n        m.write(it.sptep, kvm.empty)\n        handle"
@@ -34,6 +35,10 @@ RANGES = tuple(
          instead("change", READ, ENTRY, ONE_PAGE), "collapse-zap", FREED, "rcu", "6.1"),
         ("B55 564246ae7da2: the same where the entry is removed after the flush",
          instead("change", REMOVED, ENTRY, ONE_PAGE), "collapse-zap", FREED, "rcu", "6.12"),
+        ("B55 4fa7e22ed6ed: a zap under the lock for read begins its flush at the first page of the table around",
+         instead("change", READ, ENTRY, OF_TABLE), "collapse-yield-fault", FREED, "rcu", "6.1"),
+        ("B55 4fa7e22ed6ed: the same where the entry is removed after the flush",
+         instead("change", REMOVED, ENTRY, OF_TABLE), "collapse-yield-fault", FREED, "rcu", "6.12"),
         ("B55 976d07c25056: a fault flushes one page of the table that it replaced",
          instead("policies/rcu", FAULT, "batch.first, batch.pages", "batch.first, 1"),
          "fault-replaces-table", FREED, "rcu", "6.12"),
@@ -47,6 +52,9 @@ RANGES = tuple(
         ("E20, harmless: a fault flushes more than the table that it replaced",
          instead("policies/rcu", FAULT, "batch.first, batch.pages", "0, batch.first + 2 * batch.pages"),
          "fault-replaces-table", 0, "rcu", "6.12"),
+        ("E20, harmless: a fault flushes what the table mapped, and no more, where it flushed what is around it",
+         instead("fault", "{}", "it.level + 1 if kvm.behaviour.wide_fault_flush else it.level", "it.level"),
+         "fault-replaces-table", 0, "rcu", "6.1"),
         ("F17: the one flush of tables that became huge pages ends one page early",
          instead("policies/rcu", PROMOTED, "batch.first, batch.pages", "batch.first, batch.pages - 1"),
          "collapse-promote", FREED, "promote", "6.13"),

@@ -433,7 +433,9 @@ def test_the_suite_can_be_listed() -> None:
     assert "unmap-tables" in [test["name"] for test in document["tests"]]
 
 
-@pytest.mark.parametrize("words", [("/dev/zero",), ("--schedule", "/dev/zero"), ("--resume", "/dev/full")], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [("/dev/zero",), ("--schedule", "/dev/zero"), ("--resume", "/dev/full")], ids=" ".join
+)
 def test_a_file_that_never_ends_is_refused(words: tuple[str, ...]) -> None:
     """With a line, before it has taken all memory."""
     code, text = run(*words)

@@ -69,6 +69,8 @@ class Behaviour:
                           read (read in 6.12)
     ahead_stops_at_table  a page is not mapped ahead of its fault where a table is (read in 6.13), else not where a leaf
                           is (read in 6.18)
+    spurious_checks_pfn   a fault whose access the entry allows already warns if it was to map another page (read in
+                          6.18)
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Behaviour:
         age_invalid_roots: bool,
         volatile_accessed: bool,
         ahead_stops_at_table: bool,
+        spurious_checks_pfn: bool,
         roots_put_exclusive: bool,
     ) -> None:
         self.name = name
@@ -152,6 +155,7 @@ class Behaviour:
         self.age_invalid_roots = age_invalid_roots
         self.volatile_accessed = volatile_accessed
         self.ahead_stops_at_table = ahead_stops_at_table
+        self.spurious_checks_pfn = spurious_checks_pfn
         self.roots_put_exclusive = roots_put_exclusive
 
 
@@ -197,6 +201,7 @@ def _behaviour(name: str) -> Behaviour:
         age_invalid_roots=not later,
         volatile_accessed=name != "6.18",
         ahead_stops_at_table=name == "6.13",
+        spurious_checks_pfn=name == "6.18",
         roots_put_exclusive=not late,
     )
 

@@ -296,13 +296,15 @@ def map_target(kvm: Kvm, vcpu: i64, batch: Batch, it: TdpIter, fault: PageFault,
     Locks: as ``map_gfn``. TLB: flushes if the guest may no longer write, in later kernels; a table that was replaced
     is the caller's. Source: ``tdp_mmu_map_handle_target_level``.
     """
+    pfn = fault.pfn if it.level == 1 or fault.pfn < 0 else kvm.round(fault.pfn, it.level)
     if kvm.behaviour.spurious_early and is_served(kvm, it, fault):
+        if kvm.behaviour.spurious_checks_pfn and pfn != kvm.pfn(it.old_spte):
+            raise Bug("a fault is to map another page than the entry maps that serves it already")
         return SPURIOUS
-    if fault.pfn < 0:
+    if pfn < 0:
         return map_mmio(kvm, batch, it, role & ROLE_SMM)
     old = it.old_spte
     protect = fault.writable and is_tracked(kvm, it)
-    pfn = fault.pfn if it.level == 1 else kvm.round(fault.pfn, it.level)
     spte = make_spte(kvm, role, it.gfn, pfn, it.level, old, fault.writable, protect, fault.prefetch)
     if fault.flags & LOG_DIRTY_PAGES != 0 and is_writable(spte):
         # Before the guest can write. That the entry may not get there does no harm.

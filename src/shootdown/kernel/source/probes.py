@@ -159,6 +159,12 @@ FLAGS: Final = (
         r"\bfault->prefetch && is_shadow_present_pte\(",
         function="tdp_mmu_map_handle_target_level",
     ),
+    Probe(
+        "spurious_checks_pfn",
+        TDP_C,
+        r"WARN_ON_ONCE\(fault->pfn != spte_to_pfn\(",
+        function="tdp_mmu_map_handle_target_level",
+    ),
     Probe("nx_keeps_logged", MMU_C, r"\w+_dirty_(?:track|logging)_enabled\(", function="kvm_recover_nx_huge_pages"),
 )
 """The flags of mmu/behaviour.py; of ``passes`` and ``empty``, whether they are those of 6.12."""

@@ -73,8 +73,9 @@ def diff_command(
 
     Both are driven with the same random operations, with those of litmus tests
     in many orders, or with a recording's; after each, every SPTE, counter, flush
-    request, freed table and dirty bit must be the same (SPTEs seldom, of a
-    recording). The first difference is shown as a short list of operations.
+    request, freed table and dirty bit must be the same (SPTEs that a recording's
+    operation is not about: now and then). The first difference is shown as a
+    short list of operations.
 
     \b
     Example: shootdown kernel diff ~/linux --operations 10000

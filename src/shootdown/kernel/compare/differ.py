@@ -14,8 +14,9 @@ from ..library.apart import Step, apart
 from ..library.native import Config, calls
 from .acts import get_log
 from .operations import Operation, draw_config, draw_operations
-from .pair import ASKS_FIRST, SLOTS, BothBugged, Pair
+from .pair import ASKS_FIRST, EVERYWHERE, SLOTS, BothBugged, Pair
 from .told import EVERY_ACT
+from .touched import touched
 
 SESSION: Final = 250
 """Operations on one VM, before the next is made."""
@@ -102,11 +103,13 @@ def play(
     first: int = 0,
     logs: bool = False,
     slots: int = SLOTS,
+    along: bool = False,
 ) -> Found:
     """Do operations on a fresh pair, until they differ.
 
-    Entries are compared after every ``every``-th operation from number ``first`` on, and after the last; dirty bitmaps
-    where they are read, and at the end, or after each operation (``logs``).
+    All entries are compared after every ``every``-th operation from number ``first`` on, and after the last, and those
+    along each operation's gfns (touched.py) after each other one (``along``); dirty bitmaps where they are read, and at
+    the end, or after each operation (``logs``).
     """
     pair = Pair(library, config, behaviour, slots)
     last = len(operations) - 1
@@ -129,12 +132,13 @@ def play(
         if logs and n >= first:
             read_logs(pair)
         tables = max(tables, pair.machine.tables.used)
-        found = pair.difference(n == last or (n >= first and (n - first) % every == 0))
+        whole = n == last or (n >= first and (n - first) % every == 0)
+        found = pair.difference(EVERYWHERE if whole else touched(pair, operation) if along else None)
         if found:
             break
     else:
         read_logs(pair)
-        found = pair.difference(False)
+        found = pair.difference(None)
     return Found(n if found else -1, found, done, stopped, tuple(undone), tables)
 
 
@@ -153,11 +157,13 @@ def play_apart(
     plant: Plant | None = None,
     logs: bool = False,
     slots: int = SLOTS,
+    first: int = 0,
+    along: bool = False,
 ) -> Found:
     """The same in a process of its own: a crash of the C is a difference."""
 
     def work(step: Step) -> Found:
-        return play(library, behaviour, config, operations, every, plant, step, logs=logs, slots=slots)
+        return play(library, behaviour, config, operations, every, plant, step, first, logs, slots, along)
 
     ended = apart(work, SECONDS + len(operations) // A_SECOND)
     if ended.answer is not None:

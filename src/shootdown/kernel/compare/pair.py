@@ -18,6 +18,9 @@ from ..library import native
 from ..library.native import Config, KernelBug, NativeVm
 from .state import digest, rows
 
+Gfns = tuple[int, int]
+"""The first gfn, and the first that is none of them any more."""
+EVERYWHERE: Final = (0, native.GFNS)
 SLOTS: Final = 8
 """Of a VM, unless it is told otherwise."""
 ASKS_FIRST: Final = ("6.13", "6.18")
@@ -90,11 +93,15 @@ class Pair:
             raise BothBugged(str(answers[0]))
         self._difference = self._difference or _differs("answer", *answers)
 
-    def difference(self, look: bool = True) -> str:
-        """What differs since the last operation, "" for nothing; without ``look`` entries are not compared."""
+    def difference(self, gfns: Gfns | None = EVERYWHERE) -> str:
+        """What differs since the last operation, "" for nothing.
+
+        Of entries those of each table that maps some of the gfns are compared; with None neither they nor roots nor
+        vCPUs are.
+        """
         found, self._difference = self._difference, ""
         self.c.drain()
-        found = self._problem() or found or self._flushes() or self._counters() or (self._state() if look else "")
+        found = self._problem() or found or self._flushes() or self._counters() or (self._state(*gfns) if gfns else "")
         self.c.forget_notes()
         return found
 
@@ -133,11 +140,11 @@ class Pair:
         theirs = self.c.counters()
         return next((found for name in ours if (found := _differs(name, theirs[name], int(ours[name])))), "")
 
-    def _state(self) -> str:
-        ours = rows(self.kvm)
-        if digest(ours) == self.c.digest():
+    def _state(self, first: int, end: int) -> str:
+        ours = rows(self.kvm, first, end)
+        if digest(ours) == self.c.digest(first, end):
             return ""
-        return row_difference(self.c.rows(), [spte.unsigned(number) for number in ours], self.kvm)
+        return row_difference(self.c.rows(first, end), [spte.unsigned(number) for number in ours], self.kvm)
 
 
 def _differs(what: str, theirs: object, ours: object) -> str:

@@ -83,7 +83,7 @@ def test_that_both_stop_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(EVERY_ACT, "range_end", both_stop)
     (found,) = compare(native("6.12"), "6.12", suite_for("6.12", "unmap-leafs"), 1, 1)
     assert found.difference is None
-    assert found.stopped == ("range_end 0 1: stopped: here",)
+    assert found.stopped == ("range_end 0 1: here in the C, there in ours",)
 
 
 def test_the_command_compares_tests_that_are_named() -> None:

@@ -111,7 +111,7 @@ def test_that_both_stop_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the operation; what came before it counts as compared."""
     monkeypatch.setitem(EVERY_ACT, "release", both_stop)
     found = follow(native("6.1"), "6.1", told(get("6.1-nxhuge")))
-    assert {each.stopped for each in found} == {"release: stopped: here"}
+    assert {each.stopped for each in found} == {"release: here in the C, there in ours"}
     arguments = ["kernel", "diff", tree("6.1"), "--trace", str(get("6.1-nxhuge"))]
     said = CliRunner().invoke(cli, arguments, standalone_mode=False)
     assert said.return_value == 3 and "VM 1: both stop in release" in said.output

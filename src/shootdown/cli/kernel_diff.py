@@ -124,6 +124,8 @@ def _text(tree: Tree, like: Likeness, chosen: str, seed: int, outcome: Outcome) 
     lines.append(f"no difference in {number(outcome.operations)} operations on {number(outcome.sessions)} VMs")
     for text in outcome.stopped:
         lines += wrap(f"both stop in {text}; what follows on that VM is not compared", "    ", "  ")
+    for text, times in outcome.warned.items():
+        lines += wrap(f"both warn, {number(times)} x, and another VM goes on: {text}", "    ", "  ")
     rows = [[name, number(times)] for name, times in sorted(outcome.counts.items(), key=lambda item: -item[1])]
     return [*lines, *wrap("done: " + ", ".join(f"{name} {times}" for name, times in rows), "  ")]
 
@@ -131,7 +133,8 @@ def _text(tree: Tree, like: Likeness, chosen: str, seed: int, outcome: Outcome) 
 def _document(tree: Tree, chosen: str, seed: int, outcome: Outcome) -> dict[str, object]:
     return document(
         tree, chosen, seed=seed, operations=outcome.operations, vms=outcome.sessions, counts=outcome.counts,
-        stopped=list(outcome.stopped), difference=outcome.difference and outcome.difference.as_json(),
+        stopped=list(outcome.stopped), warned=outcome.warned,
+        difference=outcome.difference and outcome.difference.as_json(),
     )  # fmt: skip
 
 

@@ -34,7 +34,11 @@ PHYS_BITS: Final = 46
 
 
 class BothBugged(Exception):  # noqa: N818 - agreement is no error
-    """Both stopped at an assertion: they are alike, and of no further use."""
+    """Both stopped at an assertion: they are alike, and of no further use. ``warned``: in the C it only warns."""
+
+    def __init__(self, text: str, warned: bool) -> None:
+        super().__init__(text)
+        self.warned: Final = warned
 
 
 class Pair:
@@ -78,20 +82,26 @@ class Pair:
         self._difference = ""
 
     def both(self, theirs: Callable[[], object], ours: Callable[[], object]) -> None:
-        """Do something in both; their answers must be alike."""
+        """Do something in both; their answers must be alike. A warning is a stop: ours has no other."""
         answers: list[object] = []
-        bugs = 0
+        before = len(self.c.problems())
         self.acted = True
         for call in (theirs, ours):
             try:
                 answer = call()
                 answers.append(int(answer) if isinstance(answer, bool) else answer)
             except (Bug, KernelBug) as bug:
-                answers.append(f"stopped: {bug}")
-                bugs += 1
-        if bugs == 2:
-            raise BothBugged(str(answers[0]))
-        self._difference = self._difference or _differs("answer", *answers)
+                answers.append(bug)
+        theirs_said, ours_said = answers
+        if not isinstance(ours_said, Bug):
+            self._difference = self._difference or _differs("answer", theirs_said, ours_said)
+            return
+        stopped = isinstance(theirs_said, KernelBug)
+        problems = self.c.problems()[before:]
+        if problems or stopped:
+            first = problems[0] if problems else theirs_said
+            raise BothBugged(f"{first} in the C, {ours_said} in ours", not stopped)
+        self._difference = self._difference or f"only ours stops: {ours_said}"
 
     def difference(self, gfns: Gfns | None = EVERYWHERE) -> str:
         """What differs since the last operation, "" for nothing.

@@ -117,6 +117,9 @@ class Problem:
     place: str
     what: str
 
+    def __str__(self) -> str:
+        return f"{self.place}: {self.kind}: {self.what}"
+
 
 class NativeVm:
     """A VM in a native library; each method is one operation, done whole before it returns.
@@ -142,7 +145,7 @@ class NativeVm:
         answer = int(self._call[name](*arguments))
         if answer == BUGGED:
             last = self.problems()[-1]
-            raise KernelBug(f"{last.place}: {last.kind}: {last.what}")
+            raise KernelBug(str(last))
         return answer
 
     # vCPUs

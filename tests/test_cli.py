@@ -249,7 +249,7 @@ def test_compiled_and_plain_give_identical_output(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [(("no-such-test",), 129), (("--no-such-option",), 129), (("unmap-leafs",), 125)],
+    [(("no-such-test",), 129), (("--no-such-option",), 129), (("--patch", "none"), 129), (("unmap-leafs",), 125)],
     ids=lambda value: str(value),
 )
 def test_git_bisect_takes_no_mistake_for_a_bad_commit(arguments: tuple[str, ...], code: int, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Building a Linux tree's page table code: which trees are taken, what is told where one does not build."""
 
 import dataclasses
+import errno
 import gzip
 import io
 import json
@@ -19,7 +20,9 @@ import zstandard
 from shootdown.errors import InputError
 from shootdown.kernel.library import build as build_module
 from shootdown.kernel.library.build import COVERAGE, EXPLORE, NATIVE, Library, build
+from shootdown.kernel.library.build_errors import explain
 from shootdown.kernel.library.limited import Limits
+from shootdown.kernel.source.cache import entry
 from shootdown.kernel.source.debian import debian_tree
 from shootdown.kernel.source.likeness import likeness
 from shootdown.kernel.source.probes import FLAGS, SWITCHES, X86, found, switches
@@ -310,11 +313,37 @@ def test_the_command_ends_at_a_limit_as_at_other_errors(tmp_path: Path) -> None:
 
 def test_without_gcc_the_message_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No compiler: one line that names it."""
-    monkeypatch.setenv("CC", "no-such-compiler")
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
     build_module.compiler.cache_clear()
     with pytest.raises(InputError, match="gcc is not found"):
         built(tmp_path, toy(tmp_path))
     build_module.compiler.cache_clear()
+
+
+def test_a_compiler_that_the_environment_names_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is not there, with words after it, or clang: the message is not about a gcc that is missing."""
+    said = {"ccache gcc": "CC says 'ccache gcc', and there is no such program", str(tmp_path / "cc"): "is clang"}
+    (tmp_path / "cc").write_text("#!/bin/sh\necho clang version 1\n")
+    (tmp_path / "cc").chmod(0o755)
+    for named, message in said.items():
+        monkeypatch.setenv("CC", named)
+        build_module.compiler.cache_clear()
+        with pytest.raises(InputError, match=message):
+            built(tmp_path, toy(tmp_path))
+    build_module.compiler.cache_clear()
+
+
+def test_a_cache_that_is_full_is_named_and_not_what_was_read(tmp_path: Path) -> None:
+    """Where the system has no room, and where the compiler says so."""
+
+    def full(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(InputError, match=r"cache/shootdown/tree: cannot write: no space .*; set XDG_CACHE_HOME"):
+        entry("tree", "1", full)
+    said = "tdp_mmu.c:3: fatal error: error writing to x.s: No space left on device\n"
+    assert "cache/shootdown: cannot write: no space" in str(explain(toy(tmp_path), said, build_module.C))
 
 
 @needs_gcc

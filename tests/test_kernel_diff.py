@@ -24,6 +24,7 @@ from shootdown.kernel.library.apart import Step, apart
 from shootdown.kernel.library.build import NATIVE, C, build
 from shootdown.kernel.library.native import Config
 from shootdown.kernel.source.edits import REPLACE, Edit
+from shootdown.kernel.source.probes import MMU_C
 from shootdown.machine import words
 from shootdown.machine.words import LOG_DIRTY_PAGES
 from shootdown.mmu.access import FETCH
@@ -169,6 +170,20 @@ def test_the_command_says_what_it_found() -> None:
     document = json.loads(found.output)
     jsonschema.validate(document, schemas()["kernel-diff"])
     assert document["difference"]["operations"]
+
+
+def test_a_patch_of_what_is_not_built_is_not_said_to_make_no_difference(tmp_path: Path) -> None:
+    """The file is named, and the exit code is 3; with a difference it is that one's."""
+    text = linux("6.12").read(MMU_C)
+    line = next(n for n, each in enumerate(text.split("\n")) if each.startswith("static bool is_page_fault_stale"))
+    old = text.split("\n")[line]
+    patch = tmp_path / "p.patch"
+    patch.write_text(f"--- a/{MMU_C}\n+++ b/{MMU_C}\n@@ -{line + 1} +{line + 1} @@\n-{old}\n+/* */ {old}\n")
+    arguments = ["kernel", "diff", tree("6.12"), "--patch", str(patch), "--operations", "100"]
+    said = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    assert said.return_value == 3 and f"note: {MMU_C}: changed by a patch, and not built" in said.stderr
+    other = CliRunner().invoke(cli, [*arguments, "--behaviour", "6.1"], standalone_mode=False)
+    assert other.return_value == 2 and all(len(line) <= 80 for line in other.output.splitlines())
 
 
 def test_the_times_of_both_are_told() -> None:

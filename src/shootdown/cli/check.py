@@ -158,6 +158,8 @@ def command(
             TreeBudget(max_states, seconds=max_seconds), jobs or len(os.sched_getaffinity(0)), as_json, save_file,
         )  # fmt: skip
         if bisect:
+            if tree_name and not Path(tree_name).exists():
+                tree()
             return check_tree.bisect(tree, patch_files, wanted)
         patches = patches_of(patch_files)
         if against:

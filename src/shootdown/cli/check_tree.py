@@ -20,7 +20,7 @@ from ..kernel.explore.schedule_file import read, save
 from ..kernel.explore.unrun import unrun
 from ..kernel.explore.verdict import Judged, cases, judged
 from ..kernel.library.account import Part
-from ..kernel.library.build import EXPLORE, LICENCE, STEPPED, build
+from ..kernel.library.build import EXPLORE, LICENCE, STEPPED, build, compiler
 from ..kernel.source.likeness import likeness
 from ..kernel.source.needs import needed
 from ..kernel.source.series import Patch, apply
@@ -115,10 +115,13 @@ def debug(tree: Tree, patches: Sequence[Patch], path: str) -> int:
 def bisect(tree: Callable[[], Tree], names: tuple[str, ...], asked: Asked) -> int:
     """The exit code for ``git bisect run``: only what is refuted and was not expected to be is bad.
 
-    A commit that has no such tree, or does not build, or where a patch does not apply, is skipped.
+    A commit that has no such tree, or does not build, or where a patch does not apply, is skipped. Raises InputError
+    for what would be so at every commit: no compiler, no such patch.
     """
+    compiler()
+    patches = patches_of(names)
     try:
-        found = verdicts_on(apply(tree(), patches_of(names)).tree, asked, heading=not asked.as_json)
+        found = verdicts_on(apply(tree(), patches).tree, asked, heading=not asked.as_json)
     except InputError as error:
         print(f"shootdown: {error}", file=sys.stderr)
         return BISECT_SKIP
@@ -177,7 +180,8 @@ def _end(found: Sequence[Judged], parts: Sequence[Part], asked: Asked) -> list[s
     for each in found:
         if each.verdict.reason:
             lines += wrap(f"{each.verdict.case.test.name}: {each.verdict.word}: {each.verdict.reason}", "    ", "")
-    lines += [f"not exercised: {part}" + (f" ({part.why})" if part.why else "") for part in parts]
+    for part in parts:
+        lines += wrap(f"not exercised: {part}" + (f" ({part.why})" if part.why else ""), "    ", "")
     bounds = [each.verdict.bounds for each in found if each.verdict.word == HOLDS and each.verdict.bounds]
     if bounds:
         common = [text for text in bounds[0] if all(text in other for other in bounds)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -62,7 +63,7 @@ def _room() -> str:
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free >> 20
-    return f"{free} MB free for {cache_folder()}" if free >= ROOM_MB else ""
+    return f"{free} MB free for {cache_folder()}" if free >= ROOM_MB and os.access(folder, os.W_OK) else ""
 
 
 CHECKS = (
@@ -76,7 +77,11 @@ CHECKS = (
     Check("gdb", _program("gdb"), "a schedule of the kernel's C cannot be stepped through: install gdb"),
     Check("apt-get", _program("apt-get"), "no --debian: give a Linux tree or a tarball instead"),
     Check("trace-cmd", _program("trace-cmd"), "traces cannot be recorded here; recordings can be read"),
-    Check("room", _room, f"less than {ROOM_MB} MB for {cache_folder()}: set XDG_CACHE_HOME to another folder"),
+    Check(
+        "room",
+        _room,
+        f"there is no room for {ROOM_MB} MB in {cache_folder()}, or it is read-only: set XDG_CACHE_HOME",
+    ),
 )
 
 

@@ -13,14 +13,14 @@ from ..kernel.library.build import EXPLORE, LICENCE, NATIVE, Library, build
 from ..kernel.source.debian import VERSIONS, debian_tree, is_cached
 from ..kernel.source.likeness import likeness
 from ..kernel.source.series import PATCH_MAX, Patch, apply, read_series
-from ..kernel.source.tree import Tree, find_tree
+from ..kernel.source.tree import Tree, find_tree, sources
 from .options import JSON
 from .report import dump, wrap
 
 
 @click.group("kernel")
 def command() -> None:
-    """The page table code of your own Linux tree: build it.
+    """The page table code of your own Linux tree: build, compare and time it.
 
     What is built from a tree holds code of the kernel: it is under GPL-2.0
     and stays in your cache folder. Building compiles, and checking runs, what
@@ -43,6 +43,18 @@ def tree_of(name: str | None, debian: str | None) -> Tree:
 def patches_of(names: tuple[str, ...]) -> list[Patch]:
     """The patches that ``--patch`` names."""
     return read_series(names, sys.stdin.buffer.read(PATCH_MAX + 1) if "-" in names else b"")
+
+
+def patched(tree: Tree, patches: list[Patch]) -> tuple[Tree, bool]:
+    """The tree with patches, and whether something of them is built; what is not is told on standard error."""
+    done = apply(tree, patches)
+    built = sources(done.tree)
+    changed = dict.fromkeys(hunk.file for hunk in done.hunks)
+    left = [file for file in changed if file not in built]
+    if left:
+        what = f"{', '.join(left)}: changed by a patch, and not built: here ours stands for it, or nothing"
+        print("\n".join(wrap(f"note: {what}", "  ", "")), file=sys.stderr)
+    return done.tree, len(left) < len(changed) or not patches
 
 
 TREE = click.argument("tree_name", metavar="[TREE]", required=False)
@@ -75,7 +87,7 @@ def build_command(tree_name: str | None, debian: str | None, patch_names: tuple[
     """
     tree = tree_of(tree_name, debian)
     patches = patches_of(patch_names)
-    tree = apply(tree, patches).tree
+    tree, _ = patched(tree, patches)
     like = likeness(tree)
     built: list[tuple[Library, float]] = []
     for machine in (NATIVE, EXPLORE):

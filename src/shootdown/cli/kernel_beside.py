@@ -21,8 +21,8 @@ def document(tree: Tree, behaviour: str, **rest: object) -> dict[str, object]:
 
 def story(difference: Difference) -> list[str]:
     """The operations that lead to a difference, and what it is."""
-    *lines, last = difference.text().split("\n")
-    return [*(f"  {line}" for line in lines), *wrap(last, "    ", "  ")]
+    made, *lines, last = difference.text().split("\n")
+    return [*wrap(made, "      ", "  "), *(f"  {line}" for line in lines), *wrap(last, "    ", "  ")]
 
 
 def code(differs: bool, stopped: bool) -> int:

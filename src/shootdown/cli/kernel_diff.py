@@ -12,10 +12,9 @@ from ..kernel.compare.pair import POLICY_OF
 from ..kernel.cost.bench import Timing, bench
 from ..kernel.library.build import NATIVE, build
 from ..kernel.source.likeness import Likeness, likeness
-from ..kernel.source.series import apply
 from ..kernel.source.tree import Tree
 from . import kernel, progress
-from .kernel_beside import code, document, heading, story
+from .kernel_beside import STOPPED, code, document, heading, story
 from .kernel_litmus import litmus_diff
 from .kernel_trace import trace_diff
 from .options import JSON
@@ -30,9 +29,8 @@ BEHAVIOUR = click.option(
 )
 
 
-def _patched(tree_name: str | None, debian: str | None, patch_names: tuple[str, ...]) -> Tree:
-    tree = kernel.tree_of(tree_name, debian)
-    return apply(tree, kernel.patches_of(patch_names)).tree
+def _patched(tree_name: str | None, debian: str | None, patch_names: tuple[str, ...]) -> tuple[Tree, bool]:
+    return kernel.patched(kernel.tree_of(tree_name, debian), kernel.patches_of(patch_names))
 
 
 def _behaviour(like: Likeness, asked: str | None) -> str:
@@ -81,7 +79,8 @@ def diff_command(
     Example: shootdown kernel diff ~/linux --operations 10000
              shootdown kernel diff --debian 6.12 --litmus unmap-leafs
     Exit codes: 0 no difference found, 1 bad input, 2 they differ, 3 both stop
-    at an assertion, or a recording has nothing to compare.
+    at an assertion, a recording has nothing to compare, or nothing of the
+    patches is built.
     """
     if litmus and debian and tree_name:
         names = (tree_name, *names)
@@ -92,14 +91,19 @@ def diff_command(
         raise InputError("--litmus and --trace exclude each other")
     if operations and (litmus or trace):
         raise InputError("operations are random, or of --litmus, or of --trace", advice="leave --operations out")
-    tree = _patched(tree_name, debian, patch_names)
+    tree, seen = _patched(tree_name, debian, patch_names)
     like = likeness(tree)
     chosen = _behaviour(like, behaviour)
     if litmus:
-        return litmus_diff(tree, lambda: build(tree, NATIVE).path, chosen, names, orders, seed, as_json)
-    if trace:
-        return trace_diff(tree, lambda: build(tree, NATIVE).path, chosen, trace, as_json)
-    operations = operations or OPERATIONS
+        found = litmus_diff(tree, lambda: build(tree, NATIVE).path, chosen, names, orders, seed, as_json)
+    elif trace:
+        found = trace_diff(tree, lambda: build(tree, NATIVE).path, chosen, trace, as_json)
+    else:
+        found = _random_diff(tree, like, chosen, operations or OPERATIONS, seed, as_json)
+    return found if seen or found else STOPPED
+
+
+def _random_diff(tree: Tree, like: Likeness, chosen: str, operations: int, seed: int, as_json: bool) -> int:
     library = build(tree, NATIVE).path
     report = progress.reporter("operations")
     outcome = diff(library, chosen, operations, seed, every=1 if compiled() else EVERY_PLAIN, tell=report)
@@ -164,7 +168,7 @@ def bench_command(
     Example: shootdown kernel bench ~/linux
     Exit codes: 0 done, 1 bad input.
     """
-    tree = _patched(tree_name, debian, patch_names)
+    tree, _ = _patched(tree_name, debian, patch_names)
     chosen = _behaviour(likeness(tree), behaviour)
     timings = bench(build(tree, NATIVE).path, chosen, sptes, runs)
     if as_json:

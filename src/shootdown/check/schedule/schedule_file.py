@@ -92,7 +92,9 @@ def read(path_: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise InputError(f"{path_}: not a schedule: no JSON; give a file that check --save wrote") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise InputError(f"{path_}: not a schedule of the form '{FORMAT}'; give a file that check --save wrote")
+        of_tree = isinstance(data, dict) and "tree" in data
+        advice = "it is of a kernel tree: add --tree" if of_tree else "give a file that check --save wrote"
+        raise InputError(f"{path_}: not a schedule of the form '{FORMAT}'", advice=advice)
     kinds = {"test": str, "text": str, "policy": str, "behaviour": str, "geometry": dict, "movers": bool, "patch": str,
              "steps": list, "broken": int}  # fmt: skip
     for key, kind in kinds.items():

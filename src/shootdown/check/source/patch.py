@@ -34,7 +34,7 @@ def _file(path: str, line: int, new: str, old: str) -> str:
                 raise InputError(f"{path}:{line}: {name} is no file of this program's MMU")
             return found
     if re.search(r"\.[chS]$|Kconfig|Makefile|Documentation/", name):
-        raise InputError(f"{path}:{line}: this patch is for a kernel tree: add --tree (not in this version)")
+        raise InputError(f"{path}:{line}: this patch is for a kernel tree; add --tree")
     raise InputError(f"{path}:{line}: {name} is no file of this program's MMU (machine/ or mmu/)")
 
 

@@ -17,7 +17,7 @@ EVENTS: list[int] = TOLD["events"]
 END = len(EVENTS) + 1
 OURS = (("c", "explore"), ("c", "shims"))
 """The folders of our own C that accesses go through, wherever the package was built."""
-HELP = "row: go on to the next row.  row N: go to row N.  row end: to what breaks.  rows: the whole schedule."
+HELP = "row: to the next.  row N: to row N.  row end: to what breaks.  rows: all."
 
 
 def value(text: str) -> int:

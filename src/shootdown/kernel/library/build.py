@@ -106,12 +106,17 @@ class Library:
 @cache
 def compiler() -> tuple[str, str, str]:
     """gcc, its version, and its own headers. Raises InputError if there is none that builds this."""
-    gcc = shutil.which(os.environ.get("CC", "") or "gcc")
+    asked = os.environ.get("CC", "")
+    gcc = shutil.which(asked or "gcc")
+    if gcc is None and asked:
+        raise InputError(f"CC says '{asked}', and there is no such program", advice="name gcc alone, or unset CC")
     if gcc is None:
         raise InputError("gcc is not found, and the kernel's C is built with it", advice="install gcc (see doctor)")
     said = subprocess.run([gcc, "--version"], capture_output=True, text=True, check=False).stdout.partition("\n")[0]
     where = subprocess.run([gcc, "-print-file-name=include"], capture_output=True, text=True, check=False)
     target = subprocess.run([gcc, "-dumpmachine"], capture_output=True, text=True, check=False).stdout.strip()
+    if "clang" in said:
+        raise InputError(f"{gcc} is clang, and the kernel's C is built with gcc here", advice="unset CC, or name gcc")
     if not target.startswith("x86_64") or "linux" not in target:
         raise InputError(f"{gcc} builds for {target or 'nobody knows what'}: the kernel's C runs on x86-64 Linux only")
     return gcc, f"{said} {target}", where.stdout.strip()

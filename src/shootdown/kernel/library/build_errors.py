@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from ...errors import InputError
+from ..source.cache import cache_folder
 from ..source.tree import Tree
 from .limited import OVER, Limits
 
@@ -32,6 +33,8 @@ OTHERS_MAX: Final = 6
 def explain(tree: Tree, said: str, ours: Path) -> InputError:
     """The first of a compiler's errors as one line, with the other names that are missing."""
     said = said.replace("\u2018", "'").replace("\u2019", "'")
+    if "No space left on device" in said:
+        return InputError(f"{cache_folder()}: cannot write: no space left on device", advice="set XDG_CACHE_HOME")
     found = [(f"our {Path(file).relative_to(ours)}" if file.startswith(str(ours)) else file, line, text)
              for file, line, text in _LINE.findall(said)]  # fmt: skip
     if found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -16,6 +17,8 @@ from ...errors import InputError, reason
 KEPT: Final = 64
 """Entries of a kind; those that were not used for the longest time go first."""
 ABANDONED_S: Final = 86_400
+FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""What the system says of a folder that takes no more."""
 
 
 def cache_folder() -> Path:
@@ -46,7 +49,12 @@ def entry(kind: str, key: str, make: Callable[[Path], None]) -> Path:
         raise InputError(f"{folder.parent}: cannot write: {reason(error)}", advice="set XDG_CACHE_HOME") from None
     try:
         made.chmod(0o755)
-        make(made)
+        try:
+            make(made)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise InputError(f"{folder.parent}: cannot write: {reason(error)}", advice="set XDG_CACHE_HOME") from None
         try:
             made.rename(folder)
         except OSError:

@@ -15,7 +15,7 @@ from typing import IO, Final
 import zstandard
 
 from ...errors import InputError, reason
-from .cache import entry
+from .cache import FULL, entry
 
 WANTED: Final = ("Makefile", "arch/x86/kvm/", "virt/kvm/")
 FILE_MAX: Final = 4 << 20
@@ -46,6 +46,8 @@ def extract(path: Path, folder: Path) -> None:
     except (tarfile.TarError, lzma.LZMAError, zlib.error, zstandard.ZstdError, EOFError) as error:
         raise InputError(f"{path}: no tarball that can be read: {error}", advice="give .tar, .xz, .gz, .zst") from None
     except OSError as error:
+        if error.errno in FULL:
+            raise
         raise InputError(f"{path}: {reason(error)}") from None
 
 

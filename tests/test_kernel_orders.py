@@ -39,6 +39,10 @@ def test_all_litmus_tests_leave_both_alike(version: str) -> None:
     for each in found:
         assert each.difference is None, each.difference and each.difference.text()
         assert not each.stopped
+        assert bool(each.warned) == (each.test.name == "nx-recovery-lost-slot" and version != "6.1"), (
+            each.test.name,
+            each.warned,
+        )
         assert bool(each.left_out) == (each.test.name in RUNS_OUT), (each.test.name, each.left_out)
     assert sum(each.serial + each.woven for each in found) > 500
 

@@ -51,7 +51,7 @@ def litmus_diff(
 
 
 def _is_told(each: Compared) -> bool:
-    return bool(each.difference or each.left_out or each.stopped)
+    return bool(each.difference or each.left_out or each.stopped or each.warned)
 
 
 def _lines(each: Compared) -> list[str]:
@@ -62,6 +62,8 @@ def _lines(each: Compared) -> list[str]:
         lines += wrap(f"not here: {text}", "      ", "    ")
     for text in each.stopped:
         lines += wrap(f"both stop in {text}", "      ", "    ")
+    for text in each.warned:
+        lines += wrap(f"both warn, and that order ends there: {text}", "      ", "    ")
     return [*lines, *(f"  {line}" for line in story(each.difference))] if each.difference else lines
 
 

@@ -34,6 +34,7 @@ class Compared:
     operations     how many were done after starts
     left_out       what of the test no order has, in words
     stopped        of orders in which both stopped at an assertion: after which operation, and where
+    warned         the same where the C only warned
     difference     the first, if there is one
     """
 
@@ -44,6 +45,7 @@ class Compared:
     operations: int
     left_out: tuple[str, ...]
     stopped: tuple[str, ...]
+    warned: tuple[str, ...]
     difference: Difference | None
 
     def as_json(self) -> dict[str, Any]:
@@ -56,6 +58,7 @@ class Compared:
             "operations": self.operations,
             "left_out": list(self.left_out),
             "stopped": list(self.stopped),
+            "warned": list(self.warned),
             "difference": self.difference and self.difference.as_json(),
         }
 
@@ -114,7 +117,8 @@ def _compare(
     return Compared(
         about.test, min(number, len(whole)), max(0, number - len(whole)), complete,
         sum(len(order.operations) for order in every[:number]), tuple(_left_out(about, every, played)),
-        tuple(dict.fromkeys(each.stopped for each in played if each.stopped)), difference,
+        tuple(dict.fromkeys(each.stopped for each in played if each.stopped and not each.warned)),
+        tuple(dict.fromkeys(each.stopped for each in played if each.warned)), difference,
     )  # fmt: skip
 
 

@@ -74,8 +74,12 @@ class TheirVm:
         self.code = FETCH if config.nx_huge_pages else 0
 
     def map(self, number: int, step: int = 1) -> None:
-        """As ``OurVm.map``."""
+        """As ``OurVm.map``, but for entering the guest."""
         self.c.faults(0, 0, number, step, self.code)
+
+    def run(self, number: int) -> None:
+        """The same, and each time the vCPU enters the guest before."""
+        self.c.run_faults(0, 0, number, self.code)
 
     def zap_root(self) -> None:
         """As ``OurVm.zap_root``."""
@@ -153,7 +157,7 @@ def recover_there(vm: TheirVm, number: int) -> Work:
 
 
 WORKLOADS: Final = (
-    Workload("fault map", lambda vm, number: partial(vm.map, number), lambda vm, number: partial(vm.map, number)),
+    Workload("fault map", lambda vm, number: partial(vm.map, number), lambda vm, number: partial(vm.run, number)),
     Workload(
         "zap leafs", mapped(lambda vm, number: partial(kvm_zap_gfn_range, vm.kvm, 0, number)),
         mapped(lambda vm, number: partial(vm.c.zap_range, 0, number)),

@@ -40,6 +40,7 @@ _CALLS: Final[dict[str, list[Any]]] = {
     "host": [c_uint64, c_uint64, c_int64, c_int, c_int],
     "host_level": [c_uint],
     "fault": [c_int, c_uint64, c_uint64, c_uint64, c_uint64],
+    "run_faults": [c_int, c_uint64, c_uint64, c_uint64],
     "prefetch": [c_int, c_uint64],
     "enter": [c_int],
     "new_pgd": [c_int, c_uint],
@@ -157,6 +158,10 @@ class NativeVm:
     def faults(self, vcpu: int, first: int, end: int, step: int = 1, code: int = 0) -> None:
         """It faults at every ``step``-th gfn of a range."""
         self._do("fault", vcpu, first, end, step, code)
+
+    def run_faults(self, vcpu: int, first: int, end: int, code: int = 0) -> None:
+        """It enters the guest for each gfn of a range, and leaves with a fault there."""
+        self._do("run_faults", vcpu, first, end, code)
 
     def prefetch(self, vcpu: int, gfn: int) -> int:
         """A page is mapped ahead of its fault."""

@@ -76,6 +76,21 @@ SD_API s64 sd_native_fault(int vcpu, u64 first, u64 last, u64 step, u64 code)
 	CALL(as_vcpu(vcpu, first, last, step, code, false));
 }
 
+static s64 run_faults(int vcpu, u64 first, u64 last, u64 code)
+{
+	for (; first < last; first++) {
+		sd_vcpu_enter_guest(vcpu_of(vcpu));
+		as_vcpu(vcpu, first, first + 1, 1, code, false);
+	}
+	return 0;
+}
+
+/* the vCPU runs, and leaves with a fault at each gfn of a range */
+SD_API s64 sd_native_run_faults(int vcpu, u64 first, u64 last, u64 code)
+{
+	CALL(run_faults(vcpu, first, last, code));
+}
+
 SD_API s64 sd_native_prefetch(int vcpu, u64 gfn)
 {
 	CALL(as_vcpu(vcpu, gfn, gfn + 1, 1, 0, true));

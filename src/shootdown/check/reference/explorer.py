@@ -161,7 +161,7 @@ class Reference:
     def _free(self, world: World, table: int) -> None:
         if table in world.free:
             world.breaks(steps.DOUBLE_FREE)
-        world.free.add(table)
+        world.free |= {table}
         for word in [word for word in world.words if self._table(word) == table]:
             del world.words[word]
         for vcpu, cache in enumerate(world.caches):
@@ -182,11 +182,11 @@ class Reference:
         """Does a vCPU run guest code?"""
         return self.access(world, vcpu).step == steps.GUEST
 
-    def walkable(self, root: int, cache: set[Entry]) -> set[tuple[int, tuple[int, ...]]]:
+    def walkable(self, root: int, cache: frozenset[Entry]) -> set[tuple[int, tuple[int, ...]]]:
         """Tables where a walk can go on, with the indices that lead there."""
         return {(root, ())} | {(self.leads(e), e[1]) for e in cache if e[0] == root and self.leads(e) >= 0}
 
-    def fills(self, world: World, root: int, cache: set[Entry]) -> set[Entry]:
+    def fills(self, world: World, root: int, cache: frozenset[Entry]) -> set[Entry]:
         """Entries that one more step of a walk could bring into a cache."""
         found = set()
         for table, path in self.walkable(root, cache):
@@ -196,10 +196,10 @@ class Reference:
                     found.add((root, (*path, index), raw))
         return found - cache
 
-    def closure(self, world: World, root: int, cache: set[Entry]) -> set[Entry]:
+    def closure(self, world: World, root: int, cache: frozenset[Entry]) -> frozenset[Entry]:
         """All that walks could bring into a cache."""
         while more := self.fills(world, root, cache):
-            cache = cache | more
+            cache |= more
         return cache
 
     def on_path(self, table: int, path: tuple[int, ...], gfn: int) -> int | None:
@@ -247,32 +247,32 @@ class Reference:
             case steps.UPDATE | steps.STORE:
                 result = self._update(world, access)
             case steps.READ_LOCK if not world.writer and not world.waiting:
-                world.readers.add(program)
+                world.readers |= {program}
             case steps.READ_UNLOCK:
-                world.readers.remove(program)
+                world.readers -= {program}
             case steps.WRITE_WAIT:
-                world.waiting.add(program)
+                world.waiting |= {program}
             case steps.WRITE_LOCK if not world.writer and not world.readers:
-                world.waiting.remove(program)
-                world.writer.add(program)
+                world.waiting -= {program}
+                world.writer |= {program}
             case steps.WRITE_UNLOCK:
-                world.writer.remove(program)
+                world.writer -= {program}
             case steps.PAGES_LOCK if not world.pages:
-                world.pages.add(program)
+                world.pages |= {program}
             case steps.PAGES_UNLOCK:
-                world.pages.remove(program)
+                world.pages -= {program}
             case steps.RCU_LOCK:
-                world.rcu.add(program)
+                world.rcu |= {program}
             case steps.RCU_UNLOCK:
-                world.rcu.remove(program)
+                world.rcu -= {program}
                 world.pending = {table: waits - {program} for table, waits in world.pending.items()}
             case steps.CALL_RCU:
                 if number in world.pending or number in world.free:
                     world.breaks(steps.DOUBLE_FREE)
-                world.pending[number] = frozenset(world.rcu)
+                world.pending[number] = world.rcu
             case steps.ALLOC:
                 result = min(world.free, default=-1)
-                world.free.discard(result)
+                world.free -= {result}
             case steps.FREE:
                 if number in world.pending:
                     world.breaks(steps.DOUBLE_FREE)
@@ -287,33 +287,33 @@ class Reference:
             case steps.WAIT_IPI if number not in world.ipi:
                 pass
             case steps.IRQ_DISABLE:
-                world.irq_off.add(number)
+                world.irq_off |= {number}
             case steps.IRQ_ENABLE:
-                world.irq_off.discard(number)
-                world.ipi.discard(number)
+                world.irq_off -= {number}
+                world.ipi -= {number}
             case steps.FLUSH:
-                world.caches[number] = set()
-                world.marked = {mark for mark in world.marked if mark[0] != number}
+                world.caches[number] = frozenset()
+                world.marked = frozenset(mark for mark in world.marked if mark[0] != number)
             case steps.FLUSH_RANGE:
                 result = choice
                 flush_range(self, world, access, choice)
             case steps.CHOOSE:
                 result = choice
             case steps.REVOKE:
-                world.revoked.add(number)
+                world.revoked |= {number}
             case steps.FORGET:
                 forget(self, world, number)
             case steps.SLOTS_LOCK if not world.slots:
-                world.slots.add(program)
+                world.slots |= {program}
             case steps.SLOTS_UNLOCK:
-                world.slots.remove(program)
+                world.slots -= {program}
             case steps.SRCU_LOCK:
-                world.srcu.add(program)
+                world.srcu |= {program}
             case steps.SRCU_UNLOCK:
-                world.srcu.remove(program)
+                world.srcu -= {program}
                 world.syncs = {who: waits - {program} for who, waits in world.syncs.items()}
             case steps.SRCU_WAIT:
-                world.syncs[program] = frozenset(world.srcu)
+                world.syncs[program] = world.srcu
             case steps.SRCU_SYNC if not world.syncs[program]:
                 del world.syncs[program]
             case steps.WATCH:
@@ -376,13 +376,13 @@ class Reference:
             for vcpu, cache in enumerate(state.caches):
                 for entry in cache:
                     world = World(state)
-                    world.caches[vcpu].remove(entry)
-                    world.marked = {mark for mark in world.marked if mark[:2] != (vcpu, entry)}
+                    world.caches[vcpu] -= {entry}
+                    world.marked = frozenset(mark for mark in world.marked if mark[:2] != (vcpu, entry))
                     yield f"vCPU{vcpu} drops", world
                 if self.in_guest(first, vcpu):
                     for entry in self.fills(first, self.root(first, vcpu), first.caches[vcpu]):
                         world = World(state)
-                        world.caches[vcpu].add(entry)
+                        world.caches[vcpu] |= {entry}
                         yield f"vCPU{vcpu} fills", world
         for table, waits in state.pending:
             if not waits:

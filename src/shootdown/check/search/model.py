@@ -254,8 +254,8 @@ class Model:
             # held against this one.
             if access.hidden or step in steps.GLUED:
                 flags = 7
-            if step in steps.FIRST:
-                flags |= 8
+            flags |= 8 if step in steps.FIRST else 16 if step in steps.TAKES else 0
+            flags |= 32 if step in steps.WAITS else 0
             t.ran = append(t.ran, self.goal.of({function for _, function, _ in at.stack}))
             t.kind = append(t.kind, step)
             t.a, t.b, t.touch = append(t.a, a), append(t.b, b), append(t.touch, touch)

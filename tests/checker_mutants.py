@@ -279,8 +279,8 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
         mutant(
             "fields are one bit too narrow", "merged", "page_mapped_again_by_a_root_of_nobody",
             (
-                "search/model.py", "self.fields = placed(widths,",
-                "self.fields = placed([max(1, w - 1) for w in widths],",
+                "search/rows.py", "model.fields = placed(widths,",
+                "model.fields = placed([max(1, w - 1) for w in widths],",
             ),
         ),
         mutant(

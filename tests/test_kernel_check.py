@@ -13,11 +13,12 @@ from shootdown.check.verdict.verdict import HOLDS, REFUTED
 from shootdown.kernel.explore.scenario import Budget, Options
 from shootdown.kernel.explore.verdict import Judged, cases, judge
 from shootdown.kernel.library.build import EXPLORE, build
-from shootdown.kernel.source.edits import REPLACE, Edit
 from shootdown.kernel.source.needs import needed
 from shootdown.kernel.source.probes import TDP_C
 from tests.test_check_cli import run
 from tests.trees import VERSIONS, changed, explored, linux
+
+from .edits import REPLACE, Edit
 
 pytestmark = pytest.mark.slow
 SUITE = {test.name: test for test in suite()}

@@ -19,10 +19,11 @@ from shootdown.kernel.compare.pair import Pair
 from shootdown.kernel.cost.workloads import HUGE, WORKLOADS, Workload, ours_of, theirs_of
 from shootdown.kernel.library.apart import Step, apart
 from shootdown.kernel.library.native import Config
-from shootdown.kernel.source.edits import REPLACE, Edit
 from shootdown.machine import words
 from tests.test_cli import schemas
 from tests.trees import native, tree
+
+from .edits import REPLACE, Edit
 
 VERSIONS = ["6.1", "6.12"]
 

@@ -20,7 +20,6 @@ from shootdown.kernel.compare.recorded import Recorded, recorded
 from shootdown.kernel.compare.told import EVERY_ACT
 from shootdown.kernel.compare.trace_diff import follow
 from shootdown.kernel.library.native import Config, NativeVm
-from shootdown.kernel.source.edits import REPLACE, Edit
 from shootdown.mmu.access import WRITE
 from shootdown.trace.read import read_trace
 from shootdown.trace.replay.record import WANTED
@@ -29,6 +28,8 @@ from tests.pairs import both_stop
 from tests.structure import ROOT
 from tests.test_cli import schemas
 from tests.trees import native, tree
+
+from .edits import REPLACE, Edit
 
 SHORT = ("6.1-nxhuge", "6.1-manual-zlib", "6.12-smm", "6.12-text")
 """Those that take no second each."""

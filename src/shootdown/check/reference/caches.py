@@ -20,9 +20,7 @@ def flush_range(reference: Reference, world: World, access: Access, choice: int)
     left, first, count = access.operands
     vcpu, gone = left[choice], set()
     for entry in world.caches[vcpu]:
-        below = reference.setting.levels - len(entry[1])
-        place = sum(index * reference.entries ** (below + n) for n, index in enumerate(reversed(entry[1])))
-        hit = [first <= gfn < first + count for gfn in range(place, place + reference.entries**below)]
+        hit = [first <= gfn < first + count for gfn in reference.span(entry)]
         if all(hit) if reference.leads(entry) >= 0 else any(hit):
             gone.add(entry)
     world.caches[vcpu] -= gone

@@ -1,4 +1,4 @@
-"""A second explorer, slow and plain, against which the fast one is tested. It shares no code with it.
+"""A second explorer, slow and plain, against which the fast one is tested. It shares no code with it but constants.
 
 States are plain values, one action is one transition, and nothing is glued but hidden accesses (see ``Reference``).
 What hardware caches is either the greatest set that it may hold (``explicit=False``, as ``core`` has it), or what it
@@ -49,7 +49,7 @@ class Outcome:
 class Reference:
     """Explores a setting. ``glue``: hidden accesses run with the visible one before them, or else are steps.
 
-    A FORGET is part of the access before it in any case: a promise is made when its operation gives up its lock.
+    What is ``GLUED`` (steps.py) is part of the access before it in any case.
 
     To glue is right if nobody can see or disturb a hidden access: what it touches is a table that nobody else knows,
     or is protected by a lock that is held, or never changes, or belongs to the program. So it commutes with any step of
@@ -208,14 +208,17 @@ class Reference:
         want = tuple(gfn >> bits * level & self.entries - 1 for level in reversed(range(levels)))
         return table << bits | want[len(path)] if path == want[: len(path)] else None
 
+    def span(self, entry: Entry) -> range:
+        """The gfns that a cached entry is on the way of."""
+        first, pages = 0, self.entries ** (self.setting.levels - len(entry[1]))
+        for index in entry[1]:
+            first = first * self.entries + index
+        return range(first * pages, (first + 1) * pages)
+
     def pages(self, entry: Entry) -> tuple[range, range]:
         """The gfns that a cached leaf maps, and the pfns that it maps them to; empty for a table."""
-        _, path, raw = entry
-        count = self.entries ** (self.setting.levels - len(path)) if self.leads(entry) < 0 else 0
-        first = 0
-        for index in path:
-            first = first * self.entries + index
-        return range(first * count, (first + 1) * count), range(spte_pfn(raw), spte_pfn(raw) + count)
+        gfns = self.span(entry) if self.leads(entry) < 0 else range(0)
+        return gfns, range(spte_pfn(entry[2]), spte_pfn(entry[2]) + len(gfns))
 
     def look(self, world: World) -> None:
         """Is a page mapped that was taken back, and does a vCPU that runs guest code hold what it must not?"""
@@ -360,9 +363,7 @@ class Reference:
                 return True
 
     def _glued(self, access: Access) -> bool:
-        return (self.glue and access.hidden) or access.step in (
-            steps.FORGET, steps.WATCH, steps.UNWATCH, steps.HARVEST, steps.BACK, steps.MMIO,
-        )  # fmt: skip
+        return (self.glue and access.hidden) or access.step in steps.GLUED
 
     def successors(self, state: State) -> Iterator[tuple[str, World]]:
         """Every transition from a state: what it is, and the state after it."""

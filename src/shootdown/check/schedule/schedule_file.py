@@ -16,8 +16,9 @@ from ..litmus.litmus import Geometry, embedded
 from ..program.steps import LIVELOCK
 from ..search.layout import CHOICES
 from ..search.livelock import livelock
-from ..search.model import Model, Restart
+from ..search.model import Model
 from ..search.replay import events_of
+from ..search.rows import Restart
 from ..search.search import search, standing, step
 from ..source.source import Source
 from .places import Places

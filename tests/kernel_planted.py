@@ -16,8 +16,8 @@ from shootdown.kernel.library.build import EXPLORE, C, Library, build
 from shootdown.kernel.source.c_text import body, masked
 from shootdown.kernel.source.probes import X86
 from shootdown.kernel.source.tree import Tree
+from tests.edits import Edit, edited
 
-from .edits import Edit, edited
 from .kernel_bugs import PLANTED, Planted
 from .trees import linux
 

@@ -19,6 +19,7 @@ import zstandard
 from shootdown.errors import InputError
 from shootdown.kernel.library import build as build_module
 from shootdown.kernel.library.build import COVERAGE, EXPLORE, NATIVE, Library, build
+from shootdown.kernel.library.limited import Limits
 from shootdown.kernel.source.debian import debian_tree
 from shootdown.kernel.source.likeness import likeness
 from shootdown.kernel.source.probes import PROBES, X86, switches
@@ -276,6 +277,43 @@ def test_a_build_error_names_what_is_missing(tmp_path: Path, case: str) -> None:
         built(tmp_path, toy(tmp_path, {TDP: text}))
     assert message in str(error.value) and "\n" not in str(error.value)
     assert not list((tmp_path / "cache" / "shootdown" / "kernel").iterdir())
+
+
+DOUBLED = "".join(f"#define A{n + 1} A{n} A{n}\n" for n in range(60))
+GREEDY = {
+    "time": f"#define A0 1 +\n{DOUBLED}int blown = A60 0;\n",
+    "memory": "#include </dev/zero>\n",
+    "room": "char large[1ul << 40] = { 1 };\n",
+    "patience": "#include <{fifo}>\n",
+}
+
+
+@needs_gcc
+@pytest.mark.parametrize("case", GREEDY)
+def test_a_source_that_has_no_end_ends_at_a_limit(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Macros that grow, a device or a pipe that is included, an object that fills the disk: one line, nothing left."""
+    monkeypatch.setattr(build_module, "LIMITS", Limits(1, 3, 512, 16))
+    os.mkfifo(tmp_path / "fifo")
+    text = GREEDY[case].replace("{fifo}", str(tmp_path / "fifo"))
+    with pytest.raises(InputError) as error:
+        built(tmp_path, toy(tmp_path, {TDP: toy_tree.TDP_MMU + text}))
+    assert "tdp_mmu.c: the compiler comes up against its limits (1 s, 512 MiB, 16 MiB a file): " in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not list((tmp_path / "cache" / "shootdown" / "kernel").iterdir())
+
+
+@needs_gcc
+def test_a_source_that_includes_itself_is_told(tmp_path: Path) -> None:
+    """It comes to its end by itself, and the line is named."""
+    with pytest.raises(InputError, match=r"tdp_mmu\.c:\d+ does not compile: #include nested depth 200"):
+        built(tmp_path, toy(tmp_path, {TDP: '#include "tdp_mmu.c"\n'}))
+
+
+@needs_gcc
+def test_the_command_ends_at_a_limit_as_at_other_errors(tmp_path: Path) -> None:
+    """One line, and bad input's exit code."""
+    done = run("kernel", "build", str(toy(tmp_path, {TDP: GREEDY["room"]}).folder))
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "comes up against its limits" in done.stderr
 
 
 def test_without_gcc_the_message_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

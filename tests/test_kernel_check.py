@@ -15,10 +15,9 @@ from shootdown.kernel.explore.verdict import Judged, cases, judge
 from shootdown.kernel.library.build import EXPLORE, build
 from shootdown.kernel.source.needs import needed
 from shootdown.kernel.source.probes import TDP_C
+from tests.edits import REPLACE, Edit
 from tests.test_check_cli import run
 from tests.trees import VERSIONS, changed, explored, linux
-
-from .edits import REPLACE, Edit
 
 pytestmark = pytest.mark.slow
 SUITE = {test.name: test for test in suite()}

@@ -11,10 +11,9 @@ from click.testing import CliRunner
 from shootdown.cli.against import costs_text
 from shootdown.cli.main import cli
 from shootdown.kernel.cost.costs import COUNTS, JOBS, Change, Cost, changes, compare, measure
+from tests.edits import REPLACE, Edit
 from tests.test_cli import schemas
 from tests.trees import native, tree
-
-from .edits import REPLACE, Edit
 
 BY_NAME = {job.name: job for job in JOBS}
 SLOW, FAST = tuple(10.0 + n / 10 for n in range(15)), tuple(5.0 + n / 10 for n in range(15))

@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from pathlib import Path
 
 import jsonschema
 import pytest
 from click.testing import CliRunner
 
 from shootdown.cli.main import cli
+from shootdown.kernel.compare import differ
 from shootdown.kernel.compare.differ import diff, play, shrink
-from shootdown.kernel.compare.operations import Operation
+from shootdown.kernel.compare.operations import SMALL, Operation
 from shootdown.kernel.compare.pair import Pair
 from shootdown.kernel.cost.workloads import HUGE, WORKLOADS, Workload, ours_of, theirs_of
 from shootdown.kernel.library.apart import Step, apart
+from shootdown.kernel.library.build import NATIVE, C, build
 from shootdown.kernel.library.native import Config
 from shootdown.machine import words
+from shootdown.machine.words import LOG_DIRTY_PAGES
+from shootdown.mmu.access import FETCH
+from tests.edits import REPLACE, Edit
 from tests.test_cli import schemas
-from tests.trees import native, tree
-
-from .edits import REPLACE, Edit
+from tests.trees import linux, native, tree
 
 VERSIONS = ["6.1", "6.12"]
 
@@ -101,6 +106,56 @@ def test_a_tree_that_does_otherwise_is_told(what: str) -> None:
     assert outcome.difference is not None
     assert what in outcome.difference.what
     assert len(outcome.difference.operations) < 9
+
+
+WARNS = [
+    Operation("create", (0, 0, 0, 1024, 0)),
+    Operation("create", (1, 0, 0x801, 600, LOG_DIRTY_PAGES)),
+    Operation("fault", (0, 513, FETCH)),
+    Operation("delete", (0,)),
+    Operation("recover_nx", (1,)),
+]
+"""NX recovery finds a table whose slot is gone, while another slot is logged."""
+WITH_NX = Config(nx_huge_pages=True, host_level=2, slot_zap_all=False)
+
+
+def test_a_warning_of_both_is_agreement_and_another_vm_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That VM ends there, as far as it went it is compared, and as many operations are done as were asked for."""
+    library = native("6.12")
+    monkeypatch.setattr(differ, "draw_config", lambda random: (WITH_NX, SMALL))
+    monkeypatch.setattr(differ, "draw_operations", lambda random, layout, number: [*WARNS, *WARNS][:number])
+    outcome = diff(library, "6.12", 12, 1)
+    assert outcome.difference is None and not outcome.stopped
+    assert (outcome.operations, outcome.sessions, outcome.counts["create"]) == (12, 3, 6)
+    ((what, times),) = outcome.warned.items()
+    assert times == 2 and what.startswith("recover_nx: nx.c:") and "WARN: !slot in the C, NX recovery" in what
+
+    def plant(pair: Pair, number: int) -> None:
+        if number == 3:
+            pair.c.poke(0, 0x801, 1 << 62)
+
+    assert diff(library, "6.12", 12, 1, every=4, plant=plant).difference is not None
+    assert diff(native("6.1"), "6.1", 5, 1).warned == {}
+
+
+@pytest.mark.parametrize(
+    ("edits", "what"),
+    [
+        ((Edit("kvm_tdp_mmu_zap_sp", REPLACE, r"!sp->ptep", "sp->ptep"),), "the C has a WARN at tdp_mmu.c:"),
+        ((), "only ours stops: NX recovery finds no slot"),
+    ],
+    ids=["the C's", "ours"],
+)
+def test_a_warning_of_one_side_differs(edits: tuple[Edit, ...], what: str, tmp_path: Path) -> None:
+    """One that only a tree has; and one that only ours has, where the C's was left out."""
+    operations = WARNS[:3] + WARNS[4:] if edits else WARNS
+    drivers = tmp_path / "drivers"
+    shutil.copytree(C / "drivers", drivers)
+    text = (drivers / "nx.c").read_text(encoding="utf-8")
+    (drivers / "nx.c").write_text(text.replace("WARN_ON_ONCE(!slot)", "(void)slot"), encoding="utf-8")
+    library = native("6.12", *edits) if edits else build(linux("6.12"), NATIVE, drivers).path
+    played = play(library, "6.12", WITH_NX, operations)
+    assert played.what.startswith(what) and played.at == len(operations) - 1
 
 
 def test_the_command_says_what_it_found() -> None:

@@ -18,10 +18,9 @@ from shootdown.kernel.explore.scenario import BROKEN, Budget, Guest, Options, Ou
 from shootdown.kernel.library.build import EXPLORE, build
 from shootdown.kernel.library.variables import variables
 from shootdown.kernel.source.tree import find_tree
+from tests.edits import REPLACE, Edit
 from tests.toy_library import DIRTY, PLAIN, Player, guests, tasks, toy, without_movers, wrong_explorer
 from tests.trees import tree
-
-from .edits import REPLACE, Edit
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
 

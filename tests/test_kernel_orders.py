@@ -16,11 +16,10 @@ from shootdown.cli.main import cli
 from shootdown.kernel.compare.litmus_diff import compare
 from shootdown.kernel.compare.orders import WAIT, real_gfn, serial, situation, woven
 from shootdown.kernel.compare.told import EVERY_ACT
+from tests.edits import REPLACE, Edit
 from tests.pairs import both_stop
 from tests.test_cli import schemas
 from tests.trees import VERSIONS, native, tree
-
-from .edits import REPLACE, Edit
 
 RUNS_OUT = {"fault-no-memory", "split-no-memory"}
 """What is about memory that runs out, which it does not here."""
@@ -84,7 +83,7 @@ def test_that_both_stop_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(EVERY_ACT, "range_end", both_stop)
     (found,) = compare(native("6.12"), "6.12", suite_for("6.12", "unmap-leafs"), 1, 1)
     assert found.difference is None
-    assert found.stopped == ("range_end 0 1: stopped: here",)
+    assert found.stopped == ("range_end 0 1: here in the C, there in ours",)
 
 
 def test_the_command_compares_tests_that_are_named() -> None:

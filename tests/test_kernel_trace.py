@@ -6,30 +6,33 @@ Tests that need a kernel's source take it from tests/trees.py.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
 import pytest
 from click.testing import CliRunner
 
+from shootdown.build_info import compiled
 from shootdown.cli.main import cli
 from shootdown.errors import InputError
 from shootdown.kernel.compare import recorded as recorded_module
+from shootdown.kernel.compare.differ import play
 from shootdown.kernel.compare.operations import Operation
+from shootdown.kernel.compare.pair import Pair
 from shootdown.kernel.compare.recorded import Recorded, recorded
 from shootdown.kernel.compare.told import EVERY_ACT
 from shootdown.kernel.compare.trace_diff import follow
-from shootdown.kernel.library.native import Config, NativeVm
+from shootdown.kernel.library.native import SLOTS, Config, NativeVm
 from shootdown.mmu.access import WRITE
 from shootdown.trace.read import read_trace
 from shootdown.trace.replay.record import WANTED
 from tests.corpus import SAMPLE, carried, get, name
+from tests.edits import REPLACE, Edit
 from tests.pairs import both_stop
 from tests.structure import ROOT
 from tests.test_cli import schemas
 from tests.trees import native, tree
-
-from .edits import REPLACE, Edit
 
 SHORT = ("6.1-nxhuge", "6.1-manual-zlib", "6.12-smm", "6.12-text")
 """Those that take no second each."""
@@ -52,7 +55,7 @@ def version_of(path: Path) -> str:
 def test_both_do_the_same_with_what_was_recorded(path: Path) -> None:
     """All operations can be done, none stops at an assertion, and after none the two differ."""
     vms = told(path)
-    found = follow(native(version_of(path)), version_of(path), vms)
+    found = follow(native(version_of(path)), version_of(path), vms, along=compiled())
     assert found and len(found) == len(vms)
     for each in found:
         assert each.difference is None, each.difference and each.difference.text()
@@ -80,11 +83,35 @@ def test_a_planted_difference_is_found() -> None:
     assert difference.operations[-1].name in ("range_start", "release", "region")
 
 
+@pytest.mark.parametrize("of_it", [True, False], ids=["in its table", "in another"])
+def test_a_difference_is_told_of_the_operation_that_made_it(of_it: bool) -> None:
+    """Be it one that its gfns lead to or not, and at whichever operation it is."""
+    (vm,) = told(get("6.12-text"))
+    vm = replace(vm, operations=vm.operations[:600])
+    faults = [n for n, each in enumerate(vm.operations) if each.name == "fault"]
+    where = faults[-20]
+    tables = {vm.operations[n].numbers[1] >> 9 for n in faults[-20:]}
+    pages = [vm.operations[n].numbers[1] for n in faults[:-20]]
+    page = next(page for page in reversed(pages) if (page >> 9 in tables) == of_it)
+
+    def plant(pair: Pair, number: int) -> None:
+        if number == where:
+            pair.c.poke(0, page, 1 << 62)
+
+    (found,) = follow(native("6.12"), "6.12", [vm], plant=plant, patience=0)
+    assert found.difference is not None
+    assert found.tried == where + 1 and found.last == (vm.operations[where], vm.times[where])
+    at = found.as_json(float)["at"]
+    assert at == {"operation": ["fault", *vm.operations[where].numbers], "time": float(vm.times[where])}
+    played = play(native("6.12"), "6.12", vm.config, vm.operations, 1000, plant, slots=SLOTS, along=True)
+    assert (played.at == where) == of_it
+
+
 def test_that_both_stop_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the operation; what came before it counts as compared."""
     monkeypatch.setitem(EVERY_ACT, "release", both_stop)
     found = follow(native("6.1"), "6.1", told(get("6.1-nxhuge")))
-    assert {each.stopped for each in found} == {"release: stopped: here"}
+    assert {each.stopped for each in found} == {"release: here in the C, there in ours"}
     arguments = ["kernel", "diff", tree("6.1"), "--trace", str(get("6.1-nxhuge"))]
     said = CliRunner().invoke(cli, arguments, standalone_mode=False)
     assert said.return_value == 3 and "VM 1: both stop in release" in said.output

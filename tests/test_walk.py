@@ -16,9 +16,9 @@ from shootdown.kernel.explore.schedule import table
 from shootdown.kernel.explore.verdict import cases, judge
 from shootdown.kernel.explore.wording import FAULT, PERMISSION, RESERVED, WROTE, Words, access
 from shootdown.machine import words
+from tests.edits import REPLACE, Edit
 
 from . import kernel_planted, trees
-from .edits import REPLACE, Edit
 from .structure import ROOT
 from .walk import TESTS, planted
 

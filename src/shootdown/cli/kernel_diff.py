@@ -73,8 +73,9 @@ def diff_command(
 
     Both are driven with the same random operations, with those of litmus tests
     in many orders, or with a recording's; after each, every SPTE, counter, flush
-    request, freed table and dirty bit must be the same (SPTEs seldom, of a
-    recording). The first difference is shown as a short list of operations.
+    request, freed table and dirty bit must be the same (SPTEs that a recording's
+    operation is not about: now and then). The first difference is shown as a
+    short list of operations.
 
     \b
     Example: shootdown kernel diff ~/linux --operations 10000
@@ -123,6 +124,8 @@ def _text(tree: Tree, like: Likeness, chosen: str, seed: int, outcome: Outcome) 
     lines.append(f"no difference in {number(outcome.operations)} operations on {number(outcome.sessions)} VMs")
     for text in outcome.stopped:
         lines += wrap(f"both stop in {text}; what follows on that VM is not compared", "    ", "  ")
+    for text, times in outcome.warned.items():
+        lines += wrap(f"both warn, {number(times)} x, and another VM goes on: {text}", "    ", "  ")
     rows = [[name, number(times)] for name, times in sorted(outcome.counts.items(), key=lambda item: -item[1])]
     return [*lines, *wrap("done: " + ", ".join(f"{name} {times}" for name, times in rows), "  ")]
 
@@ -130,7 +133,8 @@ def _text(tree: Tree, like: Likeness, chosen: str, seed: int, outcome: Outcome) 
 def _document(tree: Tree, chosen: str, seed: int, outcome: Outcome) -> dict[str, object]:
     return document(
         tree, chosen, seed=seed, operations=outcome.operations, vms=outcome.sessions, counts=outcome.counts,
-        stopped=list(outcome.stopped), difference=outcome.difference and outcome.difference.as_json(),
+        stopped=list(outcome.stopped), warned=outcome.warned,
+        difference=outcome.difference and outcome.difference.as_json(),
     )  # fmt: skip
 
 

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from ..build_info import compiled
 from ..figures import count, number
 from ..kernel.compare.recorded import recorded
 from ..kernel.compare.trace_diff import Followed, follow
 from ..kernel.source.tree import Tree
+from ..trace.events import Trace
 from ..trace.read import read_trace
 from ..trace.replay.record import WANTED
 from . import progress
@@ -19,23 +21,27 @@ from .report import dump, wrap
 
 def trace_diff(tree: Tree, library: Callable[[], Path], chosen: str, path: str, as_json: bool) -> int:
     """Do what a recording tells on both; the exit code."""
-    told = recorded(read_trace(path, WANTED, progress.reporter("events read")))
+    trace = read_trace(path, WANTED, progress.reporter("events read"))
+    told = recorded(trace)
     progress.clear()
-    found = follow(library(), chosen, told, tell=progress.reporter("operations"))
+    found = follow(library(), chosen, told, tell=progress.reporter("operations"), along=compiled())
     progress.clear()
     if as_json:
-        print(dump("kernel diff --trace", document(tree, chosen, trace=path, vms=[each.as_json() for each in found])))
+        vms = [each.as_json(trace.seconds) for each in found]
+        print(dump("kernel diff --trace", document(tree, chosen, trace=path, vms=vms)))
     else:
-        print("\n".join(_text(tree, chosen, path, found)))
+        print("\n".join(_text(tree, chosen, trace, found)))
     return code(any(each.difference for each in found), not found or any(each.stopped for each in found))
 
 
-def _text(tree: Tree, chosen: str, path: str, found: Sequence[Followed]) -> list[str]:
+def _text(tree: Tree, chosen: str, trace: Trace, found: Sequence[Followed]) -> list[str]:
     tried = sum(each.tried for each in found)
-    lines = heading(tree, chosen, f"; {path}")
+    lines = heading(tree, chosen, f"; {trace.path}")
     for n, each in enumerate(found):
         if each.difference:
-            lines += [f"DIFFERS on VM {n}, after {number(each.tried)} of its operations; in short:"]
+            operation, time = each.last
+            where = f"after {number(each.tried)} of its operations, {operation} at {trace.stamp(time)}"
+            lines += wrap(f"DIFFERS on VM {n}, {where}; in short:", "  ", "")
             lines += story(each.difference)
     if not found:
         lines.append("nothing is compared: the recording tells of no operation that could be done")

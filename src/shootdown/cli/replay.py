@@ -114,8 +114,7 @@ def report(trace: Trace, fmt: SpteFormat, result: Result) -> list[str]:
 
 def _difference(trace: Trace, fmt: SpteFormat, d: Difference) -> list[str]:
     event = d.event or d.op.first
-    stamp = str(event.time) if trace.hertz is None else f"{event.time // 10**9}.{event.time % 10**9:09d}"
-    lines = wrap(f"{stamp} CPU {event.cpu} task {d.op.pid}, {d.op.kind}: {d.what}", "      ", "  ")
+    lines = wrap(f"{trace.stamp(event.time)} CPU {event.cpu} task {d.op.pid}, {d.op.kind}: {d.what}", "      ", "  ")
     for name, change in (("recorded", _recorded(d)), ("ours", d.predicted)):
         if change is None:
             lines.append(f"    {name}: nothing")

@@ -248,7 +248,7 @@ def event_lines(trace: Trace, fmt: SpteFormat) -> Iterator[str]:
 
 def _event(trace: Trace, events: Events, row: int, fmt: SpteFormat) -> str:
     time, pid = int(events.time[row]), int(events.pid[row])
-    stamp = str(time) if trace.hertz is None else f"{time // 10**9}.{time % 10**9:09d}"
+    stamp = trace.stamp(time)
     level = int(events.fields["level"][row]) if "level" in events.fields else 1
     words = []
     for name, column in events.fields.items():

@@ -102,3 +102,7 @@ class Trace:
     def seconds(self, ticks: float) -> float:
         """A span of ``time`` in seconds; of a clock without a known rate, as if a tick were a nanosecond."""
         return ticks / (self.hertz or 1e9)
+
+    def stamp(self, time: int) -> str:
+        """A moment as trace-cmd shows it: seconds, or ticks of a clock without a known rate."""
+        return str(time) if self.hertz is None else f"{time // 10**9}.{time % 10**9:09d}"

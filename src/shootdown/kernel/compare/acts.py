@@ -12,10 +12,8 @@ from ...machine import words
 from ...machine.words import LOG_DIRTY_PAGES, READONLY
 from ...mmu import dirty_log, dirty_ring, notifier, vcpu_roots, write_track
 from ...mmu.fault import page_fault, prefetch
-from ...mmu.huge_pages import disable_dirty_logging, is_any_logged, recover_nx_huge_pages, slot_of_table
-from ...mmu.kvm import Kvm
+from ...mmu.huge_pages import disable_dirty_logging, recover_nx_huge_pages
 from ...mmu.memory_region import refusal, set_memory_region
-from ...mmu.slots import NO_SLOT
 from ...mmu.split import slot_try_split_huge_pages
 from ...mmu.spte import is_leaf, is_writable, signed, unsigned
 from ...mmu.vcpu import vcpu_enter_guest
@@ -319,21 +317,8 @@ def test_young(pair: Pair, gfn: int) -> None:
 
 
 def recover_nx(pair: Pair, tables: int) -> None:
-    """NX recovery, where it does not warn of a table with no slot: the kernel goes on then, and ours does not."""
-    if not warns_of_slot(pair.kvm):
-        pair.both(lambda: pair.c.recover_nx(tables), lambda: recover_nx_huge_pages(pair.kvm, tables))
-
-
-def warns_of_slot(kvm: Kvm) -> bool:
-    """Has NX recovery a table whose slot is gone, while another is logged?"""
-    if not kvm.behaviour.nx_keeps_logged or not is_any_logged(kvm):
-        return False
-    table = kvm.m.list_next(words.NX_TABLES, words.NO_TABLE)
-    while table != words.NO_TABLE:
-        if slot_of_table(kvm, table) == NO_SLOT:
-            return True
-        table = kvm.m.list_next(words.NX_TABLES, table)
-    return False
+    """NX recovery."""
+    pair.both(lambda: pair.c.recover_nx(tables), lambda: recover_nx_huge_pages(pair.kvm, tables))
 
 
 # Dirty logs

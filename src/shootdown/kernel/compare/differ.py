@@ -14,8 +14,9 @@ from ..library.apart import Step, apart
 from ..library.native import Config, calls
 from .acts import get_log
 from .operations import Operation, draw_config, draw_operations
-from .pair import ASKS_FIRST, SLOTS, BothBugged, Pair
+from .pair import ASKS_FIRST, EVERYWHERE, SLOTS, BothBugged, Pair
 from .told import EVERY_ACT
+from .touched import touched
 
 SESSION: Final = 250
 """Operations on one VM, before the next is made."""
@@ -57,16 +58,18 @@ class Difference:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many operations were drawn for how many VMs, how many of each could be done, the first difference if any.
+    """How many operations were tried on how many VMs, how many of each could be done, the first difference if any.
 
     stopped  of VMs that both stopped at an assertion: after which operation, and where
+    warned   the same where the C only warned and would have gone on: at what, and how often; other VMs came instead
     """
 
     operations: int
     sessions: int
     counts: dict[str, int]
     difference: Difference | None
-    stopped: tuple[str, ...] = ()
+    stopped: tuple[str, ...]
+    warned: dict[str, int]
 
 
 Plant = Callable[[Pair, int], None]
@@ -78,7 +81,9 @@ class Found(NamedTuple):
 
     at, what  the number of the operation after which they differ, and how; -1 and "" if they do not
     done      how often each operation could be done, by name
-    stopped   the assertion at which both stopped, in words, "" if they came to the end
+    stopped   the operation and assertion at which both stopped, in words, "" if they came to the end
+    warned    that assertion, if the C only warned
+    tried     how many operations, the one at which they stopped included
     undone    numbers of the operations that could not be done
     tables    most that were in use at once
     """
@@ -87,6 +92,8 @@ class Found(NamedTuple):
     what: str
     done: dict[str, int]
     stopped: str = ""
+    warned: str = ""
+    tried: int = 0
     undone: tuple[int, ...] = ()
     tables: int = 0
 
@@ -102,17 +109,19 @@ def play(
     first: int = 0,
     logs: bool = False,
     slots: int = SLOTS,
+    along: bool = False,
 ) -> Found:
     """Do operations on a fresh pair, until they differ.
 
-    Entries are compared after every ``every``-th operation from number ``first`` on, and after the last; dirty bitmaps
-    where they are read, and at the end, or after each operation (``logs``).
+    All entries are compared after every ``every``-th operation from number ``first`` on, and after the last, and those
+    along each operation's gfns (touched.py) after each other one (``along``); dirty bitmaps where they are read, and at
+    the end, or after each operation (``logs``).
     """
     pair = Pair(library, config, behaviour, slots)
     last = len(operations) - 1
     done: dict[str, int] = {}
     undone: list[int] = []
-    found, stopped, n, tables = "", "", -1, 0
+    found, stopped, warned, n, tables = "", "", "", -1, 0
     for n, operation in enumerate(operations):
         step(n)
         if plant:
@@ -121,7 +130,7 @@ def play(
         try:
             EVERY_ACT[operation.name](pair, *operation.numbers)
         except BothBugged as bug:
-            stopped = f"{operation}: {bug}"
+            stopped, warned = f"{operation}: {bug}", str(bug) if bug.warned else ""
             break
         done[operation.name] = done.get(operation.name, 0) + pair.acted
         if not pair.acted:
@@ -129,13 +138,14 @@ def play(
         if logs and n >= first:
             read_logs(pair)
         tables = max(tables, pair.machine.tables.used)
-        found = pair.difference(n == last or (n >= first and (n - first) % every == 0))
+        whole = n == last or (n >= first and (n - first) % every == 0)
+        found = pair.difference(EVERYWHERE if whole else touched(pair, operation) if along else None)
         if found:
             break
     else:
         read_logs(pair)
-        found = pair.difference(False)
-    return Found(n if found else -1, found, done, stopped, tuple(undone), tables)
+        found = pair.difference(None)
+    return Found(n if found else -1, found, done, stopped, warned, n + 1, tuple(undone), tables)
 
 
 def read_logs(pair: Pair) -> None:
@@ -153,16 +163,26 @@ def play_apart(
     plant: Plant | None = None,
     logs: bool = False,
     slots: int = SLOTS,
+    first: int = 0,
+    along: bool = False,
 ) -> Found:
-    """The same in a process of its own: a crash of the C is a difference."""
+    """The same in a process of its own: a crash of the C is a difference.
 
-    def work(step: Step) -> Found:
-        return play(library, behaviour, config, operations, every, plant, step, logs=logs, slots=slots)
+    Where both stop, our locks are held, and entries are compared as they were one operation before.
+    """
 
-    ended = apart(work, SECONDS + len(operations) // A_SECOND)
-    if ended.answer is not None:
-        return ended.answer
-    return Found(ended.step, f"the C does not come back: {ended.how}", {})
+    def part(number: int) -> Found:
+        def work(step: Step) -> Found:
+            return play(library, behaviour, config, operations[:number], every, plant, step, first, logs, slots, along)
+
+        ended = apart(work, SECONDS + len(operations) // A_SECOND)
+        return ended.answer or Found(ended.step, f"the C does not come back: {ended.how}", {})
+
+    played = part(len(operations))
+    if played.stopped and played.tried > 1 and every > 1:
+        before = part(played.tried - 1)
+        return before if before.at >= 0 else played
+    return played
 
 
 def shrink(
@@ -200,6 +220,7 @@ def diff(
     done = session = 0
     counts: dict[str, int] = {}
     stopped: list[str] = []
+    warned: dict[str, int] = {}
     while done < number:
         random = Random(f"{seed}/{session}")
         config, layout = draw_config(random)
@@ -208,16 +229,18 @@ def diff(
         operations = draw_operations(random, layout, min(SESSION, number - done))
         played = play_apart(library, behaviour, config, operations, every, plant)
         add(counts, played.done)
-        if played.stopped:
+        if played.warned:
+            add(warned, {f"{operations[played.tried - 1].name}: {played.warned}": 1})
+        elif played.stopped:
             stopped.append(played.stopped)
         if played.at >= 0:
             found = story(library, behaviour, config, operations[: played.at + 1], plant)
             difference = Difference(config, *found, seed, session)
-            return Outcome(done + played.at + 1, session + 1, counts, difference, tuple(stopped))
-        done += len(operations)
+            return Outcome(done + played.at + 1, session + 1, counts, difference, tuple(stopped), warned)
+        done += played.tried
         session += 1
         tell(done)
-    return Outcome(done, session, counts, None, tuple(stopped))
+    return Outcome(done, session, counts, None, tuple(stopped), warned)
 
 
 def add(counts: dict[str, int], more: dict[str, int]) -> None:

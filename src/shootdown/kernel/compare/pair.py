@@ -18,6 +18,9 @@ from ..library import native
 from ..library.native import Config, KernelBug, NativeVm
 from .state import digest, rows
 
+Gfns = tuple[int, int]
+"""The first gfn, and the first that is none of them any more."""
+EVERYWHERE: Final = (0, native.GFNS)
 SLOTS: Final = 8
 """Of a VM, unless it is told otherwise."""
 ASKS_FIRST: Final = ("6.13", "6.18")
@@ -31,7 +34,11 @@ PHYS_BITS: Final = 46
 
 
 class BothBugged(Exception):  # noqa: N818 - agreement is no error
-    """Both stopped at an assertion: they are alike, and of no further use."""
+    """Both stopped at an assertion: they are alike, and of no further use. ``warned``: in the C it only warns."""
+
+    def __init__(self, text: str, warned: bool) -> None:
+        super().__init__(text)
+        self.warned: Final = warned
 
 
 class Pair:
@@ -75,26 +82,36 @@ class Pair:
         self._difference = ""
 
     def both(self, theirs: Callable[[], object], ours: Callable[[], object]) -> None:
-        """Do something in both; their answers must be alike."""
+        """Do something in both; their answers must be alike. A warning is a stop: ours has no other."""
         answers: list[object] = []
-        bugs = 0
+        before = len(self.c.problems())
         self.acted = True
         for call in (theirs, ours):
             try:
                 answer = call()
                 answers.append(int(answer) if isinstance(answer, bool) else answer)
             except (Bug, KernelBug) as bug:
-                answers.append(f"stopped: {bug}")
-                bugs += 1
-        if bugs == 2:
-            raise BothBugged(str(answers[0]))
-        self._difference = self._difference or _differs("answer", *answers)
+                answers.append(bug)
+        theirs_said, ours_said = answers
+        if not isinstance(ours_said, Bug):
+            self._difference = self._difference or _differs("answer", theirs_said, ours_said)
+            return
+        stopped = isinstance(theirs_said, KernelBug)
+        problems = self.c.problems()[before:]
+        if problems or stopped:
+            first = problems[0] if problems else theirs_said
+            raise BothBugged(f"{first} in the C, {ours_said} in ours", not stopped)
+        self._difference = self._difference or f"only ours stops: {ours_said}"
 
-    def difference(self, look: bool = True) -> str:
-        """What differs since the last operation, "" for nothing; without ``look`` entries are not compared."""
+    def difference(self, gfns: Gfns | None = EVERYWHERE) -> str:
+        """What differs since the last operation, "" for nothing.
+
+        Of entries those of each table that maps some of the gfns are compared; with None neither they nor roots nor
+        vCPUs are.
+        """
         found, self._difference = self._difference, ""
         self.c.drain()
-        found = self._problem() or found or self._flushes() or self._counters() or (self._state() if look else "")
+        found = self._problem() or found or self._flushes() or self._counters() or (self._state(*gfns) if gfns else "")
         self.c.forget_notes()
         return found
 
@@ -133,11 +150,11 @@ class Pair:
         theirs = self.c.counters()
         return next((found for name in ours if (found := _differs(name, theirs[name], int(ours[name])))), "")
 
-    def _state(self) -> str:
-        ours = rows(self.kvm)
-        if digest(ours) == self.c.digest():
+    def _state(self, first: int, end: int) -> str:
+        ours = rows(self.kvm, first, end)
+        if digest(ours) == self.c.digest(first, end):
             return ""
-        return row_difference(self.c.rows(), [spte.unsigned(number) for number in ours], self.kvm)
+        return row_difference(self.c.rows(first, end), [spte.unsigned(number) for number in ours], self.kvm)
 
 
 def _differs(what: str, theirs: object, ours: object) -> str:

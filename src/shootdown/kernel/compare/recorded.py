@@ -34,10 +34,15 @@ Steps = Iterator[Operation]
 
 @dataclass(frozen=True)
 class Recorded:
-    """What is done to the VM that stands for a recorded one; ``left_out``: how many operations of a kind are not."""
+    """What is done to the VM that stands for a recorded one.
+
+    times     of each operation: when that of which it comes began, as the recording's clock has it
+    left_out  how many operations of a kind are not done
+    """
 
     config: Config
     operations: list[Operation]
+    times: list[int]
     left_out: dict[str, int]
 
 
@@ -54,10 +59,12 @@ def recorded(trace: Trace, fmt: SpteFormat | None = None) -> list[Recorded]:
         operations: list[Operation] = []
         for number, slot in about.told.before.items():
             operations += about.slot(number, slot.as_id, slot.base, slot.pages, slot.flags)
+        times = [ops[0].first.time] * len(operations)
         for op in ops:
             operations += about.steps(op)
+            times += [op.first.time] * (len(operations) - len(times))
         if any(each.name in CHANGES for each in operations):
-            found.append(Recorded(about.config, operations, dict(about.left_out)))
+            found.append(Recorded(about.config, operations, times, dict(about.left_out)))
     return found
 
 

@@ -48,8 +48,11 @@ ROW_VM: Final = 102
 PRIME: Final[i64] = 4398046511093
 
 
-def rows(kvm: Kvm) -> vec[i64]:
-    """The rows of a VM. Locks: takes mmu_lock for write, so that none may be held."""
+def rows(kvm: Kvm, first: i64, end: i64) -> vec[i64]:
+    """The rows of a VM: of its entries those of each table that maps some of the gfns from ``first`` to before ``end``.
+
+    Locks: takes mmu_lock for write, so that none may be held.
+    """
     m = kvm.m
     found = vec[i64]()
     roots = vec[i64]()
@@ -58,7 +61,8 @@ def rows(kvm: Kvm) -> vec[i64]:
     while root != NO_TABLE:
         roots = append(roots, root)
         found = row(found, ROW_ROOT, m.load(SP_ROLE, root), m.load(ROOT_INVALID, root), m.load(ROOT_COUNT, root))
-        found = table_rows(kvm, found, root, root_level(kvm, root), 0)
+        if first < end:
+            found = table_rows(kvm, found, root, root_level(kvm, root), 0, first, end)
         root = m.list_next(ROOTS, root)
     table = m.list_next(NX_TABLES, NO_TABLE)
     while table != NO_TABLE:
@@ -86,8 +90,8 @@ def row(found: vec[i64], kind: i64, a: i64, b: i64, c: i64) -> vec[i64]:
     return append(append(append(append(found, kind), a), b), c)
 
 
-def table_rows(kvm: Kvm, found: vec[i64], table: i64, level: i64, gfn: i64) -> vec[i64]:
-    """The rows and those of a table and of all below it."""
+def table_rows(kvm: Kvm, found: vec[i64], table: i64, level: i64, gfn: i64, first: i64, last: i64) -> vec[i64]:
+    """The rows, those of a table, and those of the tables below it that map gfns from ``first`` to before ``last``."""
     m = kvm.m
     sptep = table << kvm.bits
     end = sptep + kvm.entries
@@ -99,7 +103,8 @@ def table_rows(kvm: Kvm, found: vec[i64], table: i64, level: i64, gfn: i64) -> v
                 below = spte_pfn(spte)
                 marks = m.load(SP_NX_REFUSED, below) + 2 * m.load(SP_NX, below)
                 found = row(found, level, gfn, spte & ~PFN, marks)
-                found = table_rows(kvm, found, below, level - 1, gfn)
+                if gfn < last and first < gfn + pages:
+                    found = table_rows(kvm, found, below, level - 1, gfn, first, last)
             else:
                 found = row(found, level, gfn, spte, 0)
         sptep += 1

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..library.native import SLOTS, calls
-from .differ import Difference, Plant, play_apart, shrink
+from .differ import Difference, Found, Plant, play_apart, shrink
 from .operations import Operation
 from .recorded import Recorded
 
 SELDOM: Final = 100
-"""Entries of a recorded VM, which may be many, are compared this seldom."""
+"""All entries of a recorded VM, which may be many, are compared this seldom."""
 PATIENCE: Final = 120
 """Seconds that a story is made shorter for."""
 
@@ -24,7 +24,8 @@ PATIENCE: Final = 120
 class Followed:
     """What came of one VM.
 
-    tried    how many operations; ``done`` how many of them were, by name
+    tried    how many operations, the last of which made the difference if there is one
+    done     how many of them were, by name
     undone   how many were not, since they could not be, by name
     stopped  the assertion at which both stopped, "" if they came to the end
     """
@@ -36,10 +37,18 @@ class Followed:
     stopped: str
     difference: Difference | None
 
-    def as_json(self) -> dict[str, Any]:
-        """For programs."""
+    @property
+    def last(self) -> tuple[Operation, int]:
+        """The last that was tried, and when it began, as the recording's clock has it."""
+        return self.recorded.operations[self.tried - 1], self.recorded.times[self.tried - 1]
+
+    def as_json(self, seconds: Callable[[float], float]) -> dict[str, Any]:
+        """For programs; ``seconds``: of the recording's clock."""
+        operation, time = self.last
+        at = {"operation": [operation.name, *operation.numbers], "time": seconds(time)}
         return {
             "tried": self.tried,
+            "at": at if self.difference else None,
             "done": dict(self.done),
             "undone": dict(self.undone),
             "left_out": self.recorded.left_out,
@@ -56,12 +65,16 @@ def follow(
     tell: Callable[[int], None] = lambda done: None,
     plant: Plant | None = None,
     patience: float = PATIENCE,
+    along: bool = True,
 ) -> list[Followed]:
-    """Do what a recording tells, VM by VM, up to a difference, with as few operations as were soon found."""
+    """Do what a recording tells, VM by VM, up to a difference, with as few operations as were soon found.
+
+    Unless ``along``, entries are only compared where all are: the same is found, later, and traced back.
+    """
     calls(library)
     found: list[Followed] = []
     for number, each in enumerate(told):
-        played = play_apart(library, behaviour, each.config, each.operations, SELDOM, plant, slots=SLOTS)
+        played = _played(library, behaviour, each, plant, along)
         tried = played.at + 1 if played.at >= 0 else len(each.operations)
         difference = None
         if played.at >= 0:
@@ -73,6 +86,22 @@ def follow(
         if difference:
             break
     return found
+
+
+def _played(library: Path, behaviour: str, each: Recorded, plant: Plant | None, along: bool) -> Found:
+    """All operations of a VM, up to that which makes the first difference."""
+
+    def part(operations: list[Operation], every: int, first: int = 0) -> Found:
+        return play_apart(
+            library, behaviour, each.config, operations, every, plant, slots=SLOTS, first=first, along=along
+        )
+
+    played = part(each.operations, SELDOM)
+    if played.at < 0:
+        return played
+    # An operation may have changed what none of its gfns leads to: see after each since all was compared last.
+    again = part(each.operations[: played.at + 1], 1, max(0, played.at - SELDOM))
+    return again if again.at >= 0 else played
 
 
 USED: Final = "used"

@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -21,7 +20,8 @@ from ...errors import InputError
 from ..source.cache import entry, place
 from ..source.probes import X86, switches
 from ..source.tree import BUILT, Tree, sources
-from .build_errors import explain
+from .build_errors import explain, gave_up
+from .limited import LIMITS, run_all
 
 C: Final = Path(__file__).resolve().parents[1] / "c"
 """Our own C: shims, drivers, machines."""
@@ -44,8 +44,6 @@ INSIDE: Final = (
     "-Werror=int-conversion", "-Werror=incompatible-pointer-types", "-ftrack-macro-expansion=0",
 )  # fmt: skip
 """For what is compiled against the shims."""
-LIMITS: Final = 'ulimit -t 300 -v 8000000 -f 1000000; exec "$@"'
-"""Of one run of the compiler: CPU seconds, KB of memory, blocks of a file."""
 
 
 @dataclass(frozen=True)
@@ -170,30 +168,17 @@ def _compile(tree: Tree, folder: Path, final: Path, machine: Machine, on: Iterab
     jobs += [(str(path), [*inside, *warn]) for path in mine]
     jobs += [(str(path), warn) for pattern in machine.outside for path in sorted(C.glob(pattern))]
 
-    def one(number: int) -> str:
-        file, flags = jobs[number]
-        return _run([gcc, *common, *flags, "-c", file, "-o", f"../{number}.o"], folder / "tree")
-
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        said = list(pool.map(one, range(len(jobs))))
-    if any(said):
-        raise explain(tree, "".join(said), C)
     objects = [f"../{number}.o" for number in range(len(jobs))]
     link = [gcc, "-shared", "-Wl,-z,defs", "-Wl,-Bsymbolic", "-g", *objects, "-o", f"../{LIBRARY}"]
-    failed = _run(link, folder / "tree")
-    if failed:
-        raise explain(tree, failed, C)
+    compile_all = [
+        [gcc, *common, *flags, "-c", file, "-o", where] for (file, flags), where in zip(jobs, objects, strict=True)
+    ]
+    for commands, about in ((compile_all, [file for file, _ in jobs]), ([link], [LIBRARY])):
+        ran = run_all(commands, folder / "tree", LIMITS)
+        over = next((n for n, each in enumerate(ran) if each.over), None)
+        if over is not None:
+            raise gave_up(tree, about[over], ran[over].said, LIMITS)
+        if any(each.said for each in ran):
+            raise explain(tree, "".join(each.said for each in ran), C)
     for number in range(len(jobs)):
         (folder / f"{number}.o").unlink()
-
-
-def _run(command: list[str], folder: Path) -> str:
-    """Run the compiler; what it says if it fails."""
-    limited = ["sh", "-c", LIMITS, "sh", *command]
-    clean = {name: value for name, value in os.environ.items() if name not in ("CPATH", "C_INCLUDE_PATH")}
-    done = subprocess.run(
-        limited, cwd=folder, capture_output=True, check=False, stdin=subprocess.DEVNULL, env={**clean, "LC_ALL": "C"}
-    )
-    if done.returncode == 0:
-        return ""
-    return done.stderr.decode("utf-8", "replace") or f"{command[0]} ended with {done.returncode}"

@@ -8,6 +8,7 @@ from typing import Final
 
 from ...errors import InputError
 from ..source.tree import Tree
+from .limited import OVER, Limits
 
 _SAYINGS: Final = (
     (r"implicit declaration of function '(\w+)'", "calls {0}, which our shims do not know"),
@@ -47,8 +48,18 @@ def explain(tree: Tree, said: str, ours: Path) -> InputError:
             f"{tree.name}: {file}:{line} calls {_callee(name)}, which no file that is built defines{others}",
             advice=_NEW.format(ours / "drivers"),
         )
-    first = next((line for line in said.splitlines() if "error" in line), said.strip().partition("\n")[0])
+    first = next((line for line in said.splitlines() if "error" in line.lower()), said.strip().partition("\n")[0])
     return InputError(f"{tree.name}: does not build: {first}", advice="see shootdown doctor")
+
+
+def gave_up(tree: Tree, file: str, said: str, limits: Limits) -> InputError:
+    """A run of the compiler that came up against a limit, as one line."""
+    last = next((line for line in reversed(said.splitlines()) if any(word in line for word in OVER)), said.strip())
+    may = f"{limits.seconds} s, {limits.memory_mib} MiB, {limits.file_mib} MiB a file"
+    return InputError(
+        f"{tree.name}: {file}: the compiler comes up against its limits ({may}): {last}",
+        advice="does the tree build by itself?",
+    )
 
 
 def _meant(text: str) -> tuple[str, str]:

@@ -30,6 +30,8 @@ COUNTERS: Final = (
 )
 FLUSHES, FREED, PROBLEMS = 0, 1, 2
 TRACK, UNTRACK, COLLAPSE, SPLIT, PROTECT, CLEAR_DIRTY = range(6)
+GFNS: Final = 1 << 52
+"""Every gfn is below."""
 NO_CHANGE: Final = -2
 """Of a host's page: leave its frame as it is."""
 
@@ -62,8 +64,8 @@ _CALLS: Final[dict[str, list[Any]]] = {
     "counters": [ctypes.c_void_p],
     "notes": [c_int, c_uint64, ctypes.c_void_p, c_int],
     "forget_notes": [],
-    "rows": [ctypes.c_void_p, c_uint64],
-    "digest": [],
+    "rows": [ctypes.c_void_p, c_uint64, c_uint64, c_uint64],
+    "digest": [c_uint64, c_uint64],
     "poke": [c_int, c_uint64, c_uint64],
 }
 
@@ -115,6 +117,9 @@ class Problem:
     place: str
     what: str
 
+    def __str__(self) -> str:
+        return f"{self.place}: {self.kind}: {self.what}"
+
 
 class NativeVm:
     """A VM in a native library; each method is one operation, done whole before it returns.
@@ -140,7 +145,7 @@ class NativeVm:
         answer = int(self._call[name](*arguments))
         if answer == BUGGED:
             last = self.problems()[-1]
-            raise KernelBug(f"{last.place}: {last.kind}: {last.what}")
+            raise KernelBug(str(last))
         return answer
 
     # vCPUs
@@ -262,17 +267,17 @@ class NativeVm:
         self._call["counters"](self._counters)
         return dict(zip(COUNTERS, self._counters, strict=True))
 
-    def rows(self) -> list[int]:
+    def rows(self, first: int = 0, end: int = GFNS) -> list[int]:
         """What kernel/compare/state.py calls rows, one after the other."""
-        count = int(self._call["rows"](self._rows, len(self._rows)))
+        count = int(self._call["rows"](self._rows, len(self._rows), first, end))
         if count > len(self._rows):
             self._rows = (c_uint64 * (2 * count))()
-            count = int(self._call["rows"](self._rows, len(self._rows)))
+            count = int(self._call["rows"](self._rows, len(self._rows), first, end))
         return list(self._rows[:count])
 
-    def digest(self) -> int:
+    def digest(self, first: int = 0, end: int = GFNS) -> int:
         """The digest of the rows."""
-        return int(self._call["digest"]())
+        return int(self._call["digest"](first, end))
 
     def notes(self, which: int, first: int = 0) -> list[tuple[int, int, int, int]]:
         """Entries of FLUSHES or FREED since ``forget_notes``, from the ``first`` on; native.h says what is in one."""

@@ -26,11 +26,9 @@ static bool can_be_fast(const struct kvm_page_fault *fault)
 
 static bool allowed(const struct kvm_page_fault *fault, u64 spte)
 {
-	if (fault->exec)
-		return is_executable_pte(spte);
-	if (fault->write)
-		return is_writable_pte(spte);
-	return spte & PT_PRESENT_MASK;
+	bool may_write = is_writable_pte(spte), may_run = is_executable_pte(spte);
+
+	return fault->exec ? may_run : fault->write ? may_write : (spte & PT_PRESENT_MASK) != 0;
 }
 
 /* The entry with what rights it may have; as it is where a huge page of a logged slot would become writable. */

@@ -20,9 +20,9 @@ static bool is_stale(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 
 static int no_slot(struct kvm_page_fault *fault)
 {
-	fault->slot = NULL;
-	fault->pfn = KVM_PFN_NOSLOT;
 	fault->map_writable = false;
+	fault->pfn = KVM_PFN_NOSLOT;
+	fault->slot = NULL;
 	if (!enable_mmio_caching || fault->gfn > kvm_mmu_max_gfn())
 		return RET_PF_EMULATE;
 	return RET_PF_CONTINUE;
@@ -98,13 +98,11 @@ int kvm_tdp_page_fault(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 	if (!topup(vcpu))
 		return RET_PF_RETRY;
 	r = faultin_pfn(fault);
-	if (r != RET_PF_CONTINUE)
-		return r;
-	r = RET_PF_RETRY;
-	read_lock(&vcpu->kvm->mmu_lock);
-	if (!is_stale(vcpu, fault))
-		r = kvm_tdp_mmu_map(vcpu, fault);
-	read_unlock(&vcpu->kvm->mmu_lock);
+	if (r == RET_PF_CONTINUE) {
+		read_lock(&sd_kvm->mmu_lock);
+		r = is_stale(vcpu, fault) ? RET_PF_RETRY : kvm_tdp_mmu_map(vcpu, fault);
+		read_unlock(&sd_kvm->mmu_lock);
+	}
 	return r;
 }
 

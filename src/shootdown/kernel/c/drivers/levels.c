@@ -50,15 +50,18 @@ int kvm_mmu_max_mapping_level(struct kvm *kvm, const struct kvm_memory_slot *slo
 
 void kvm_mmu_hugepage_adjust(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 {
+	int level;
+
 	(void)vcpu;
 	fault->huge_page_disallowed = fault->exec && fault->nx_huge_page_workaround_enabled;
 	if (fault->max_level == PG_LEVEL_4K || !fault->slot || kvm_slot_dirty_track_enabled(fault->slot))
 		return;
-	fault->req_level = max_level_of(fault->slot, fault->gfn, fault->max_level);
-	if (fault->req_level == PG_LEVEL_4K || fault->huge_page_disallowed)
-		return;
-	fault->goal_level = fault->req_level;
-	fault->pfn &= -KVM_PAGES_PER_HPAGE(fault->goal_level);
+	level = max_level_of(fault->slot, fault->gfn, fault->max_level);
+	fault->req_level = level;
+	if (level > PG_LEVEL_4K && !fault->huge_page_disallowed) {
+		fault->goal_level = level;
+		fault->pfn &= -KVM_PAGES_PER_HPAGE(level);
+	}
 }
 
 void disallowed_hugepage_adjust(struct kvm_page_fault *fault, u64 spte, int level)

@@ -23,7 +23,7 @@ struct kvm_memory_slot *__gfn_to_memslot(struct kvm_memslots *slots, gfn_t gfn)
 
 	for (i = 0; i < SD_SLOTS; i++) {
 		slot = set->slot[i];
-		if (slot && gfn >= slot->base_gfn && gfn < slot->base_gfn + slot->npages)
+		if (slot && gfn - slot->base_gfn < slot->npages)
 			return slot;
 	}
 	return NULL;

@@ -12,6 +12,7 @@
 #define ROOTS		64
 
 static u64 *rows, most, used;
+static gfn_t first, end;	/* of entries only those of tables that map some of these gfns */
 static struct kvm_mmu_page *roots[ROOTS];
 static unsigned int root_count;
 
@@ -55,7 +56,8 @@ static void table(u64 *spt, int level, gfn_t gfn)
 			struct kvm_mmu_page *sp = sptep_to_sp(__va(spte & SPTE_BASE_ADDR_MASK));
 
 			row(level, gfn, spte & ~SPTE_BASE_ADDR_MASK, nx_marks(sp));
-			table(sp->spt, level - 1, gfn);
+			if (gfn < end && first < gfn + pages)
+				table(sp->spt, level - 1, gfn);
 		} else {
 			row(level, gfn, spte, 0);
 		}
@@ -85,11 +87,15 @@ static void vcpu_row(struct sd_vcpu *mine)
 	row(ROW_VCPU, number_of(mine->vcpu.arch.mmu->root.hpa), prev, mine->vcpu.requests);
 }
 
-static void all_rows(void)
+static void all_rows(u64 *out, u64 room, gfn_t from, gfn_t to)
 {
 	struct kvm_mmu_page *sp;
 	int i;
 
+	rows = out;
+	most = room;
+	first = from;
+	end = to;
 	root_count = used = 0;
 	list_for_each_entry(sp, &sd_kvm->arch.tdp_mmu_roots, link)
 		if (root_count < ROOTS)
@@ -97,7 +103,8 @@ static void all_rows(void)
 	for (i = 0; i < (int)root_count; i++) {
 		sp = roots[i];
 		row(ROW_ROOT, role_of(sp), sp->role.invalid, refcount_read(&sp->tdp_mmu_root_count));
-		table(sp->spt, sp->role.level, 0);
+		if (first < end)
+			table(sp->spt, sp->role.level, 0);
 	}
 #ifdef SD_NX_LPAGE_DISALLOWED
 	list_for_each_entry(sp, &sd->nx_list, lpage_disallowed_link)
@@ -113,25 +120,21 @@ static void all_rows(void)
 }
 
 /* The rows, how many numbers; only so many are stored. */
-SD_API s64 sd_native_rows(u64 *out, u64 room)
+SD_API s64 sd_native_rows(u64 *out, u64 room, gfn_t from, gfn_t to)
 {
-	rows = out;
-	most = room;
-	all_rows();
+	all_rows(out, room, from, to);
 	return used;
 }
 
 #define PRIME 4398046511093ull	/* 2 to the 42, less 11 */
 
 /* A number that differs, as good as always, where the rows do. */
-SD_API s64 sd_native_digest(void)
+SD_API s64 sd_native_digest(gfn_t from, gfn_t to)
 {
 	static u64 buffer[1 << 22];
 	u64 digest = 0, n;
 
-	rows = buffer;
-	most = ARRAY_SIZE(buffer);
-	all_rows();
+	all_rows(buffer, ARRAY_SIZE(buffer), from, to);
 	for (n = 0; n < used && n < most; n++) {
 		digest = (digest * 1000003 + (u32)buffer[n]) % PRIME;
 		digest = (digest * 1000003 + (buffer[n] >> 32)) % PRIME;

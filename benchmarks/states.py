@@ -35,6 +35,7 @@ from mypy_extensions import i64
 
 from shootdown.build_info import describe
 from shootdown.check.litmus.build import build
+from shootdown.check.litmus.cases import Case
 from shootdown.check.litmus.litmus import Litmus, suite
 from shootdown.check.program.setting import Setting
 from shootdown.check.search import core, layout
@@ -124,7 +125,7 @@ def line(test: Litmus, policy: str, tiny: bool, budget: int, source: Source, tot
     geometry = test.tiny if tiny else test.full
 
     def setting() -> Setting:
-        return build(test, geometry, policy, test.behaviours[0], source)
+        return build(Case(test, policy, test.behaviours[0], geometry), source)
 
     runs = [explored(setting()) for _ in range(RUNS)]
     unglued = explored(setting(), movers=False)

@@ -100,7 +100,7 @@ def planted(bug: Mutation) -> Row:
     """The same of a planted bug and the test that refutes it."""
     test = TESTS[bug.test]
     geometry = test.full if bug.full else test.tiny
-    case = Case(replace(test, ranged=bug.ranged), bug.policy, bug.behaviour or test.behaviours[0], geometry)
+    case = Case(test, bug.policy, bug.behaviour or test.behaviours[0], geometry, ranged=bug.ranged)
     with tempfile.TemporaryDirectory() as folder, mutated(bug, Path(folder)) as source:
         return replace(measured(case, source, REFUTED if bug.breaks else HOLDS), site=bug.site)
 

@@ -12,7 +12,7 @@ from math import factorial
 from typing import Any
 
 from shootdown.check.litmus.build import build
-from shootdown.check.litmus.cases import pairs
+from shootdown.check.litmus.cases import Case, pairs
 from shootdown.check.litmus.litmus import suite
 from shootdown.check.program.setting import Setting
 from shootdown.check.search.model import Model
@@ -44,10 +44,10 @@ def main() -> None:
     for test in suite():
         tests += 1
         policy, behaviour = pairs(test)[0]
-        count = renamings(build(test, test.full, policy, behaviour, source))
+        count = renamings(build(Case(test, policy, behaviour, test.full), source))
         if count > 1:
             equal += 1
-            result = search(Model(build(test, test.full, policy, behaviour, source)))
+            result = search(Model(build(Case(test, policy, behaviour, test.full), source)))
             figures = f"{result.states:9,} states, at least {-(-result.states // count):9,}, in {result.seconds:.2f} s"
             print(f"{test.name:18} {policy:8} {behaviour:5} {figures}")
     source.close()

@@ -40,10 +40,10 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
         ),
         mutant(
             "only the root is looked at for a walk into a freed table", "verdict", "table_freed_while_linked",
-            ("search/hardware.py", "(table == root or held & t.into[table] != 0)", "(table == root)"),
+            ("search/breaches.py", " or reaches(held, free, t.into)", ""),
         ),
         mutant(
-            "a freed table that is used again is no freed table in reach", "verdict", "unmap-tables rcu-literal 5.17",
+            "a freed table that is used again is no freed table in reach", "verdict", "used_again_out_of_the_guest",
             ("search/hardware.py", "fw, fs, fm) | HOLDS_FREED,", "fw, fs, fm),"),
         ),
         mutant(
@@ -208,7 +208,7 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
         ),
         mutant(
             "a lock is glued to the wait for another one", "movers", "locks_in_two_orders",
-            ("search/core.py", "takes = takes or kind == READ_LOCK or", "takes = kind < 0 and kind == READ_LOCK or"),
+            ("search/core.py", "takes = takes or flags[node] & 16 != 0", "pass"),
         ),
         mutant(
             "interrupts go off as part of a wait", "movers", "interrupt_of_one_who_waits",
@@ -279,8 +279,8 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
         mutant(
             "fields are one bit too narrow", "merged", "page_mapped_again_by_a_root_of_nobody",
             (
-                "search/model.py", "self.fields = placed(widths,",
-                "self.fields = placed([max(1, w - 1) for w in widths],",
+                "search/rows.py", "model.fields = placed(widths,",
+                "model.fields = placed([max(1, w - 1) for w in widths],",
             ),
         ),
         mutant(
@@ -310,7 +310,7 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
     "Properties": (
         mutant(
             "P1: a page that was taken back is no breach", "verdict", "hidden_write_behind_a_link",
-            ("search/breaches.py", "if x & 1 != 0 and held & t.maps[k] != 0:", NEVER),
+            ("search/breaches.py", "if reaches(held, get(row, 0, p[F_REVOKED], fw, fs, fm), t.maps):", NEVER),
         ),
         mutant(
             "P1: of a huge page only the first 4K count", "verdict", "second_page_of_a_huge_one",
@@ -331,8 +331,7 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
         ),
         mutant(
             "P2: a freed table in reach is no breach", "verdict", "root_freed_under_a_vcpu",
-            ("search/core.py", "if bad == 0 and leads_to_freed(t, held, root):", NEVER),
-            ("search/breaches.py", "if flags & HOLDS_FREED != 0:", NEVER),
+            ("search/breaches.py", "if flags & HOLDS_FREED != 0 or free & bit_of(root) != 0 or ", "if 1 < 0 and "),
         ),
         mutant(
             "P2: a table may be used after it was freed", "verdict", "use_of_a_field",
@@ -352,7 +351,7 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
         ),
         mutant(
             "P4: a page may be written that nobody was to write", "verdict", "F10: flush when writes of a page",
-            ("search/logs.py", "if x & 1 != 0 and held & t.writable[gfn] != 0:", NEVER),
+            ("search/breaches.py", "if reaches(held, get(row, 0, p[F_PROTECTED], fw, fs, fm), t.writable):", NEVER),
         ),
         mutant(
             "P5: what is memory may pass for MMIO", "verdict", "believed",
@@ -360,7 +359,7 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
         ),
         mutant(
             "P5: what no CPU should go through is no breach", "verdict", "executable",
-            ("search/breaches.py", "while held & t.p[AMISS] != 0:", "while 1 < 0:"),
+            ("search/breaches.py", "if held & p[AMISS] != 0:", NEVER),
         ),
         mutant(
             "P5: a CPU goes by KVM's bit of presence", "verdict", "opened",

@@ -1,5 +1,6 @@
 """Says which build of the package is under test, and refuses to test another one than was asked for."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -17,6 +18,9 @@ def pytest_configure(config: pytest.Config) -> None:
     found = "compiled" if build_info.compiled() else "plain"
     if expected and expected != found:
         raise pytest.UsageError(f"SHOOTDOWN_EXPECT={expected}, but {build_info.__file__} is {found}")
+    # The slow explorers make states by the million, which are tuples and in no cycle: to look at them all again and
+    # again takes a third of their time.
+    gc.set_threshold(100_000, 50, 100)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from shootdown import build_info
 from shootdown.check.litmus.build import build
+from shootdown.check.litmus.cases import Case
 from shootdown.check.litmus.litmus import Litmus, read_litmus
 from shootdown.check.litmus.memory import FORMATS
 from shootdown.check.program.setting import Setting
@@ -157,7 +158,7 @@ def read(text: str, folder: Path) -> Litmus | None:
 def setting_of(test: Litmus, policy: str, behaviour: str, source: Source) -> Setting | None:
     """The setting of a generated test, None if its start takes too many tables."""
     try:
-        return build(test, test.tiny, policy, behaviour, source)
+        return build(Case(test, policy, behaviour, test.tiny), source)
     except InputError:
         return None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shootdown.kernel.source.edits import BEFORE, DROP, REPLACE, Edit
+from tests.edits import BEFORE, DROP, REPLACE, Edit
 
 BOTH = ("6.1", "6.12")
 FREED, REVOKED, STALE, USED, LEAK = "freed in reach", "revoked in reach", "stale", "use after free", "leak"

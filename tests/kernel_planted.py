@@ -13,9 +13,10 @@ from shootdown.errors import InputError
 from shootdown.kernel.explore.scenario import Budget, Options, Outcome
 from shootdown.kernel.explore.verdict import Judged, cases, judge
 from shootdown.kernel.library.build import EXPLORE, C, Library, build
-from shootdown.kernel.source.edits import Edit, body, edited, masked
+from shootdown.kernel.source.c_text import body, masked
 from shootdown.kernel.source.probes import X86
 from shootdown.kernel.source.tree import Tree
+from tests.edits import Edit, edited
 
 from .kernel_bugs import PLANTED, Planted
 from .trees import linux

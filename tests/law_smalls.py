@@ -110,6 +110,11 @@ def mark_goes_with_its_entry() -> Setting:
     return freed_out_of_the_guest(0, 2)
 
 
+def used_again_out_of_the_guest() -> Setting:
+    """The same, and nobody flushes anything."""
+    return freed_out_of_the_guest(0, 0)
+
+
 def freed_out_of_the_guest(first: int, pages: int) -> Setting:
     """A vCPU is out of its guest from when its mode is 1 until it is 2; meanwhile a table goes."""
 
@@ -124,7 +129,8 @@ def freed_out_of_the_guest(first: int, pages: int) -> Setting:
             m.write(0, 0)
             m.free_table(1)
             m.alloc_table(0)
-            m.flush_range(first, pages)
+            if pages != 0:
+                m.flush_range(first, pages)
             m.store(words.VCPU_MODE, 0, 2)
 
     return small(twice, task, used=2, words={0: link(1), 2: leaf(PFN)}, tables=2, ranged=True)
@@ -318,6 +324,7 @@ SMALL: dict[Callable[[], Setting], int] = {
     second_page_of_a_huge_one: steps.REVOKED_IN_REACH, second_page_of_a_range: steps.STALE,
     range_elsewhere: steps.REVOKED_IN_REACH, range_within_a_table: steps.FREED_IN_REACH, range_of_a_table: 0,
     mark_outlives_a_flush_elsewhere: steps.FREED_IN_REACH, mark_goes_with_its_entry: 0,
+    used_again_out_of_the_guest: steps.FREED_IN_REACH,
     told_by_its_caller: steps.ASSERTION,
     read_behind_a_jump: steps.ASSERTION, kept_in_a_list: steps.ASSERTION, lock_that_one_way_takes: steps.ASSERTION,
     opened: steps.UNKNOWN_IN_REACH, believed: steps.PASSES_FOR_MMIO, executable: steps.EXECUTABLE_IN_REACH,

@@ -19,6 +19,7 @@ from pathlib import Path
 from hypothesis import Phase, given, settings
 
 from shootdown.check.litmus.build import build
+from shootdown.check.litmus.cases import Case
 from shootdown.check.litmus.litmus import suite
 from shootdown.check.program import steps
 from shootdown.check.program.setting import Setting
@@ -93,14 +94,14 @@ def subjects() -> dict[str, Subject]:
 
     def of_case(name: str, policy: str, behaviour: str, buffers: int = 0) -> Iterator[Make]:
         source = Source()
-        yield lambda: build(tests[name], tests[name].tiny, policy, behaviour, source, buffers)
+        yield lambda: build(Case(tests[name], policy, behaviour, tests[name].tiny, buffers), source)
         source.close()
 
     def of_planted(mutation: Mutation) -> Iterator[Make]:
         test = tests[mutation.test]
         with tempfile.TemporaryDirectory() as folder, mutated(mutation, Path(folder)) as source:
             behaviour = mutation.behaviour or test.behaviours[0]
-            yield lambda: build(test, test.tiny, mutation.policy, behaviour, source)
+            yield lambda: build(Case(test, mutation.policy, behaviour, test.tiny), source)
 
     def of_small(make: Make) -> Iterator[Make]:
         yield make

@@ -9,6 +9,7 @@ from mypy_extensions import i64
 
 from shootdown import build_info
 from shootdown.check.litmus.build import build
+from shootdown.check.litmus.cases import Case
 from shootdown.check.litmus.litmus import suite
 from shootdown.check.search import layout
 from shootdown.check.search.model import Model
@@ -35,7 +36,7 @@ def digests() -> list[str]:
     for name, policy in CASES:
         test = tests[name]
         for movers in (True, False):
-            model = Model(build(test, test.tiny, policy, test.behaviours[0], source), movers)
+            model = Model(build(Case(test, policy, test.behaviours[0], test.tiny), source), movers)
             result = search(model)
             count = int(model.t.p[layout.STATES])
             found = [digest(array, count * each) for array, each in ((model.t.rows, model.width), (model.t.parents, 1))]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from shootdown.check.litmus.build import build
+from shootdown.check.litmus.cases import Case
 from shootdown.check.litmus.litmus import read_litmus, suite
 from shootdown.check.program import steps
 from shootdown.check.search.model import Model
@@ -32,7 +33,7 @@ def explored(name: str, behaviour: str, source: Source, folder: Path) -> Result:
         test = read_litmus(path)
     else:
         test = TESTS[name]
-    setting = build(test, test.tiny, "rcu", behaviour or test.behaviours[0], source)
+    setting = build(Case(test, "rcu", behaviour or test.behaviours[0], test.tiny), source)
     audited(setting, source, found.who, found.gfn_end)
     model = Model(setting)
     result = search(model, STATES_MAX)

@@ -58,7 +58,7 @@ def test_states_that_are_expanded_are_forgotten() -> None:
     test, source = next(test for test in suite() if test.name == "zap-all-fast"), Source()
     sizes = []
     for compact in (False, True):
-        model = Model(build(test, test.tiny, "rcu", "6.12", source), compact=compact)
+        model = Model(build(Case(test, "rcu", "6.12", test.tiny), source), compact=compact)
         states = search(model).states
         sizes.append(len(model.t.parents) + len(model.t.rows) // model.width)
     source.close()

@@ -6,6 +6,7 @@ import gc
 from pathlib import Path
 
 from shootdown.check.litmus.build import build
+from shootdown.check.litmus.cases import Case
 from shootdown.check.litmus.litmus import suite
 from shootdown.check.search.model import Model
 from shootdown.check.search.search import search
@@ -24,7 +25,7 @@ def test_searches_in_a_row_take_the_memory_of_one() -> None:
     test = next(test for test in suite() if test.name == "unmap-leafs")
     source, before, size = Source(), 0, 0
     for n in range(AGAIN + 1):
-        model = Model(build(test, test.full, "rcu", "6.12", source))
+        model = Model(build(Case(test, "rcu", "6.12", test.full), source))
         assert search(model, 10**6, 600).states > 50_000
         size = 8 * (len(model.t.rows) + len(model.t.parents) + len(model.t.index))
         del model

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from shootdown.check.litmus.build import build
+from shootdown.check.litmus.cases import Case
 from shootdown.check.litmus.litmus import suite
 from shootdown.check.program import steps
 from shootdown.check.reference.explorer import Reference
@@ -83,7 +84,7 @@ def goes_round(graph: Graph) -> bool:
 
 def stuck(test: str, behaviour: str, source: Source) -> list[str]:
     """The programs of a test that may go round for ever."""
-    setting = build(TESTS[test], TESTS[test].tiny, "rcu", behaviour, source)
+    setting = build(Case(TESTS[test], "rcu", behaviour, TESTS[test].tiny), source)
     graphs = alone(Reference(setting))
     return [program.name for program, graph in zip(setting.programs, graphs, strict=True) if goes_round(graph)]
 

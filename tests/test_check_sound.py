@@ -16,7 +16,7 @@ import pytest
 
 from shootdown import build_info
 from shootdown.check.litmus.build import build
-from shootdown.check.litmus.cases import behaviour_of
+from shootdown.check.litmus.cases import Case, behaviour_of
 from shootdown.check.litmus.litmus import Litmus, suite
 from shootdown.check.program import steps
 from shootdown.check.program.automaton import Automata
@@ -223,7 +223,7 @@ def explored(
     test: Litmus, policy: str, behaviour: str, source: Source, movers: bool = True, merge: bool = True
 ) -> tuple[Model, Any]:
     """The fast explorer's model and result; it must finish."""
-    model = Model(build(test, test.tiny, policy, behaviour, source), movers, merge)
+    model = Model(build(Case(test, policy, behaviour, test.tiny), source), movers, merge)
     result = search(model, 1_000_000)
     assert not result.stopped, result.stopped
     return model, result
@@ -231,7 +231,7 @@ def explored(
 
 def reference(test: Litmus, policy: str, behaviour: str, source: Source, **options: bool) -> tuple[Reference, Outcome]:
     """The slow explorer and its outcome; it must finish."""
-    slow = Reference(build(test, test.tiny, policy, behaviour, source), **options)
+    slow = Reference(build(Case(test, policy, behaviour, test.tiny), source), **options)
     outcome = slow.explore(STATES_MAX)
     assert not outcome.stopped, f"more than {STATES_MAX} states"
     return slow, outcome
@@ -267,7 +267,8 @@ def test_movers_keep_the_verdict(name: str, policy: str, behaviour: str, source:
     assert (glued.broken != 0) == (plain.broken != 0)
     if glued.broken:
         every, single = (
-            everything(build(test, test.tiny, policy, behaviour, source), movers, EVERY_MAX) for movers in (True, False)
+            everything(build(Case(test, policy, behaviour, test.tiny), source), movers, EVERY_MAX)
+            for movers in (True, False)
         )
         assert every == single or None in (every, single)
     assert (glued.broken != 0) == (test.expected(policy, behaviour) == "refuted")

@@ -66,9 +66,9 @@ def planted(mutations: Sequence[Mutation]) -> list[Any]:
 
 def run(mutation: Mutation, source: Source) -> Verdict:
     """The verdict of the mutation's test."""
-    test = replace(TESTS[mutation.test], ranged=mutation.ranged)
-    geometry = test.full if mutation.full else test.tiny
-    return check(Case(test, mutation.policy, mutation.behaviour or test.behaviours[0], geometry), source, BUDGET)
+    test = TESTS[mutation.test]
+    behaviour, geometry = mutation.behaviour or test.behaviours[0], test.full if mutation.full else test.tiny
+    return check(Case(test, mutation.policy, behaviour, geometry, ranged=mutation.ranged), source, BUDGET)
 
 
 @pytest.mark.parametrize("mutation", planted((*MUTATIONS, *OPERATIONS, *BUGS, *PAIRS, *FURTHER, *RANGES, *MANY)))

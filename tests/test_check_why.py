@@ -83,7 +83,7 @@ def test_a_run_is_shortest() -> None:
     test, source = TESTS["unmap-tables"], Source()
     depths = []
     for goal in (Goal((), 32), Goal((), 1), Goal((), 3), Goal(("zap_gfn_range",), 3), Goal(("page_fault",), 35)):
-        result = search(Model(build(test, test.tiny, "rcu", "5.17", source), goal=goal))
+        result = search(Model(build(Case(test, "rcu", "5.17", test.tiny), source), goal=goal))
         assert result.broken
         depths.append(result.depth)
     source.close()

@@ -25,7 +25,7 @@ from shootdown.kernel.library.limited import Limits
 from shootdown.kernel.source.cache import entry
 from shootdown.kernel.source.debian import debian_tree
 from shootdown.kernel.source.likeness import likeness
-from shootdown.kernel.source.probes import FLAGS, SWITCHES, X86, found, switches
+from shootdown.kernel.source.probes import PROBES, X86, switches
 from shootdown.kernel.source.tree import NEEDED, Tree, find_tree, sources
 from shootdown.mmu.behaviour import BEHAVIOURS
 from tests import toy_tree
@@ -189,14 +189,22 @@ def test_apt_gets_complaint_is_passed_on(tmp_path: Path, monkeypatch: pytest.Mon
 def test_every_flag_of_a_behaviour_is_probed() -> None:
     """A tree is asked about each flag of mmu/behaviour.py, so that none is missed; switches are asked for once."""
     flags = {name for name in dir(BEHAVIOURS["6.1"]) if not name.startswith("_")} - {"name", "frozen"}
-    assert {probe.name for probe in FLAGS} == flags
-    assert len({probe.name for probe in SWITCHES}) == len(SWITCHES)
-    assert all(probe.means for probe in SWITCHES)
+    assert {probe.flag for probe in PROBES if probe.flag} == flags
+    names = [probe.switch for probe in PROBES if probe.switch]
+    assert len({*names}) == len(names)
+    assert all(bool(probe.means) == bool(probe.switch) for probe in PROBES)
+    assert all(probe.flag or probe.switch for probe in PROBES)
+
+
+def test_no_probe_is_made_twice() -> None:
+    """One that is a switch and a flag stands in one row of the table."""
+    looks = [(probe.file, probe.pattern, probe.function) for probe in PROBES]
+    assert len({*looks}) == len(looks)
 
 
 def test_each_switch_of_the_c_code_is_probed() -> None:
     """A switch that our C asks for is one that a probe or a machine sets."""
-    known = {probe.name for probe in SWITCHES} | {"SD_EXPLORE", "SD_ASKS_RESCHED", "SD_MAY_FAIL"}
+    known = {probe.switch for probe in PROBES} | {"SD_EXPLORE", "SD_ASKS_RESCHED", "SD_MAY_FAIL"}
     for path in build_module.C.rglob("*.[ch]"):
         for line in path.read_text().splitlines():
             if line.startswith(("#if", "#elif")):
@@ -383,9 +391,9 @@ def test_a_tree_has_the_behaviour_that_ours_of_its_name_has(version: str, behavi
 
 def test_old_and_new_names_exclude_each_other() -> None:
     """Of two probes that stand for the old and the new way, a tree has one."""
-    old, new = (found(SWITCHES, find_tree(tree(version)).read) for version in ("6.1", "6.12"))
-    assert old["SD_FLUSH_WITH_ADDRESS"] and not new["SD_FLUSH_WITH_ADDRESS"]
-    assert new["SD_ALLOC_ROOT"] and not old["SD_ALLOC_ROOT"]
+    old, new = (switches(find_tree(tree(version)).read) for version in ("6.1", "6.12"))
+    assert "SD_FLUSH_WITH_ADDRESS" in old and "SD_FLUSH_WITH_ADDRESS" not in new
+    assert "SD_ALLOC_ROOT" in new and "SD_ALLOC_ROOT" not in old
 
 
 # The commands

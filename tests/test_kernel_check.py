@@ -13,9 +13,9 @@ from shootdown.check.verdict.verdict import HOLDS, REFUTED
 from shootdown.kernel.explore.scenario import Budget, Options
 from shootdown.kernel.explore.verdict import Judged, cases, judge
 from shootdown.kernel.library.build import EXPLORE, build
-from shootdown.kernel.source.edits import REPLACE, Edit
 from shootdown.kernel.source.needs import needed
 from shootdown.kernel.source.probes import TDP_C
+from tests.edits import REPLACE, Edit
 from tests.test_check_cli import run
 from tests.trees import VERSIONS, changed, explored, linux
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from shootdown.cli.against import costs_text
 from shootdown.cli.main import cli
 from shootdown.kernel.cost.costs import COUNTS, JOBS, Change, Cost, changes, compare, measure
-from shootdown.kernel.source.edits import REPLACE, Edit
+from tests.edits import REPLACE, Edit
 from tests.test_cli import schemas
 from tests.trees import native, tree
 

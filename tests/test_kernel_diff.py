@@ -23,11 +23,11 @@ from shootdown.kernel.cost.workloads import HUGE, WORKLOADS, Workload, ours_of, 
 from shootdown.kernel.library.apart import Step, apart
 from shootdown.kernel.library.build import NATIVE, C, build
 from shootdown.kernel.library.native import Config
-from shootdown.kernel.source.edits import REPLACE, Edit
 from shootdown.kernel.source.probes import MMU_C
 from shootdown.machine import words
 from shootdown.machine.words import LOG_DIRTY_PAGES
 from shootdown.mmu.access import FETCH
+from tests.edits import REPLACE, Edit
 from tests.test_cli import schemas
 from tests.trees import linux, native, tree
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shootdown.errors import InputError
-from shootdown.kernel.source.edits import AFTER, BEFORE, DROP, FIRST, LAST, REPLACE, Edit, edited
+from tests.edits import AFTER, BEFORE, DROP, FIRST, LAST, REPLACE, Edit, edited
 
 TEXT = """\
 /* flush(); in a comment */

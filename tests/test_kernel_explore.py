@@ -17,8 +17,8 @@ from shootdown.kernel.explore.run import explore, replay, steps
 from shootdown.kernel.explore.scenario import BROKEN, Budget, Guest, Options, Outcome, Scenario, Schedule, Task
 from shootdown.kernel.library.build import EXPLORE, build
 from shootdown.kernel.library.variables import variables
-from shootdown.kernel.source.edits import REPLACE, Edit
 from shootdown.kernel.source.tree import find_tree
+from tests.edits import REPLACE, Edit
 from tests.toy_library import DIRTY, PLAIN, Player, guests, tasks, toy, without_movers, wrong_explorer
 from tests.trees import tree
 

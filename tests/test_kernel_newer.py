@@ -18,8 +18,8 @@ from shootdown.kernel.compare.differ import diff
 from shootdown.kernel.explore.scenario import Budget, Options
 from shootdown.kernel.explore.verdict import Judged, cases, judge, judged
 from shootdown.kernel.library.build import EXPLORE, C, build
-from shootdown.kernel.source.edits import AFTER, DROP, REPLACE, Edit, edited
 from shootdown.kernel.source.probes import SPTE_C, TDP_C
+from tests.edits import AFTER, DROP, REPLACE, Edit, edited
 from tests.trees import VERSIONS as DEBIAN
 from tests.trees import explored, linux, native
 

@@ -16,7 +16,7 @@ from shootdown.cli.main import cli
 from shootdown.kernel.compare.litmus_diff import compare
 from shootdown.kernel.compare.orders import WAIT, real_gfn, serial, situation, woven
 from shootdown.kernel.compare.told import EVERY_ACT
-from shootdown.kernel.source.edits import REPLACE, Edit
+from tests.edits import REPLACE, Edit
 from tests.pairs import both_stop
 from tests.test_cli import schemas
 from tests.trees import VERSIONS, native, tree

@@ -13,7 +13,7 @@ from shootdown.check.verdict.verdict import HOLDS
 from shootdown.kernel.explore.scenario import Budget, Options
 from shootdown.kernel.explore.schedule import table
 from shootdown.kernel.explore.verdict import cases, judge
-from shootdown.kernel.source.edits import masked
+from shootdown.kernel.source.c_text import masked
 from tests.kernel_bugs import HARMLESS, PLANTED, Planted
 from tests.kernel_planted import SUITE, agrees, find, tried
 from tests.trees import VERSIONS, explored, linux

@@ -24,11 +24,11 @@ from shootdown.kernel.compare.recorded import Recorded, recorded
 from shootdown.kernel.compare.told import EVERY_ACT
 from shootdown.kernel.compare.trace_diff import follow
 from shootdown.kernel.library.native import SLOTS, Config, NativeVm
-from shootdown.kernel.source.edits import REPLACE, Edit
 from shootdown.mmu.access import WRITE
 from shootdown.trace.read import read_trace
 from shootdown.trace.replay.record import WANTED
 from tests.corpus import SAMPLE, carried, get, name
+from tests.edits import REPLACE, Edit
 from tests.pairs import both_stop
 from tests.structure import ROOT
 from tests.test_cli import schemas

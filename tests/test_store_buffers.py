@@ -40,7 +40,7 @@ def test_the_barrier_after_the_mode_is_needed(name: str, policy: str, movers: bo
     """Without the barrier between ``mode = IN_GUEST`` and the look at requests, P1 to P4 break; with it none does."""
     test, source = TESTS[name], Source()
     for barrier, expected in ((True, 0), (False, WITHOUT_BARRIER[name, policy])):
-        setting = build(test, test.tiny, policy, test.behaviours[0], source, 1)
+        setting = build(Case(test, policy, test.behaviours[0], test.tiny, buffers=1), source)
         if not barrier:
             setting.machine.barriers = frozenset()
         result = search(Model(setting, movers))

@@ -15,8 +15,8 @@ from shootdown.kernel.explore.scenario import Event, Options, Scenario
 from shootdown.kernel.explore.schedule import table
 from shootdown.kernel.explore.verdict import cases, judge
 from shootdown.kernel.explore.wording import FAULT, PERMISSION, RESERVED, WROTE, Words, access
-from shootdown.kernel.source.edits import REPLACE, Edit
 from shootdown.machine import words
+from tests.edits import REPLACE, Edit
 
 from . import kernel_planted, trees
 from .structure import ROOT

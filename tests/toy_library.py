@@ -14,7 +14,7 @@ from shootdown.kernel.explore import abi
 from shootdown.kernel.explore.child import scenario_of
 from shootdown.kernel.explore.run import request_of
 from shootdown.kernel.explore.scenario import Budget, Guest, Hardware, Options, Scenario, Schedule, Task
-from shootdown.kernel.source.edits import Edit, edited
+from tests.edits import Edit, edited
 
 HERE = Path(__file__).resolve().parent
 EXPLORER = HERE.parent / "src" / "shootdown" / "kernel" / "c" / "explore"

@@ -11,9 +11,9 @@ import pytest
 from shootdown.kernel.library.build import EXPLORE, NATIVE, Library, build
 from shootdown.kernel.source.debian import VERSIONS as DEBIAN
 from shootdown.kernel.source.debian import debian_tree, is_cached
-from shootdown.kernel.source.edits import Edit, edited
 from shootdown.kernel.source.probes import TDP_C
 from shootdown.kernel.source.tree import Tree, find_tree
+from tests.edits import Edit, edited
 
 FOLDER = os.environ.get("SHOOTDOWN_LINUX", "")
 VERSIONS = ("6.1", "6.12")

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -184,11 +183,11 @@ def command(
         raise InputError("--livelocks needs all states, and --compact forgets them")
     if why and not names:
         raise InputError("--why is about a test by name")
-    tests = [replace(test, ranged=ranged or test.ranged) for test in tests_named(names, behaviour)]
+    tests = tests_named(names, behaviour)
     if list_:
         verdicts.print_tests(tests, form == verdicts.JSON)
         return verdicts.FINE
-    asked = cases(tests, policies, behaviour, tiny, buffers)
+    asked = cases(tests, policies, behaviour, tiny, buffers, ranged)
     if not asked:
         raise InputError("no test is for these policies and this behaviour")
     for path in (save_file, junit_file):

@@ -114,7 +114,7 @@ def _how_to_replay(case: Case, patches: Sequence[str], saved: str | None) -> lis
         return [f"Replay: shootdown check --schedule {saved}"]
     extra = " --tiny" if case.geometry != case.test.full else ""
     extra += f" --store-buffers {case.buffers}" if case.buffers else ""
-    extra += " --ranged" if case.test.ranged else ""
+    extra += " --ranged" if case.ranged else ""
     extra += "".join(f" --patch {patch}" for patch in patches)
     name = case.test.name if Path(case.test.path).parent == SUITE else case.test.path
     return wrap(
@@ -155,7 +155,7 @@ def document_of(verdict: Verdict) -> dict[str, Any]:
         "behaviour": case.behaviour,
         "geometry": vars(case.geometry),
         "store_buffers": case.buffers,
-        "ranged": case.test.ranged,
+        "ranged": case.ranged,
         "verdict": verdict.word,
         "reason": verdict.reason or None,
         "bounds": _bounds(verdict),

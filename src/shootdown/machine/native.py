@@ -17,9 +17,11 @@ from .interface import Bug, Machine
 from .store import BY_PAGES_LOCK, WRITTEN_BY_MMU_LOCK, Store, no_kind
 from .tables import CHUNK_BITS, CHUNK_MASK, CHUNK_WORDS, TABLE_KINDS, Tables, new_chunk
 from .vcpus import Vcpus
-from .words import KIND_NAMES, KINDS, LIST_NAMES, LISTS, NO_TABLE, OUTSIDE_GUEST_MODE, VCPU_MODE
 
-from .words import ROLE_LEVEL_SHIFT, SP_GFN, SP_LEVEL, SP_ROLE  # isort: skip
+from .words import (  # isort: skip
+    KINDS, KIND_NAMES, LISTS, LIST_NAMES, NO_TABLE, OUTSIDE_GUEST_MODE, ROLE_LEVEL_SHIFT, SP_GFN, SP_LEVEL, SP_ROLE,
+    VCPU_MODE,
+)  # fmt: skip
 
 TABLES_MAX: Final[i64] = 0xFF_FFFF_FFFF
 """The highest page frame that fits into the 40 bits of an SPTE: the limit on tables, unless a lower one is given."""
@@ -41,14 +43,9 @@ class NativeMachine(Machine):
     """
 
     def __init__(
-        self,
-        vcpus: i64 = 1,
-        bits: i64 = 9,
-        tables_max: i64 = TABLES_MAX,
-        resched_every: i64 = 0,
-        slots: i64 = 0,
+        self, vcpus: i64 = 1, bits: i64 = 9, tables_max: i64 = TABLES_MAX, resched_every: i64 = 0, slots: i64 = 0,
         host_level: i64 = 1,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """At most ``tables_max`` tables; ``need_resched`` says yes at every ``resched_every``-th call (0: never)."""
         super().__init__(bits)
         if bits < 1 or bits > CHUNK_BITS:

@@ -17,16 +17,13 @@ from ..program.machine import CheckedMachine
 from ..program.programs import HOST, ahead, parked, switching, vcpu
 from ..program.setting import Program, Setting
 from ..source.source import Source
-from .litmus import Geometry, Litmus
+from .cases import Case
+from .litmus import Litmus
 from .memory import Slot
+from .promises import HOST_PFN_FIRST, REFILL, backed, frames, made, protected, settled
 
 PUSHED = 0x1000_0000_0000_0000
 """Of an entry in a dirty ring that the user has not read: mmu/dirty_ring.py."""
-HOST_PFN_FIRST = 64
-"""Frames of the host begin here; those below are page tables."""
-
-REFILL = 8
-"""How many frames further on ``change_pte`` takes its page, if a test does not say."""
 MODULES = ("vcpu", "fault", "notifier", "zap", "huge_pages", "roots", "memory_region", "dirty_log", "dirty_ring",
            "vcpu_roots", "write_track")  # fmt: skip
 
@@ -84,19 +81,14 @@ class Start:
         self.words[table << 1 | gfn >> (goal - 1) & 1] = leaf
 
 
-def build(
-    test: Litmus, geometry: Geometry, policy: str, behaviour: str, source: Source, buffers: int = 0
-) -> Setting:  # fmt: skip
-    """The setting of a test under a policy and a behaviour, on the MMU's sources of ``source``.
-
-    ``buffers``: entries of the store buffer of each CPU, 0 for sequential consistency.
-    """
-    module = source.module
-    bug, settled = module("machine.interface").Bug, _settled(test)
-    machine = BufferedMachine(1, bug, settled, buffers) if buffers else CheckedMachine(1, bug, settled)
-    machine.tables, machine.ranged = geometry.tables, geometry.vcpus if test.ranged else 0
-    flags = module("mmu.behaviour").BEHAVIOURS[behaviour]
-    chosen = module("mmu.policies.registry").POLICIES[policy]
+def build(case: Case, source: Source) -> Setting:
+    """The setting of a case, on the MMU's sources of ``source``."""
+    module, test, geometry = source.module, case.test, case.geometry
+    bug, constant = module("machine.interface").Bug, settled(test)
+    machine = BufferedMachine(1, bug, constant, case.buffers) if case.buffers else CheckedMachine(1, bug, constant)
+    machine.tables, machine.ranged = geometry.tables, geometry.vcpus if case.ranged else 0
+    flags = module("mmu.behaviour").BEHAVIOURS[case.behaviour]
+    chosen = module("mmu.policies.registry").POLICIES[case.policy]
     spte = module("mmu.spte")
     memory = test.memory
     kvm = module("mmu.kvm").Kvm(
@@ -180,65 +172,14 @@ def build(
         1, geometry.levels, geometry.tables, machine, handles, programs, flags.empty, is_table, start.words,
         frozenset(range(start.used)), promises, hardware, bool(memory.slots), memory.watched(),
         {} if memory.ring else logs, rings if memory.ring else {}, memory.ring,
-        {root: lent.count(role) for role, root in roots.items()}, _protected(test),
-        test.nx, _frames(test, span), _backed(test),
+        {root: lent.count(role) for role, root in roots.items()}, protected(test),
+        test.nx, frames(test, span), backed(test),
     )  # fmt: skip
 
 
 def _role(vcpu: dict[str, Any]) -> int:
     """The role of the root that a vCPU begins on."""
     return int(vcpu.get("as_id", 0)) | (words.ROLE_GUEST_MODE if vcpu.get("nested") else 0)
-
-
-def _protected(test: Litmus) -> int:
-    """The gfns that no vCPU may write, as a mask: those of read-only slots, and what the host reads and nobody writes.
-
-    A write would get a page of its own there.
-    """
-    found = test.memory.unwritten()
-    if all(entry["run"] not in ("host_writable", "change_pte") for entry in test.host):
-        written = {gfn for entry in test.vcpus for gfn in entry.get("writes", ())}
-        found |= sum(1 << gfn for gfn in set(test.memory.read_only) - written)
-    return found
-
-
-def _frames(test: Litmus, span: int) -> dict[int, frozenset[int]]:
-    """By gfn, the pages that the host ever has there."""
-    found = {gfn: {HOST_PFN_FIRST + gfn} for gfn in range(span)}
-    for entry in test.host:
-        refill, gfns = entry.get("refill", -1), range(entry.get("start", 0), entry.get("end", span))
-        if entry["run"] == "change_pte":
-            refill, gfn = entry.get("refill", REFILL), entry.get("gfn", 0)
-            gfns = range(gfn, gfn + 1)
-        for gfn in gfns if refill >= 0 else ():
-            found[gfn].add(HOST_PFN_FIRST + gfn + refill)
-    return {gfn: frozenset(pfns) for gfn, pfns in found.items()}
-
-
-def _backed(test: Litmus) -> int:
-    """The gfns with entries of MMIO from before that lie in slots of address space 0 which stay, as a mask."""
-    slots = [slot for n, slot in enumerate(test.memory.slots) if slot.as_id == 0 and _stays(test, n)]
-    return sum(1 << gfn for gfn in set(test.memory.mmio) if any(gfn in slot.gfns() for slot in slots))
-
-
-def _stays(test: Litmus, slot: int, but: str = "") -> bool:
-    """Does no task delete or move a slot, other than the one called ``but``?"""
-    return all(
-        entry["run"] not in ("delete_slot", "move_slot") or entry.get("slot", 0) != slot or entry["name"] == but
-        for entry in test.host
-    )
-
-
-def _settled(test: Litmus) -> frozenset[int]:
-    """The kinds of words that no task of the test writes."""
-    runs = {entry["run"] for entry in test.host}
-    found: set[int] = set()
-    if not runs & {"log_on", "log_off", "delete_slot", "move_slot", "create_slot", "create_shadowed"}:
-        found |= {words.SLOT_BASE, words.SLOT_PAGES, words.SLOT_FLAGS, words.SLOT_AS, words.SLOTS_GENERATION}
-    shared = any(entry.get("read_only") for entry in test.host)
-    if not test.memory.read_only and not shared and not runs & {"host_writable", "change_pte"}:
-        found.add(words.HOST_WRITABLE)
-    return frozenset(found)
 
 
 def leaf_at_start(test: Litmus, gfn: int, raw: int, fmt: Any, spte: Any) -> int:
@@ -322,13 +263,13 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
         case "move_slot":
             pfns = tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())
             base = entry.get("base", 0)
-            return number, base, slot.pages, pfns, _made(test, entry, base, slot.pages)
+            return number, base, slot.pages, pfns, made(test, entry, base, slot.pages)
         case "create_slot":
             base, pages = entry.get("base", 0), entry.get("pages", 1)
-            return number, base, pages, _made(test, entry, base, pages)
+            return number, base, pages, made(test, entry, base, pages)
         case "create_shadowed":
             base, pages = entry.get("base", 0), entry.get("pages", 1)
-            return number, base, pages, gfn, _made(test, entry, base, pages)
+            return number, base, pages, gfn, made(test, entry, base, pages)
         case "release":
             mapped = (*test.mapped, *test.mapped_as1, *test.mapped_nested)
             gfns = sorted({gfn + n for gfn, level in mapped for n in range(2 ** (level - 1))})
@@ -337,10 +278,3 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
             return entry.get("vcpu", 0), gfn
         case _:
             return entry.get("vcpu", 0), gfn, FETCH if entry.get("execute") else 0
-
-
-def _made(test: Litmus, entry: dict[str, Any], base: int, pages: int) -> int:
-    """The gfns that a task makes memory for good, as a mask."""
-    return (
-        sum(1 << gfn for gfn in range(base, base + pages)) if _stays(test, entry.get("slot", 0), entry["name"]) else 0
-    )

@@ -16,13 +16,22 @@ BUFFERS_MAX = 4
 
 @dataclass(frozen=True)
 class Case:
-    """One search; ``buffers``: entries of each CPU's store buffer, 0 for sequential consistency."""
+    """One search.
+
+    buffers  entries of each CPU's store buffer, 0 for sequential consistency
+    ranged   a flush of a range flushes no more than that; a test may ask for it itself
+    """
 
     test: Litmus
     policy: str
     behaviour: str
     geometry: Geometry
     buffers: int = 0
+    ranged: bool = False
+
+    def __post_init__(self) -> None:
+        """What the test asks for holds whoever makes the case."""
+        object.__setattr__(self, "ranged", self.ranged or self.test.ranged)
 
     @property
     def expected(self) -> str:
@@ -34,7 +43,7 @@ class Case:
 
 
 def cases(
-    tests: Sequence[Litmus], policies: Sequence[str], behaviour: str | None, tiny: bool, buffers: int = 0
+    tests: Sequence[Litmus], policies: Sequence[str], behaviour: str | None, tiny: bool, buffers: int, ranged: bool
 ) -> list[Case]:
     """All that the tests are for, of the policies (none: those that each test names) and the behaviour, if one is."""
     found = []
@@ -42,7 +51,7 @@ def cases(
         for policy in policies or test.policies:
             chosen = behaviour_of(test, policy, behaviour)
             if chosen is not None:
-                found.append(Case(test, policy, chosen, test.tiny if tiny else test.full, buffers))
+                found.append(Case(test, policy, chosen, test.tiny if tiny else test.full, buffers, ranged))
     return found
 
 

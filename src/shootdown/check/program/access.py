@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ...machine import words
@@ -90,35 +90,6 @@ class Access:
 def _after(tables: tuple[int, ...], table: int) -> int:
     at = tables.index(table) + 1 if table in tables else 0
     return tables[at] if at < len(tables) else words.NO_TABLE
-
-
-@dataclass
-class Held:
-    """What a program holds.
-
-    mmu_lock ("", "read", "waiting", "write"), the pages lock, slots_lock, RCU and SRCU (depths), tables of its own.
-    ``irq_off``: it runs with interrupts off, so that who interrupts it waits. ``stored``: words of which a store may be
-    in its buffer still. ``atomic``: whoever called it may not sleep, nor it give way.
-    """
-
-    mmu: str = ""
-    pages: bool = False
-    slots: bool = False
-    rcu: int = 0
-    srcu: int = 0
-    private: set[int] = field(default_factory=set)
-    irq_off: bool = False
-    stored: set[Any] = field(default_factory=set)
-    atomic: bool = False
-
-    def key(self) -> Hashable:
-        """As a value."""
-        return (self.mmu, self.pages, self.slots, self.rcu, self.srcu, frozenset(self.private), self.irq_off,
-                frozenset(self.stored), self.atomic)  # fmt: skip
-
-    def any(self) -> bool:
-        """Does it hold anything at all, own tables aside?"""
-        return bool(self.mmu or self.pages or self.slots or self.rcu or self.srcu)
 
 
 class Stop(BaseException):

@@ -13,7 +13,8 @@ from typing import Any
 from ...errors import InputError
 from ...machine import words
 from . import steps
-from .access import BUFFERS, Access, Held
+from .access import BUFFERS, Access
+from .held import Held
 from .machine import CheckedMachine
 from .programs import store_buffer
 from .setting import Program

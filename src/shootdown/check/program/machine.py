@@ -16,7 +16,8 @@ from typing import Any
 from ...machine import words
 from ...mmu.spte import is_present, spte_pfn
 from . import steps
-from .access import Access, Astray, Held, Stop
+from .access import Access, Astray, Stop
+from .held import Held
 
 OWN = (__file__, str(Path(__file__).with_name("buffers.py")))
 """Files whose frames are the machine's, not a program's."""
@@ -64,7 +65,7 @@ class CheckedMachine:
             result = self.record[self.position]
             self.position += 1
             self.trail.append(access)
-            self._follow(access, result)
+            self.held.follow(access, result)
             return result
         self.dead = True
         self.next = access
@@ -73,34 +74,6 @@ class CheckedMachine:
             frame = frame.f_back
         self.frame = frame
         raise Stop
-
-    def _follow(self, access: Access, result: Any) -> None:
-        held = self.held
-        match access.step:
-            case steps.READ_LOCK:
-                held.mmu = "read"
-            case steps.WRITE_WAIT:
-                held.mmu = "waiting"
-            case steps.WRITE_LOCK:
-                held.mmu = "write"
-            case steps.READ_UNLOCK | steps.WRITE_UNLOCK:
-                held.mmu = ""
-            case steps.PAGES_LOCK:
-                held.pages = True
-            case steps.PAGES_UNLOCK:
-                held.pages = False
-            case steps.SLOTS_LOCK:
-                held.slots = True
-            case steps.SLOTS_UNLOCK:
-                held.slots = False
-            case steps.IRQ_DISABLE:
-                held.irq_off = True
-            case steps.IRQ_ENABLE:
-                held.irq_off = False
-            case steps.ALLOC if result >= 0:
-                held.private.add(result)
-            case steps.FREE | steps.CALL_RCU:
-                held.private.discard(access.number)
 
     def end(self) -> None:
         """The program returned: it must hold nothing, for nobody would ever drop it."""

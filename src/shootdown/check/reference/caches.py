@@ -20,13 +20,11 @@ def flush_range(reference: Reference, world: World, access: Access, choice: int)
     left, first, count = access.operands
     vcpu, gone = left[choice], set()
     for entry in world.caches[vcpu]:
-        below = reference.setting.levels - len(entry[1])
-        place = sum(index * reference.entries ** (below + n) for n, index in enumerate(reversed(entry[1])))
-        hit = [first <= gfn < first + count for gfn in range(place, place + reference.entries**below)]
+        hit = [first <= gfn < first + count for gfn in reference.span(entry)]
         if all(hit) if reference.leads(entry) >= 0 else any(hit):
             gone.add(entry)
     world.caches[vcpu] -= gone
-    world.marked = {mark for mark in world.marked if mark[0] != vcpu or mark[1] not in gone}
+    world.marked = frozenset(mark for mark in world.marked if mark[0] != vcpu or mark[1] not in gone)
 
 
 def forget(reference: Reference, world: World, promise: int) -> None:
@@ -34,7 +32,7 @@ def forget(reference: Reference, world: World, promise: int) -> None:
     start, end = reference.setting.promises[promise]
     for vcpu, cache in enumerate(world.caches):
         root = reference.root(world, vcpu)
-        given = reference.closure(world, root, set()) if root >= 0 else set()
+        given = reference.closure(world, root, frozenset()) if root >= 0 else frozenset()
         for entry in cache - given:
             if entry[0] == root and any(start <= gfn < end for gfn in reference.pages(entry)[0]):
-                world.marked.add((vcpu, entry, steps.STALE))
+                world.marked |= {(vcpu, entry, steps.STALE)}

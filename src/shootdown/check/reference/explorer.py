@@ -1,4 +1,4 @@
-"""A second explorer, slow and plain, against which the fast one is tested. It shares no code with it.
+"""A second explorer, slow and plain, against which the fast one is tested. It shares no code with it but constants.
 
 States are plain values, one action is one transition, and nothing is glued but hidden accesses (see ``Reference``).
 What hardware caches is either the greatest set that it may hold (``explicit=False``, as ``core`` has it), or what it
@@ -49,7 +49,7 @@ class Outcome:
 class Reference:
     """Explores a setting. ``glue``: hidden accesses run with the visible one before them, or else are steps.
 
-    A FORGET is part of the access before it in any case: a promise is made when its operation gives up its lock.
+    What is ``GLUED`` (steps.py) is part of the access before it in any case.
 
     To glue is right if nobody can see or disturb a hidden access: what it touches is a table that nobody else knows,
     or is protected by a lock that is held, or never changes, or belongs to the program. So it commutes with any step of
@@ -161,7 +161,7 @@ class Reference:
     def _free(self, world: World, table: int) -> None:
         if table in world.free:
             world.breaks(steps.DOUBLE_FREE)
-        world.free.add(table)
+        world.free |= {table}
         for word in [word for word in world.words if self._table(word) == table]:
             del world.words[word]
         for vcpu, cache in enumerate(world.caches):
@@ -182,11 +182,11 @@ class Reference:
         """Does a vCPU run guest code?"""
         return self.access(world, vcpu).step == steps.GUEST
 
-    def walkable(self, root: int, cache: set[Entry]) -> set[tuple[int, tuple[int, ...]]]:
+    def walkable(self, root: int, cache: frozenset[Entry]) -> set[tuple[int, tuple[int, ...]]]:
         """Tables where a walk can go on, with the indices that lead there."""
         return {(root, ())} | {(self.leads(e), e[1]) for e in cache if e[0] == root and self.leads(e) >= 0}
 
-    def fills(self, world: World, root: int, cache: set[Entry]) -> set[Entry]:
+    def fills(self, world: World, root: int, cache: frozenset[Entry]) -> set[Entry]:
         """Entries that one more step of a walk could bring into a cache."""
         found = set()
         for table, path in self.walkable(root, cache):
@@ -196,10 +196,10 @@ class Reference:
                     found.add((root, (*path, index), raw))
         return found - cache
 
-    def closure(self, world: World, root: int, cache: set[Entry]) -> set[Entry]:
+    def closure(self, world: World, root: int, cache: frozenset[Entry]) -> frozenset[Entry]:
         """All that walks could bring into a cache."""
         while more := self.fills(world, root, cache):
-            cache = cache | more
+            cache |= more
         return cache
 
     def on_path(self, table: int, path: tuple[int, ...], gfn: int) -> int | None:
@@ -208,14 +208,17 @@ class Reference:
         want = tuple(gfn >> bits * level & self.entries - 1 for level in reversed(range(levels)))
         return table << bits | want[len(path)] if path == want[: len(path)] else None
 
+    def span(self, entry: Entry) -> range:
+        """The gfns that a cached entry is on the way of."""
+        first, pages = 0, self.entries ** (self.setting.levels - len(entry[1]))
+        for index in entry[1]:
+            first = first * self.entries + index
+        return range(first * pages, (first + 1) * pages)
+
     def pages(self, entry: Entry) -> tuple[range, range]:
         """The gfns that a cached leaf maps, and the pfns that it maps them to; empty for a table."""
-        _, path, raw = entry
-        count = self.entries ** (self.setting.levels - len(path)) if self.leads(entry) < 0 else 0
-        first = 0
-        for index in path:
-            first = first * self.entries + index
-        return range(first * count, (first + 1) * count), range(spte_pfn(raw), spte_pfn(raw) + count)
+        gfns = self.span(entry) if self.leads(entry) < 0 else range(0)
+        return gfns, range(spte_pfn(entry[2]), spte_pfn(entry[2]) + len(gfns))
 
     def look(self, world: World) -> None:
         """Is a page mapped that was taken back, and does a vCPU that runs guest code hold what it must not?"""
@@ -247,32 +250,32 @@ class Reference:
             case steps.UPDATE | steps.STORE:
                 result = self._update(world, access)
             case steps.READ_LOCK if not world.writer and not world.waiting:
-                world.readers.add(program)
+                world.readers |= {program}
             case steps.READ_UNLOCK:
-                world.readers.remove(program)
+                world.readers -= {program}
             case steps.WRITE_WAIT:
-                world.waiting.add(program)
+                world.waiting |= {program}
             case steps.WRITE_LOCK if not world.writer and not world.readers:
-                world.waiting.remove(program)
-                world.writer.add(program)
+                world.waiting -= {program}
+                world.writer |= {program}
             case steps.WRITE_UNLOCK:
-                world.writer.remove(program)
+                world.writer -= {program}
             case steps.PAGES_LOCK if not world.pages:
-                world.pages.add(program)
+                world.pages |= {program}
             case steps.PAGES_UNLOCK:
-                world.pages.remove(program)
+                world.pages -= {program}
             case steps.RCU_LOCK:
-                world.rcu.add(program)
+                world.rcu |= {program}
             case steps.RCU_UNLOCK:
-                world.rcu.remove(program)
+                world.rcu -= {program}
                 world.pending = {table: waits - {program} for table, waits in world.pending.items()}
             case steps.CALL_RCU:
                 if number in world.pending or number in world.free:
                     world.breaks(steps.DOUBLE_FREE)
-                world.pending[number] = frozenset(world.rcu)
+                world.pending[number] = world.rcu
             case steps.ALLOC:
                 result = min(world.free, default=-1)
-                world.free.discard(result)
+                world.free -= {result}
             case steps.FREE:
                 if number in world.pending:
                     world.breaks(steps.DOUBLE_FREE)
@@ -287,33 +290,33 @@ class Reference:
             case steps.WAIT_IPI if number not in world.ipi:
                 pass
             case steps.IRQ_DISABLE:
-                world.irq_off.add(number)
+                world.irq_off |= {number}
             case steps.IRQ_ENABLE:
-                world.irq_off.discard(number)
-                world.ipi.discard(number)
+                world.irq_off -= {number}
+                world.ipi -= {number}
             case steps.FLUSH:
-                world.caches[number] = set()
-                world.marked = {mark for mark in world.marked if mark[0] != number}
+                world.caches[number] = frozenset()
+                world.marked = frozenset(mark for mark in world.marked if mark[0] != number)
             case steps.FLUSH_RANGE:
                 result = choice
                 flush_range(self, world, access, choice)
             case steps.CHOOSE:
                 result = choice
             case steps.REVOKE:
-                world.revoked.add(number)
+                world.revoked |= {number}
             case steps.FORGET:
                 forget(self, world, number)
             case steps.SLOTS_LOCK if not world.slots:
-                world.slots.add(program)
+                world.slots |= {program}
             case steps.SLOTS_UNLOCK:
-                world.slots.remove(program)
+                world.slots -= {program}
             case steps.SRCU_LOCK:
-                world.srcu.add(program)
+                world.srcu |= {program}
             case steps.SRCU_UNLOCK:
-                world.srcu.remove(program)
+                world.srcu -= {program}
                 world.syncs = {who: waits - {program} for who, waits in world.syncs.items()}
             case steps.SRCU_WAIT:
-                world.syncs[program] = frozenset(world.srcu)
+                world.syncs[program] = world.srcu
             case steps.SRCU_SYNC if not world.syncs[program]:
                 del world.syncs[program]
             case steps.WATCH:
@@ -360,9 +363,7 @@ class Reference:
                 return True
 
     def _glued(self, access: Access) -> bool:
-        return (self.glue and access.hidden) or access.step in (
-            steps.FORGET, steps.WATCH, steps.UNWATCH, steps.HARVEST, steps.BACK, steps.MMIO,
-        )  # fmt: skip
+        return (self.glue and access.hidden) or access.step in steps.GLUED
 
     def successors(self, state: State) -> Iterator[tuple[str, World]]:
         """Every transition from a state: what it is, and the state after it."""
@@ -376,13 +377,13 @@ class Reference:
             for vcpu, cache in enumerate(state.caches):
                 for entry in cache:
                     world = World(state)
-                    world.caches[vcpu].remove(entry)
-                    world.marked = {mark for mark in world.marked if mark[:2] != (vcpu, entry)}
+                    world.caches[vcpu] -= {entry}
+                    world.marked = frozenset(mark for mark in world.marked if mark[:2] != (vcpu, entry))
                     yield f"vCPU{vcpu} drops", world
                 if self.in_guest(first, vcpu):
                     for entry in self.fills(first, self.root(first, vcpu), first.caches[vcpu]):
                         world = World(state)
-                        world.caches[vcpu].add(entry)
+                        world.caches[vcpu] |= {entry}
                         yield f"vCPU{vcpu} fills", world
         for table, waits in state.pending:
             if not waits:

@@ -88,7 +88,7 @@ def _wrote(world: World, gfn: int) -> int | None:
     """Note a write to a page that is watched; None if that is nothing new."""
     if gfn not in world.watched or gfn in world.written:
         return None
-    world.written.add(gfn)
+    world.written |= {gfn}
     return -2
 
 

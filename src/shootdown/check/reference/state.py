@@ -58,31 +58,25 @@ class State(NamedTuple):
 
 
 class World:
-    """A state while it changes; the fields are those of ``State``."""
+    """A state while it changes; the fields are those of ``State``, whose sets are shared until one is replaced."""
 
     def __init__(self, state: State) -> None:
-        self.words = dict(state.words)
-        self.places = list(state.places)
-        self.readers, self.writer, self.waiting = set(state.readers), set(state.writer), set(state.waiting)
-        self.pages, self.rcu, self.pending = set(state.pages), set(state.rcu), dict(state.pending)
-        self.free, self.revoked = set(state.free), set(state.revoked)
-        self.irq_off, self.ipi = set(state.irq_off), set(state.ipi)
-        self.caches = [set(cache) for cache in state.caches]
-        self.marked = set(state.marked)
-        self.slots, self.srcu, self.syncs = set(state.slots), set(state.srcu), dict(state.syncs)
-        self.watched, self.written, self.protected = set(state.watched), set(state.written), set(state.protected)
-        self.backed = set(state.backed)
+        self.words, self.pending, self.syncs = dict(state.words), dict(state.pending), dict(state.syncs)
+        self.places, self.caches = list(state.places), list(state.caches)
+        self.readers, self.writer, self.waiting = state.readers, state.writer, state.waiting
+        self.pages, self.rcu, self.free, self.revoked = state.pages, state.rcu, state.free, state.revoked
+        self.irq_off, self.ipi, self.marked = state.irq_off, state.ipi, state.marked
+        self.slots, self.srcu, self.backed = state.slots, state.srcu, state.backed
+        self.watched, self.written, self.protected = state.watched, state.written, state.protected
         self.broken = 0
 
     def frozen(self) -> State:
         """As a value."""
         return State(
-            frozenset(self.words.items()), tuple(self.places), frozenset(self.readers), frozenset(self.writer),
-            frozenset(self.waiting), frozenset(self.pages), frozenset(self.rcu), frozenset(self.pending.items()),
-            frozenset(self.free), frozenset(self.revoked), frozenset(self.irq_off), frozenset(self.ipi),
-            tuple(frozenset(cache) for cache in self.caches), frozenset(self.marked), frozenset(self.slots),
-            frozenset(self.srcu), frozenset(self.syncs.items()), frozenset(self.watched), frozenset(self.written),
-            frozenset(self.protected), frozenset(self.backed),
+            frozenset(self.words.items()), tuple(self.places), self.readers, self.writer, self.waiting, self.pages,
+            self.rcu, frozenset(self.pending.items()), self.free, self.revoked, self.irq_off, self.ipi,
+            tuple(self.caches), self.marked, self.slots, self.srcu, frozenset(self.syncs.items()), self.watched,
+            self.written, self.protected, self.backed,
         )  # fmt: skip
 
     def breaks(self, what: int) -> None:

@@ -41,8 +41,7 @@ def schedule_of(case: Case, source: Source) -> Schedule:
     where that takes too many states, the glued schedule stands.
     """
     for movers, states_max in ((False, FINE_STATES), (True, 1 << 31)):
-        setting = build(case.test, case.geometry, case.policy, case.behaviour, source, case.buffers)
-        model = Model(setting, movers)
+        model = Model(build(case, source), movers)
         result = search(model, states_max)
         if result.broken:
             break

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ from ..litmus.litmus import Geometry, embedded
 from ..program.steps import LIVELOCK
 from ..search.layout import CHOICES
 from ..search.livelock import livelock
-from ..search.model import Model, Restart
+from ..search.model import Model
 from ..search.replay import events_of
+from ..search.rows import Restart
 from ..search.search import search, standing, step
 from ..source.source import Source
 from .places import Places
@@ -42,7 +42,7 @@ def document(schedule: Schedule, patch: str) -> dict[str, Any]:
         "geometry": vars(case.geometry),
         "movers": model.movers,
         "buffers": case.buffers,
-        "ranged": case.test.ranged,
+        "ranged": case.ranged,
         "kinds": sorted(model.read_kinds),
         "patch": patch,
         "steps": [
@@ -107,7 +107,7 @@ def follow(data: dict[str, Any], name: str, source: Source) -> Schedule:
     """Take the steps of a schedule again. Raises InputError where the code goes another way than it did."""
     if data["policy"] not in POLICIES or data["behaviour"] not in BEHAVIOURS:
         raise InputError(f"{name}: damaged: no such policy or behaviour")
-    test = replace(embedded(data["test"], data["text"], name), ranged=bool(data.get("ranged")))
+    test = embedded(data["test"], data["text"], name)
     try:
         geometry = Geometry(**data["geometry"])
         if geometry not in (test.full, test.tiny) or not data["steps"]:
@@ -118,9 +118,8 @@ def follow(data: dict[str, Any], name: str, source: Source) -> Schedule:
         raise InputError(f"{name}: damaged: its geometry or steps are not as --save writes them") from None
     if not 0 <= data.get("buffers", 0) <= BUFFERS_MAX:
         raise InputError(f"{name}: damaged: no such store buffers")
-    case = Case(test, data["policy"], data["behaviour"], geometry, data.get("buffers", 0))
-    setting = build(test, geometry, case.policy, case.behaviour, source, case.buffers)
-    model = Model(setting, movers=data["movers"])
+    case = Case(test, data["policy"], data["behaviour"], geometry, data.get("buffers", 0), bool(data.get("ranged")))
+    model = Model(build(case, source), movers=data["movers"])
     # Which words matter was known when the steps were taken; a store to one that does not is no step of its own.
     model.read_kinds.update(kinds)
     model.begin()

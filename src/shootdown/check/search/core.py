@@ -10,98 +10,29 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from .breaches import breaches, first_breach
+from .breaches import breaches, first_of
 from .flushes import flush, flush_range
-from .hardware import can_fault, closure, free_table, grace, leads_to_freed, mark_stale, run_callbacks, unaccounted
-from .layout import (
-    AT_STAKE,
-    BREACHES,
-    CHOICES,
-    DEPTH,
-    DONE,
-    ENDLESS,
-    ENTRIES,
-    F_FLAGS,
-    F_FREE,
-    F_NODE,
-    F_PAGES,
-    F_PENDING,
-    F_PROTECTED,
-    F_RAN,
-    F_RCU,
-    F_READERS,
-    F_REVOKED,
-    F_TLB,
-    F_WAITING,
-    F_WRITER,
-    F_WRITTEN,
-    FULL,
-    GFNS_MAX,
-    GOAL,
-    LAST,
-    LEVEL_END,
-    MASK,
-    MISSING_EDGE,
-    MISSING_ENTRY,
-    MOVERS,
-    NEXT,
-    NODES_MAX,
-    ONLY_CHOICE,
-    ONLY_PROGRAM,
-)
-
-from .layout import ROOT_WORDS, STATES, STOP, STOP_ALL, STOP_NEVER, TABLES, TRANSITIONS, VALUES, VCPUS  # isort: skip
-from .layout import PROGRAMS, RAN, RING, VIOLATION, WAITED, WIDTH, Tables, bit_of, get, put  # isort: skip
-from ..program.steps import (
-    ALLOC,
-    ASSERTION,
-    BUG,
-    CALL_RCU,
-    CHOOSE,
-    DEADLOCK,
-    DOUBLE_FREE,
-    END,
-    FLUSH,
-    FLUSH_RANGE,
-    FORGET,
-    FREE,
-    FREED_IN_REACH,
-    GUEST,
-    IPI,
-    IRQ_DISABLE,
-    IRQ_ENABLE,
-    IRQ_OFF,
-    LOST_WRITE,
-    MMIO,
-    OVERWRITTEN,
-    PAGES_LOCK,
-    PAGES_UNLOCK,
-    PASSES_FOR_MMIO,
-    PROTECT,
-    RCU_LOCK,
-    RCU_UNLOCK,
-    READ_LOCK,
-    READ_UNLOCK,
-    REVOKE,
-    SEND_IPI,
-    SLOTS_LOCK,
-    SRCU_LOCK,
-    SRCU_SYNC,
-    STILL_MAPPED,
-    STORE,
-    UPDATE,
-    USE_AFTER_FREE,
-    WAIT_IPI,
-    WITNESS,
-    WRITE_LOCK,
-    WRITE_UNLOCK,
-    WRITE_WAIT,
-)
+from .hardware import closure, free_table, grace, mark_stale, met, run_callbacks, unaccounted
 from .locks import blockers_of, stuck_of
 from .logs import act, is_backed, lost_write, take
 from .mapped import any_mapped, mapping
 from .stakes import P6, changed
 from .states import add_state, insert
+
+# One name a line, as isort wants it, these would be a hundred lines.
+from ..program.steps import (  # isort: skip
+    ALLOC, ASSERTION, BUG, CALL_RCU, CHOOSE, DEADLOCK, DOUBLE_FREE, END, FLUSH, FLUSH_RANGE, FORGET, FREE, GUEST, IPI,
+    IRQ_DISABLE, IRQ_ENABLE, IRQ_OFF, LOST_WRITE, MMIO, OVERWRITTEN, PAGES_LOCK, PAGES_UNLOCK, PASSES_FOR_MMIO, PROTECT,
+    RCU_LOCK, RCU_UNLOCK, READ_LOCK, READ_UNLOCK, REVOKE, SEND_IPI, SLOTS_LOCK, STILL_MAPPED,
+    STORE, UPDATE, USE_AFTER_FREE, WAIT_IPI, WITNESS, WRITE_LOCK, WRITE_UNLOCK, WRITE_WAIT,
+)  # fmt: skip
+from .layout import (  # isort: skip
+    AT_STAKE, BREACHES, CHOICES, DEPTH, DONE, ENDLESS, ENTRIES, FULL, F_FLAGS, F_FREE, F_NODE, F_PAGES, F_PENDING,
+    F_RAN, F_RCU, F_READERS, F_REVOKED, F_TLB, F_WAITING, F_WRITER, F_WRITTEN, GFNS_MAX, GOAL, LAST, LEVEL_END, MASK,
+    MISSING_EDGE, MISSING_ENTRY, MOVERS, NEXT, NODES_MAX, ONLY_CHOICE, ONLY_PROGRAM, PROGRAMS, RAN, RING, ROOT_WORDS,
+    STATES, STOP, STOP_ALL, STOP_NEVER, TABLES, TRANSITIONS, VALUES, VCPUS, VIOLATION, WAITED, WIDTH, Tables, bit_of,
+    get, put,
+)  # fmt: skip
 
 LACKING: Final = 1
 """As guest.py numbers it; a literal, since compiled code computes no constant beforehand."""
@@ -127,7 +58,7 @@ def explore(t: Tables) -> i64:
     f_flags, f_tlb, f_node, root_words = p[F_FLAGS], p[F_TLB], p[F_NODE], p[ROOT_WORDS]
     goal, f_ran = p[GOAL], p[F_RAN]
     every = p[STOP] == STOP_NEVER
-    protects, logs = fm[p[F_PROTECTED]] != 0, fm[p[F_WRITTEN]] != 0
+    logs = fm[p[F_WRITTEN]] != 0
     only, only_choice = p[ONLY_PROGRAM], p[ONLY_CHOICE]
     blockers = t.blockers
     spte_words = tables * entries
@@ -278,9 +209,8 @@ def explore(t: Tables) -> i64:
                             if t.act[k] == LACKING:
                                 enabled = get(row, 0, f_tlb + c, fw, fs, fm) & t.able[k] & t.under[x] != 0
                             else:
-                                enabled = can_fault(
-                                    t, get(row, 0, f_tlb + c, fw, fs, fm), x, t.gfns[k], -1 if t.act[k] != 0 else 0
-                                )
+                                held = get(row, 0, f_tlb + c, fw, fs, fm)
+                                enabled = met(t, held, x, t.gfns[k], -1 if t.act[k] != 0 else 0, 0, tables) >= 0
                     elif kind == SEND_IPI:
                         x = get(row, 0, f_flags + a, fw, fs, fm)
                         if x & IRQ_OFF != 0:
@@ -338,7 +268,7 @@ def explore(t: Tables) -> i64:
                     # Right movers, one other step, left movers: together one step of the schedule.
                     if flags[node] & right == 0:
                         past = True
-                    takes = takes or kind == READ_LOCK or kind == PAGES_LOCK or kind == SLOTS_LOCK or kind == SRCU_LOCK
+                    takes = takes or flags[node] & 16 != 0
                     node = to[e]
                     kind = kinds[node]
                     if kind == BUG and bad == 0:
@@ -347,10 +277,7 @@ def explore(t: Tables) -> i64:
                         past = True
                         break
                     # What others wait for is seen to be held while its holder waits.
-                    if takes and (
-                        kind == READ_LOCK or kind == WRITE_LOCK or kind == PAGES_LOCK or kind == WAIT_IPI
-                        or kind == SLOTS_LOCK or kind == SRCU_SYNC
-                    ):  # fmt: skip
+                    if takes and flags[node] & 32 != 0:
                         past = True
                         break
                     if past and flags[node] & left == 0:
@@ -375,21 +302,19 @@ def explore(t: Tables) -> i64:
                         nodes[v * nodes_max + get(row, 0, f_node + v, fw, fs, fm)]
                     ] == GUEST:
                         held = get(row, 0, f_tlb + v, fw, fs, fm)
-                        if v == c or written >= 0:
-                            root = t.child[(root_words + v) * values + get(row, 0, root_words + v, fw, fs, fm)]
-                            if v == c or written == root or held & t.into[written] != 0:
-                                held = closure(t, held, root)
-                                if held < 0:
-                                    p[NEXT] = current
-                                    p[TRANSITIONS] = before
-                                    return MISSING_ENTRY
-                                put(row, f_tlb + v, held, fw, fs, fm)
-                                if bad == 0 and leads_to_freed(t, held, root):
-                                    bad = FREED_IN_REACH
-                        if every:
-                            p[BREACHES] = p[BREACHES] | breaches(t, v, held)
-                        if bad == 0:
-                            bad = first_breach(t, v, held, protects)
+                        root = t.child[(root_words + v) * values + get(row, 0, root_words + v, fw, fs, fm)]
+                        if v == c or written == root or (written >= 0 and held & t.into[written] != 0):
+                            held = closure(t, held, root)
+                            if held < 0:
+                                p[NEXT] = current
+                                p[TRANSITIONS] = before
+                                return MISSING_ENTRY
+                            put(row, f_tlb + v, held, fw, fs, fm)
+                        broken = breaches(t, v, held, root)
+                        if broken != 0:
+                            p[BREACHES] = p[BREACHES] | broken
+                            if bad == 0:
+                                bad = first_of(broken)
                     v += 1
                 if bad != 0:
                     p[BREACHES] = p[BREACHES] | bit_of(bad)

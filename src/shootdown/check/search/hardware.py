@@ -68,8 +68,11 @@ def closure(t: Tables, held: i64, root: i64) -> i64:
     return held
 
 
-def can_fault(t: Tables, held: i64, root: i64, gfn: i64, want: i64) -> bool:
-    """May a walk for ``gfn`` by a CPU that holds ``held`` meet an entry of that kind: 0 not present, -1 reserved?"""
+def met(t: Tables, held: i64, root: i64, gfn: i64, what: i64, table: i64, end: i64) -> i64:
+    """The word of an entry that a walk for ``gfn`` by a CPU that holds ``held`` may meet; -1 for none.
+
+    It is one of ``what`` (1 a leaf, 0 not present, -1 reserved), in one of the tables from ``table`` on up to ``end``.
+    """
     p = t.p
     fw, fs, fm, row = t.fw, t.fs, t.fm, t.row
     tables, entries, prefixes, values, levels = p[TABLES], p[ENTRIES], p[PREFIXES], p[VALUES], p[LEVELS]
@@ -77,30 +80,18 @@ def can_fault(t: Tables, held: i64, root: i64, gfn: i64, want: i64) -> bool:
     level = levels
     while level > 0:
         i = t.path[gfn * (levels + 1) + level]
-        table: i64 = 0
-        while table < tables:
-            if (prefix == 0 and table == root) or (
-                prefix != 0 and held & t.lead[(root * prefixes + prefix) * tables + table] != 0
+        at = table
+        while at < end:
+            if (prefix == 0 and at == root) or (
+                prefix != 0 and held & t.lead[(root * prefixes + prefix) * tables + at] != 0
             ):
-                word = table * entries + i
-                if t.what[word * values + get(row, 0, word, fw, fs, fm)] == want:
-                    return True
-            table += 1
+                word = at * entries + i
+                if t.what[word * values + get(row, 0, word, fw, fs, fm)] == what:
+                    return word
+            at += 1
         prefix = prefix * entries + i + 1
         level -= 1
-    return False
-
-
-def leads_to_freed(t: Tables, held: i64, root: i64) -> bool:
-    """May a CPU that runs on ``root`` and holds ``held`` walk into a table that is free?"""
-    free = get(t.row, 0, t.p[F_FREE], t.fw, t.fs, t.fm)
-    table: i64 = 0
-    while free != 0:
-        if free & 1 != 0 and (table == root or held & t.into[table] != 0):
-            return True
-        free >>= 1
-        table += 1
-    return False
+    return -1
 
 
 def free_table(t: Tables, table: i64) -> None:

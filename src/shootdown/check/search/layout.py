@@ -130,9 +130,10 @@ class Tables:
     Fields of a row: word ``fw``, shift ``fs``, mask ``fm``, by the number of the field.
 
     Of a node: its ``kind`` (steps.py), ``a`` (word, table, vCPU or number), ``b`` (identifier of a value), its local
-    number in its program, its flags (1: left mover, 2: right mover, 4: no step of its own, ever), and ``edge``, the
-    first of a chain through ``link``: ``seen`` (result), ``to`` (next node), ``put`` (identifier of the value that is
-    written, -1 for none). ``nodes``: by program and local number, the node.
+    number in its program, its flags (1: left mover, 2: right mover, 4: no step of its own, ever, 8: nothing is glued to
+    its front, 16: takes what others may wait for, 32: may have to wait), and ``edge``, the first of a chain through
+    ``link``: ``seen`` (result), ``to`` (next node), ``put`` (identifier of the value that is written, -1 for none).
+    ``nodes``: by program and local number, the node.
 
     ``touch`` is the table in whose memory (entries, fields, list links) the access is made, -1 for none.
 

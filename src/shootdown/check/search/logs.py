@@ -21,9 +21,8 @@ from ..program.steps import (
     UNWATCH,
     WATCH,
 )
-from .hardware import buffered
+from .hardware import buffered, met
 from .layout import (
-    ENTRIES,
     F_BACKED,
     F_NODE,
     F_PROTECTED,
@@ -34,12 +33,9 @@ from .layout import (
     F_WATCHED,
     F_WRITTEN,
     GFNS_MAX,
-    LEVELS,
     NODES_MAX,
-    PREFIXES,
     PROGRAMS,
     ROOT_WORDS,
-    TABLES,
     VALUES,
     VCPUS,
     WORD_FIRST,
@@ -94,26 +90,6 @@ def take(t: Tables, program: i64, kind: i64, a: i64) -> bool:
     return True
 
 
-def leaf_in(t: Tables, held: i64, root: i64, gfn: i64, table: i64) -> i64:
-    """The word of the leaf for ``gfn`` that a walk by a CPU that holds ``held`` may meet in a table; -1 for none."""
-    p = t.p
-    fw, fs, fm, row = t.fw, t.fs, t.fm, t.row
-    tables, entries, prefixes, values, levels = p[TABLES], p[ENTRIES], p[PREFIXES], p[VALUES], p[LEVELS]
-    prefix: i64 = 0
-    level = levels
-    while level > 0:
-        i = t.path[gfn * (levels + 1) + level]
-        if (prefix == 0 and table == root) or (
-            prefix != 0 and held & t.lead[(root * prefixes + prefix) * tables + table] != 0
-        ):
-            word = table * entries + i
-            if t.what[word * values + get(row, 0, word, fw, fs, fm)] == 1:
-                return word
-        prefix = prefix * entries + i + 1
-        level -= 1
-    return -1
-
-
 def act(t: Tables, program: i64, choice: i64) -> i64:
     """Let the guest of a vCPU write or read a page: the table whose entry it changed, -1 for none, -2: it cannot.
 
@@ -132,7 +108,7 @@ def act(t: Tables, program: i64, choice: i64) -> i64:
         if held & t.able[x] & t.under[root] == 0:
             return -2
     else:
-        word = leaf_in(t, held, root, gfn, t.spot[x])
+        word = met(t, held, root, gfn, 1, t.spot[x], t.spot[x] + 1)
         if word < 0:
             return -2
         before = get(row, 0, word, fw, fs, fm)
@@ -153,18 +129,6 @@ def act(t: Tables, program: i64, choice: i64) -> i64:
         return -2  # it could, and nothing would change
     put(row, p[F_WRITTEN], get(row, 0, p[F_WRITTEN], fw, fs, fm) | log, fw, fs, fm)
     return written
-
-
-def writes_protected(t: Tables, held: i64) -> bool:
-    """May a CPU that holds ``held`` write a page that it was promised not to?"""
-    x = get(t.row, 0, t.p[F_PROTECTED], t.fw, t.fs, t.fm)
-    gfn: i64 = 0
-    while x != 0:
-        if x & 1 != 0 and held & t.writable[gfn] != 0:
-            return True
-        x >>= 1
-        gfn += 1
-    return False
 
 
 def is_backed(t: Tables, gfn: i64) -> bool:

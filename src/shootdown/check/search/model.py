@@ -22,7 +22,8 @@ from ..program.automaton import Automata
 from ..program.guest import DIRTIES, TOUCHES
 from ..program.setting import Setting
 from . import layout, states
-from .fields import moves, placed
+from .fields import placed
+from .rows import HELD_BITS, Restart, lay_out
 from .tabulate import packed, tabulate
 
 USES = {
@@ -31,7 +32,6 @@ USES = {
     steps.BACK: "backed",
 }  # fmt: skip
 """Steps that need a field of their own in a state."""
-HELD_BITS = 61
 _DRAWN = random.Random(20261)
 KEYS = np.array([_DRAWN.getrandbits(62) for _ in range(2 + 4 * 64)], np.int64)
 """Of hash compaction: more than the widest row takes. Drawn once, so that a search can be repeated."""
@@ -59,10 +59,6 @@ class Goal:
 
 
 NO_GOAL = Goal()
-
-
-class Restart(Exception):  # noqa: N818 - never leaves the checker
-    """What was explored so far left something out."""
 
 
 class Model:
@@ -116,6 +112,11 @@ class Model:
         """Is switching interrupts off a mover? Not where a program waits with them off: then it may hold up others."""
         self.revoked: list[int] = []
         """Pfns that programs promise to keep from vCPUs, by bit."""
+        self.width = self.bits = 0
+        """Words of a row, and bits of its fields before they are packed."""
+        self.fields = placed((), ())
+        """Where each field is (fields.py), with room for ``allotted`` bits."""
+        self.allotted: list[int] = []
         self.begin()
 
     # Words and values
@@ -192,7 +193,7 @@ class Model:
             self.value(self.word(name), raw)
         self.starts = [self._local(self.automata.start(n)) for n in range(len(self.setting.programs))]
         tabulate(self)
-        self._lay_out()
+        lay_out(self)
         t = self.t
         t.p[layout.STATES] = t.p[layout.NEXT] = t.p[layout.TRANSITIONS] = 0
         t.p[layout.GOAL], t.p[layout.COMPACT], t.p[layout.LEVEL_END] = self.goal.mask, int(self.compact), 1
@@ -254,8 +255,8 @@ class Model:
             # held against this one.
             if access.hidden or step in steps.GLUED:
                 flags = 7
-            if step in steps.FIRST:
-                flags |= 8
+            flags |= 8 if step in steps.FIRST else 16 if step in steps.TAKES else 0
+            flags |= 32 if step in steps.WAITS else 0
             t.ran = append(t.ran, self.goal.of({function for _, function, _ in at.stack}))
             t.kind = append(t.kind, step)
             t.a, t.b, t.touch = append(t.a, a), append(t.b, b), append(t.touch, touch)
@@ -330,60 +331,6 @@ class Model:
             gfn = gfn * self.entries + number
         return tag, gfn * pages, pages
 
-    def node_bits(self, program: int) -> int:
-        """Bits that tell the nodes of a program apart."""
-        return max(1, (max(len(self.by_program[program]), self.met[program]) - 1).bit_length())
-
-    def _widths(self) -> tuple[list[int], dict[int, int]]:
-        """The bits that each field needs, and the numbers of the first fields of their kinds."""
-        setting = self.setting
-        programs, tables, vcpus = len(setting.programs), setting.tables, setting.vcpus
-        widths = [(len(values) - 1).bit_length() for values in self.values]
-        gfns = self.entries**setting.levels
-        srcu, log = programs if "srcu" in self.uses else 0, gfns if "log" in self.uses else 0
-        found: dict[int, int] = {}
-        for name, sizes in (
-            (layout.F_READERS, [programs]), (layout.F_WRITER, [programs]), (layout.F_WAITING, [programs]),
-            (layout.F_PAGES, [programs]), (layout.F_RCU, [programs]), (layout.F_FREE, [tables]),
-            (layout.F_REVOKED, [len(self.revoked)]), (layout.F_PENDING, [programs + 1] * tables),
-            (layout.F_FLAGS, [4] * vcpus), (layout.F_TLB, [len(self.held)] * vcpus),
-            (layout.F_MARKED, [len(self.held)] * vcpus if setting.machine.ranged else []),
-            (layout.F_NODE, [self.node_bits(program) for program in range(programs)]),
-            (layout.F_SLOTS, [programs if "slots" in self.uses else 0]), (layout.F_SRCU, [srcu]),
-            (layout.F_SYNC, [srcu] * programs), (layout.F_WATCHED, [log]), (layout.F_WRITTEN, [log]),
-            (layout.F_PROTECTED, [gfns if "protected" in self.uses else 0]),
-            (layout.F_BACKED, [gfns if "backed" in self.uses else 0]), (layout.F_RAN, [self.goal.mask.bit_length()]),
-        ):  # fmt: skip
-            found[name] = len(widths)
-            widths.extend(sizes)
-        return widths, found
-
-    def _slack(self, widths: list[int], first: dict[int, int]) -> list[int]:
-        """Some bits more, for what is found later: what was hashed cannot be brought into another form."""
-        more = list(widths)
-        for f in (*range(first[layout.F_READERS]), *range(first[layout.F_NODE], first[layout.F_SLOTS])):
-            more[f] += 1
-        for f in range(first[layout.F_TLB], first[layout.F_NODE]):
-            more[f] = min(more[f] + 8, HELD_BITS)
-        return more
-
-    def _lay_out(self) -> None:
-        """Give every field its place in a row; what is spare in a word goes to those that grow, to move less often."""
-        p = self.t.p
-        widths, first = self._widths()
-        for name, number in first.items():
-            p[name] = number
-        if self.compact:
-            widths = self._slack(widths, first)
-        self.bits = sum(widths)
-        self.fields = placed(widths, range(first[layout.F_TLB], first[layout.F_SLOTS]))
-        self.allotted = [int(mask).bit_length() for mask in self.fields[2]]
-        self.width = 1 + int(self.fields[0].max())
-        t = self.t
-        t.fw, t.fs, t.fm = (packed(row) for row in self.fields)
-        t.row = packed(np.zeros(self.width, np.int64))
-        p[layout.WIDTH] = self.width
-
     def _first_state(self) -> None:
         setting, t, p = self.setting, self.t, self.t.p
         for k in range(self.width):
@@ -400,42 +347,6 @@ class Model:
         for n, local in enumerate(self.starts):
             layout.put(t.row, p[layout.F_NODE] + n, local, t.fw, t.fs, t.fm)
         states.insert(t, 0, 0)
-
-    def grow(self, most: int) -> None:
-        """Room for a quarter more states, not for more than ``most``: free room is part of what a state weighs."""
-        t, p = self.t, self.t.p
-        if self.compact:
-            waiting = int(p[layout.STATES] - p[layout.NEXT])
-            if waiting >= p[layout.CAPACITY]:
-                states.make_room(t, 2 * int(p[layout.CAPACITY]))
-            if 4 * (int(p[layout.STATES]) + 1) > 3 * len(t.index):
-                states.rebuild_index(t, 2 * len(t.index))
-            return
-        capacity = min(int(p[layout.CAPACITY]) * 5 // 4, most)
-        states.make_room(t, capacity)
-        if 3 * len(t.index) < 4 * capacity:
-            states.rebuild_index(t, len(t.index) * 2)
-
-    def repack(self) -> None:
-        """Tabulate and lay out again, and bring all states into the new form."""
-        t, p = self.t, self.t.p
-        self.changed = False
-        needed = self._widths()[0]
-        if len(needed) == len(self.allotted) and all(n <= has for n, has in zip(needed, self.allotted, strict=True)):
-            tabulate(self)
-            return
-        if self.compact:
-            self.met = [max(each, len(mine)) for each, mine in zip(self.met, self.by_program, strict=True)]
-            raise Restart
-        old_width, old = self.width, self.fields
-        first = int(p[layout.F_READERS])
-        tabulate(self)
-        self._lay_out()
-        # Words may have been added, which moves the fields behind them.
-        moved = int(p[layout.F_READERS]) - first
-        after = [before if before < first else before + moved for before in range(old.shape[1])]
-        states.move_rows(t, old_width, moves(old, self.fields[:, after]))
-        states.rebuild_index(t, len(t.index))
 
     # Reading states
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from . import core, layout
 from .compact import omission
-from .model import Model, Restart, TooLarge
+from .model import Model, TooLarge
+from .rows import Restart, grow, repack
 
 SLICE = 10_000
 """States that are expanded before budgets are looked at."""
@@ -69,7 +70,7 @@ def search(
         p[layout.LAST] = p[layout.NEXT] + SLICE
         try:
             if model.changed:
-                model.repack()
+                repack(model)
             found = core.explore(model.t)
             if found == layout.VIOLATION:
                 broken, state, program = (int(model.t.out[n]) for n in (1, 2, 3))
@@ -85,7 +86,7 @@ def search(
                     stopped = f"more than {states_max:,} states"
                     break
             if found == layout.FULL:
-                model.grow(states_max)
+                grow(model, states_max)
             elif found != layout.DONE:
                 supply(model, found)
             if progress:
@@ -144,12 +145,12 @@ def _expand(model: Model, state: int, stop: int, program: int, choice: int) -> b
         model.t.out[4] = -1
         try:
             if model.changed:
-                model.repack()
+                repack(model)
             found = core.explore(model.t)
             if found in (layout.VIOLATION, layout.DONE):
                 return bool(found == layout.VIOLATION)
             if found == layout.FULL:
-                model.grow(1 << 31)
+                grow(model, 1 << 31)
             else:
                 supply(model, found)
         except Restart:

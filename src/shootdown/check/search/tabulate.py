@@ -189,9 +189,14 @@ def _flushes(model: Model) -> None:
     model.t.drops, model.t.targets = packed(drops), packed(targets.ravel())
 
 
+def node_bits(model: Model, program: int) -> int:
+    """Bits that tell the nodes of a program apart."""
+    return max(1, (max(len(model.by_program[program]), model.met[program]) - 1).bit_length())
+
+
 def _programs(model: Model) -> None:
     """By program and local number, the node."""
-    model.node_room = [1 << model.node_bits(program) for program in range(len(model.by_program))]
+    model.node_room = [1 << node_bits(model, program) for program in range(len(model.by_program))]
     most = max(model.node_room)
     nodes = np.zeros((len(model.by_program), most), np.int64)
     for program, mine in enumerate(model.by_program):

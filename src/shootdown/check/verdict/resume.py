@@ -56,7 +56,7 @@ class Done:
         """What a verdict is about: the test's text, not its name; what is asked of it besides, too."""
         text = Path(case.test.path).read_text(encoding="utf-8")
         job = self.job
-        parts = [text, case.policy, case.behaviour, vars(case.geometry), case.buffers, case.test.ranged, job.why,
+        parts = [text, case.policy, case.behaviour, vars(case.geometry), case.buffers, case.ranged, job.why,
                  sorted(job.draw), job.budget.compact, job.budget.livelocks, bool(job.watch)]  # fmt: skip
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -67,8 +67,7 @@ def check(
     watch: frozenset[str] = frozenset(),
 ) -> Verdict:
     """Explore a case; ``watch`` names files whose executed lines are noted."""
-    setting = build(case.test, case.geometry, case.policy, case.behaviour, source, case.buffers)
-    model = Model(setting, watch=watch, compact=budget.compact)
+    model = Model(build(case, source), watch=watch, compact=budget.compact)
     result = search(model, budget.states, budget.seconds, progress)
     if budget.livelocks and not result.broken and not result.stopped:
         found = livelock(model)

@@ -59,7 +59,7 @@ def why(case: Case, source: Source, seen: Exercised, budget: Budget) -> Why:
     goal = Goal(tuple(dict.fromkeys(case.test.exercises)), stakes)
     if not goal.mask:
         return Why(None, reason="the test names nothing that it is about: no 'exercises', no 'guards'")
-    model = Model(build(case.test, case.geometry, case.policy, case.behaviour, source, case.buffers), goal=goal)
+    model = Model(build(case, source), goal=goal)
     result = search(model, budget.states, budget.seconds)
     if result.broken != steps.WITNESS:
         return Why(None, reason=result.stopped or "no single run does all that the test is about")

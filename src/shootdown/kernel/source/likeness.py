@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...mmu.behaviour import BEHAVIOURS, Behaviour
-from .probes import FLAGS, found
+from .probes import flags
 from .tree import Tree
 
 
@@ -22,7 +22,7 @@ class Likeness:
 
 def likeness(tree: Tree) -> Likeness:
     """The nearest of our behaviours."""
-    says = found(FLAGS, tree.read)
+    says = flags(tree.read)
     differs = {name: _differs(says, behaviour) for name, behaviour in BEHAVIOURS.items()}
     nearest = min(differs, key=lambda name: len(differs[name]))
     return Likeness(nearest, differs[nearest])

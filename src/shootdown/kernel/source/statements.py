@@ -7,7 +7,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Final
 
-from .edits import masked
+from .c_text import masked
 
 CODE, DECLARATION, HEAD, NOTHING = "code", "declaration", "head", "nothing"
 _HEADS: Final = re.compile(r"(?:(?:else|do)\b\s*)?[A-Za-z_]\w*\s*$")

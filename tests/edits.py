@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ...errors import InputError
+from shootdown.errors import InputError
+from shootdown.kernel.source.c_text import body, closing, masked
 
 DROP, FIRST, LAST, BEFORE, AFTER, REPLACE = "drop", "first", "last", "before", "after", "replace"
 
@@ -58,29 +59,6 @@ def edited(text: str, edit: Edit) -> str:
         other = _statement(bare, _found(bare, start, end, edit.by, 0, edit).start(), start, end)
         place = other[0] if edit.kind == BEFORE else other[1]
     return f"{rest[:place]} {moved} {rest[place:]}"
-
-
-def masked(text: str) -> str:
-    """The same with comments, strings and preprocessor lines as blanks: every place stays where it is."""
-    pattern = r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|^[ \t]*#(?:\\\n|[^\n])*"
-    return re.sub(pattern, lambda m: re.sub(r"[^\n]", " ", m[0]), text, flags=re.DOTALL | re.MULTILINE)
-
-
-def body(bare: str, function: str) -> tuple[int, int]:
-    """Where the body of a function begins, after its brace, and ends, before it; the text is masked."""
-    for found in re.finditer(rf"^[^\s#}}][^;{{}}]*?\b{re.escape(function)}\s*\([^;{{}}]*\)\s*{{", bare, re.MULTILINE):
-        return found.end(), closing(bare, found.end())
-    raise InputError(f"no function {function} in this file; name one that it defines")
-
-
-def closing(bare: str, inside: int) -> int:
-    """The brace that closes the block in which a place is."""
-    depth = 1
-    for at in range(inside, len(bare)):
-        depth += (bare[at] == "{") - (bare[at] == "}")
-        if depth == 0:
-            return at
-    raise InputError(f"a brace is missing after offset {inside}; is this a whole C file?")
 
 
 def _found(bare: str, start: int, end: int, what: str, nth: int, edit: Edit) -> re.Match[str]:

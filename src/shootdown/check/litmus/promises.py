@@ -1,0 +1,72 @@
+"""What tasks and slots of a test promise: pages that nobody writes, or that are memory, and what the host has where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...machine import words
+from .litmus import Litmus
+
+HOST_PFN_FIRST = 64
+"""Frames of the host begin here; those below are page tables."""
+
+REFILL = 8
+"""How many frames further on ``change_pte`` takes its page, if a test does not say."""
+
+
+def protected(test: Litmus) -> int:
+    """The gfns that no vCPU may write, as a mask: those of read-only slots, and what the host reads and nobody writes.
+
+    A write would get a page of its own there.
+    """
+    found = test.memory.unwritten()
+    if all(entry["run"] not in ("host_writable", "change_pte") for entry in test.host):
+        written = {gfn for entry in test.vcpus for gfn in entry.get("writes", ())}
+        found |= sum(1 << gfn for gfn in set(test.memory.read_only) - written)
+    return found
+
+
+def frames(test: Litmus, span: int) -> dict[int, frozenset[int]]:
+    """By gfn, the pages that the host ever has there."""
+    found = {gfn: {HOST_PFN_FIRST + gfn} for gfn in range(span)}
+    for entry in test.host:
+        refill, gfns = entry.get("refill", -1), range(entry.get("start", 0), entry.get("end", span))
+        if entry["run"] == "change_pte":
+            refill, gfn = entry.get("refill", REFILL), entry.get("gfn", 0)
+            gfns = range(gfn, gfn + 1)
+        for gfn in gfns if refill >= 0 else ():
+            found[gfn].add(HOST_PFN_FIRST + gfn + refill)
+    return {gfn: frozenset(pfns) for gfn, pfns in found.items()}
+
+
+def backed(test: Litmus) -> int:
+    """The gfns with entries of MMIO from before that lie in slots of address space 0 which stay, as a mask."""
+    slots = [slot for n, slot in enumerate(test.memory.slots) if slot.as_id == 0 and _stays(test, n)]
+    return sum(1 << gfn for gfn in set(test.memory.mmio) if any(gfn in slot.gfns() for slot in slots))
+
+
+def made(test: Litmus, entry: dict[str, Any], base: int, pages: int) -> int:
+    """The gfns that a task makes memory for good, as a mask."""
+    return (
+        sum(1 << gfn for gfn in range(base, base + pages)) if _stays(test, entry.get("slot", 0), entry["name"]) else 0
+    )
+
+
+def settled(test: Litmus) -> frozenset[int]:
+    """The kinds of words that no task of the test writes."""
+    runs = {entry["run"] for entry in test.host}
+    found: set[int] = set()
+    if not runs & {"log_on", "log_off", "delete_slot", "move_slot", "create_slot", "create_shadowed"}:
+        found |= {words.SLOT_BASE, words.SLOT_PAGES, words.SLOT_FLAGS, words.SLOT_AS, words.SLOTS_GENERATION}
+    shared = any(entry.get("read_only") for entry in test.host)
+    if not test.memory.read_only and not shared and not runs & {"host_writable", "change_pte"}:
+        found.add(words.HOST_WRITABLE)
+    return frozenset(found)
+
+
+def _stays(test: Litmus, slot: int, but: str = "") -> bool:
+    """Does no task delete or move a slot, other than the one called ``but``?"""
+    return all(
+        entry["run"] not in ("delete_slot", "move_slot") or entry.get("slot", 0) != slot or entry["name"] == but
+        for entry in test.host
+    )

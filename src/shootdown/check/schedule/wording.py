@@ -78,10 +78,8 @@ def value(name: Any, raw: Any, model: Model) -> str:
         return "freed memory"
     if isinstance(name, int):
         return entry(model, raw)
-    if name[0] == "list" and name[1] >= BUFFERS:
-        return f"{len(raw)} stores"
     if name[0] == "list":
-        return ",".join(f"T{table}" for table in raw) or "empty"
+        return f"{len(raw)} stores" if name[1] >= BUFFERS else ",".join(f"T{table}" for table in raw) or "empty"
     if name[0] == words.VCPU_ROOT:
         return "none" if raw == words.NO_TABLE else f"T{raw}"
     if name[0] == words.RING_ENTRY:

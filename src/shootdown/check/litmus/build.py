@@ -9,6 +9,7 @@ from typing import Any
 from ...errors import InputError
 from ...machine import words
 from ...mmu.access import FETCH, WRITE
+from ...mmu.dirty_ring import PUSHED
 from ...mmu.slots import ADDRESS_SPACES
 from ...mmu.spte import spte_pfn
 from ..program.buffers import BufferedMachine, with_buffers
@@ -22,8 +23,6 @@ from .litmus import Litmus
 from .memory import Slot
 from .promises import HOST_PFN_FIRST, REFILL, backed, frames, made, protected, settled
 
-PUSHED = 0x1000_0000_0000_0000
-"""Of an entry in a dirty ring that the user has not read: mmu/dirty_ring.py."""
 MODULES = ("vcpu", "fault", "notifier", "zap", "huge_pages", "roots", "memory_region", "dirty_log", "dirty_ring",
            "vcpu_roots", "write_track")  # fmt: skip
 

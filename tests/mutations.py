@@ -382,7 +382,7 @@ OPERATIONS = (
         (("mmu/fault.py",
           "                flush_remote_tlbs_range(kvm, it.gfn, kvm.pages(it.level))\n", "                pass\n"),
          ("mmu/fault.py",
-          "    if kvm.behaviour.spurious_early and is_served(kvm, it, fault):\n        return SPURIOUS\n", "")),
+          "if kvm.behaviour.spurious_early and is_served(kvm, it, fault):", "if 1 < 0:")),
         "read-fault-upgrade", WRITABLE, behaviour="6.13",
     ),
     Mutation(

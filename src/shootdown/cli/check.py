@@ -170,8 +170,8 @@ def command(
     )  # fmt: skip
     form = _form(form, as_json)
     if schedule_file:
-        others = (names, policies, behaviour, patch_files, tiny, jobs, save_file, junit_file, resume_file)
-        if any(others) or why or list_ or compact or buffers or ranged or livelocks:
+        others = (names, policies, behaviour, patch_files, tiny, jobs, save_file, junit_file, resume_file, why, list_)
+        if any((*others, compact, buffers, ranged, livelocks)):
             raise InputError(
                 "--schedule goes with --json, --format or --step only: the file holds its test, policy and patch"
             )

@@ -11,7 +11,6 @@ from typing import Any
 from ..check.litmus.litmus import Litmus
 from ..check.verdict.verdict import HOLDS, REFUTED
 from ..errors import InputError
-from ..figures import count
 from ..kernel.explore.gdb import step
 from ..kernel.explore.scenario import Budget, Options
 from ..kernel.explore.schedule import table
@@ -30,7 +29,7 @@ from .kernel import patches_of
 from .progress import clear, line
 from .report import dump, wrap
 
-BISECT_GOOD, BISECT_BAD, BISECT_SKIP = 0, 1, 125
+BISECT_GOOD, BISECT_BAD, BISECT_SKIP, BISECT_ABORT = 0, 1, 125, 129
 
 
 @dataclass(frozen=True)
@@ -125,10 +124,15 @@ def bisect(tree: Callable[[], Tree], names: tuple[str, ...], asked: Asked) -> in
     except InputError as error:
         print(f"shootdown: {error}", file=sys.stderr)
         return BISECT_SKIP
-    words = [(each.verdict.word, each.verdict.case.expected) for each in found]
-    if any(word == REFUTED != expected for word, expected in words):
+    words = [each.verdict.word for each in found]
+    if any(each.verdict.word == REFUTED and not each.verdict.as_expected for each in found):
         return BISECT_BAD
-    return BISECT_GOOD if all(word in (HOLDS, REFUTED) for word, _ in words) else BISECT_SKIP
+    return BISECT_GOOD if {*words} <= {HOLDS, REFUTED} else BISECT_SKIP
+
+
+def bad_input(words: Sequence[str]) -> int:
+    """The exit code of bad input, of the program's arguments: ``git bisect run`` takes 1 for a bad commit."""
+    return BISECT_ABORT if words[:1] == ["check"] and "--bisect" in words else verdicts.BAD_INPUT
 
 
 # A series
@@ -149,7 +153,7 @@ def _series(tree: Tree, patches: Sequence[Patch], asked: Asked) -> int:
                 raise
             broken[number] = [f"does not build: {error}"]
         else:
-            bad = [e.verdict for e in last if e.verdict.word != e.verdict.case.expected]
+            bad = [each.verdict for each in last if not each.verdict.as_expected]
             if bad:
                 broken[number] = [f"{verdict.case.test.name} ({verdict.word})" for verdict in bad]
         text = f"{head}: {'; '.join(broken.get(number, ['as expected']))}"
@@ -174,7 +178,7 @@ def _end(found: Sequence[Judged], parts: Sequence[Part], asked: Asked) -> list[s
     lines: list[str] = []
     for each in found:
         verdict = each.verdict
-        if verdict.word == REFUTED and (asked.named or verdict.case.expected != REFUTED):
+        if verdict.word == REFUTED and (asked.named or not verdict.as_expected):
             lines += ["", *verdicts.promise(verdict.case), "", *table(each.outcome, each.scenario).lines()]
     lines.append("")
     for each in found:
@@ -186,11 +190,8 @@ def _end(found: Sequence[Judged], parts: Sequence[Part], asked: Asked) -> list[s
     if bounds:
         common = [text for text in bounds[0] if all(text in other for other in bounds)]
         lines += wrap(f"holds within: {'; '.join(common)}.", "    ", "")
-    unexpected = [e.verdict for e in found if e.verdict.word != e.verdict.case.expected]
-    if unexpected:
-        names = ", ".join(f"{v.case.test.name} ({v.word})" for v in unexpected)
-        return [*lines, *wrap(f"{len(unexpected)} of {len(found)} verdicts are not as expected: {names}.")]
-    return [*lines, f"{count(len(found), 'verdict')}, all as expected."]
+    every = [each.verdict for each in found]
+    return [*lines, *wrap(verdicts.as_expected(every, [verdict.case.test.name for verdict in every]))]
 
 
 def _document(tree: Tree, found: Sequence[Judged], parts: Sequence[Part]) -> dict[str, Any]:

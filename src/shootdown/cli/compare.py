@@ -78,12 +78,11 @@ def command(
             raise InputError("--counters goes alone, or with --json", advice="counters tell nothing by policy")
         return print_counters(traces, as_json)
     model = CostModel(**{p.name: parse_interval(cost[p.name], p.option) for p in PARAMETERS})
-    if not traces:
-        with importlib.resources.as_file(importlib.resources.files("shootdown") / "samples" / SAMPLE) as sample:
-            return _compare(
-                (str(sample),), {str(sample): f"sample {SAMPLE}"}, with_history, explain, fmt, model, as_json, as_csv
-            )
-    return _compare(traces, {}, with_history, explain, fmt, model, as_json, as_csv)
+    rest = with_history, explain, fmt, model, as_json, as_csv
+    if traces:
+        return _compare(traces, {}, *rest)
+    with importlib.resources.as_file(importlib.resources.files("shootdown") / "samples" / SAMPLE) as sample:
+        return _compare((str(sample),), {str(sample): f"sample {SAMPLE}"}, *rest)
 
 
 def _compare(

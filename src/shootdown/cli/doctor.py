@@ -31,10 +31,6 @@ class Check:
     without: str
 
 
-def _python() -> str:
-    return f"{platform.python_version()}"
-
-
 def _compiled() -> str:
     return describe() if compiled() else ""
 
@@ -67,7 +63,7 @@ def _room() -> str:
 
 
 CHECKS = (
-    Check("python", _python, ""),
+    Check("python", platform.python_version, ""),
     Check(
         "compiled", _compiled, "everything works, 20 to 50 times slower: install gcc and python3-dev, then reinstall"
     ),

@@ -35,9 +35,13 @@ def losses(history: History) -> str:
     trace = history.trace
     if not trace.lost and not trace.lost_total:
         return "none lost" if trace.lost_total == 0 else "no loss reported"
-    marked = sum(gap.count or 0 for gap in trace.lost)
-    lost = max(marked, trace.lost_total or 0)
+    lost = _lost(history)
     return f"{number(lost) if lost else 'some'} LOST in {count(len(trace.lost), 'place')}"
+
+
+def _lost(history: History) -> int:
+    trace = history.trace
+    return max(sum(gap.count or 0 for gap in trace.lost), trace.lost_total or 0)
 
 
 def _vendor(history: History) -> str:
@@ -57,7 +61,7 @@ def _machines(history: History) -> str:
     vms = len(history.tracker.threads.kvms)
     vcpus = max([0, *history.vcpus.values()])
     told = "" if history.tracker.threads.kvm_of else " (told apart by vCPU threads)" if vms > 1 else ""
-    return f"{vms} VM{'s' if vms != 1 else ''}{told} of up to {vcpus} vCPU{'s' if vcpus != 1 else ''}"
+    return f"{count(vms, 'VM')}{told} of up to {count(vcpus, 'vCPU')}"
 
 
 def heading_json(history: History) -> dict[str, Any]:
@@ -74,7 +78,7 @@ def heading_json(history: History) -> dict[str, Any]:
         "vms": len(history.tracker.threads.kvms),
         "vcpus": max([0, *history.vcpus.values()]),
         "events": trace.total,
-        "events_lost": max(sum(gap.count or 0 for gap in trace.lost), trace.lost_total or 0),
+        "events_lost": _lost(history),
         "changes": int(history.state.changes),
         "flush_source": "seen" if history.flushes_seen else "inferred",
         "guest_seen": history.guest_seen,

@@ -72,7 +72,7 @@ def junit(found: Sequence[Answer], idle: Sequence[Hunk], rest: Sequence[Case] = 
         verdict = answer.verdict
         case = _testcase(suite, verdict.case, verdict.result.seconds)
         seconds += verdict.result.seconds
-        if verdict.word != verdict.case.expected:
+        if not verdict.as_expected:
             reason = verdict.reason or f"{verdict.word}, and the test expects: {verdict.case.expected}"
             lines = [verdict.case.test.promise]
             if answer.story:

@@ -14,11 +14,9 @@ import click
 from .. import __version__
 from ..build_info import compiled, describe
 from ..errors import InputError, reason
-from . import check, compare, doctor, kernel, kernel_diff, record, replay, show
+from . import check, check_tree, compare, doctor, kernel, kernel_diff, record, replay, show
 
-BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 1, 130, 128 + signal.SIGPIPE
-BISECT_ABORT = 129
-"""Bad input where ``git bisect run`` asks, which takes 1 for a bad commit."""
+INTERRUPTED, CLOSED_PIPE = 130, 128 + signal.SIGPIPE
 
 
 class ClosedPipe(Exception):  # noqa: N818 - nothing is wrong
@@ -99,4 +97,4 @@ def main() -> int:
         print(f"shootdown: cannot write: {reason(error)}", file=sys.stderr)
     except MemoryError:
         print("shootdown: out of memory; give fewer or smaller files", file=sys.stderr)
-    return BISECT_ABORT if "--bisect" in sys.argv[1:] else BAD_INPUT
+    return check_tree.bad_input(sys.argv[1:])

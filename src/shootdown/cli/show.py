@@ -79,7 +79,7 @@ def command(trace: str, at: str | None, gfns: str | None, events: bool, fmt: str
     return 0
 
 
-# -------------------------------------------------------------------------------- summary
+# Summary
 
 
 def summary(history: History) -> list[str]:
@@ -169,7 +169,7 @@ def _finding(history: History, f: Finding) -> list[str]:
     return lines
 
 
-# -------------------------------------------------------------------------------- page tables
+# Page tables
 
 
 def tables(history: History, at: str, first: int, last: int) -> list[str]:
@@ -212,10 +212,10 @@ def _time(text: str, trace: Trace) -> int:
         raise InputError(f"--at wants a time as the trace prints it, or +SECONDS, not '{text}'")
     whole, _, fraction = text.lstrip("+").partition(".")
     nanoseconds = int(whole) * 10**9 + int((fraction + "0" * 9)[:9])
-    ticks = nanoseconds if trace.hertz in (None, 1e9) else int(nanoseconds * (trace.hertz or 1e9) / 1e9)
+    ticks = nanoseconds if trace.hertz == 1e9 else int(nanoseconds * trace.hertz / 1e9)
     moment = ticks + (trace.first if text.startswith("+") else 0)
     if not trace.first <= moment <= trace.last + 10**9:
-        begin, end = (t / (trace.hertz or 1e9) for t in (trace.first, trace.last))
+        begin, end = (t / trace.hertz for t in (trace.first, trace.last))
         raise InputError(f"--at {text} is outside the recording", advice=f"it lasts from {begin:.6f} to {end:.6f}")
     return moment
 
@@ -233,7 +233,7 @@ def _gfns(text: str | None) -> tuple[int, int]:
     return first, last
 
 
-# -------------------------------------------------------------------------------- events
+# Events
 
 
 def event_lines(trace: Trace, fmt: SpteFormat) -> Iterator[str]:
@@ -265,7 +265,7 @@ def _event(trace: Trace, events: Events, row: int, fmt: SpteFormat) -> str:
     return f"{stamp} [{int(events.cpu[row]):03d}] {task} {events.name.split(':')[-1]}: {' '.join(words)}"
 
 
-# -------------------------------------------------------------------------------- JSON
+# JSON
 
 
 def _option(data: bytes) -> dict[str, str]:

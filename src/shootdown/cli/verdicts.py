@@ -22,7 +22,7 @@ from .report import dump, wrap
 
 TABLE, MERMAID, JSON = "table", "mermaid", "json"
 """Forms of a schedule."""
-FINE, REFUTED_CODE, UNDETERMINED_CODE = 0, 2, 3
+FINE, BAD_INPUT, REFUTED_CODE, UNDETERMINED_CODE = 0, 1, 2, 3
 
 SHORT = {"undetermined": "unknown", "not exercised": "idle"}
 HEADING = f"{'test':22} {'policy':14} as of {'verdict':8} {'states':>7} {'steps':>7} depth     s"
@@ -31,7 +31,7 @@ HEADING = f"{'test':22} {'policy':14} as of {'verdict':8} {'states':>7} {'steps'
 def line(verdict: Verdict, heading: bool) -> str:
     """One verdict, under the heading if it is the first."""
     result, case = verdict.result, verdict.case
-    word = SHORT.get(verdict.word, verdict.word) + ("" if verdict.word == case.expected else "!")
+    word = SHORT.get(verdict.word, verdict.word) + ("" if verdict.as_expected else "!")
     text = (
         f"{case.test.name:22} {case.policy:14} {case.behaviour:5} {word:8} "
         f"{_short(result.states):>7} {_short(result.transitions):>7} {result.depth:5} {result.seconds:5.1f}"
@@ -70,13 +70,17 @@ def end(
     missed = sum(v.result.omission for v in verdicts if v.bounded)
     if missed:
         lines += wrap(f"holds within: hash compaction, omission <= {upwards(missed)} in all of these searches")
-    unexpected = [v for v in verdicts if v.word != v.case.expected]
-    if unexpected:
-        names = ", ".join(f"{v.case} ({v.word})" for v in unexpected)
-        texts = [f"{len(unexpected)} of {len(verdicts)} verdicts are not as expected: {names}."]
-    elif not texts:
-        texts = [f"{count(len(verdicts), 'verdict')}, all as expected."]
+    if not texts or not all(verdict.as_expected for verdict in verdicts):
+        texts = [as_expected(verdicts, [str(verdict.case) for verdict in verdicts])]
     return lines + [text for each in texts for text in wrap(each)]
+
+
+def as_expected(found: Sequence[Verdict], names: Sequence[str]) -> str:
+    """How many verdicts there are, and which of them, by their names, are not as their tests expect."""
+    other = [f"{name} ({verdict.word})" for name, verdict in zip(names, found, strict=True) if not verdict.as_expected]
+    if other:
+        return f"{len(other)} of {len(found)} verdicts are not as expected: {', '.join(other)}."
+    return f"{count(len(found), 'verdict')}, all as expected."
 
 
 def explained(verdict: Verdict, why: Why, form: str) -> list[str]:
@@ -125,12 +129,9 @@ def _how_to_replay(case: Case, patches: Sequence[str], saved: str | None) -> lis
 
 def code(found: Sequence[Verdict], idle: bool, named: bool) -> int:
     """The exit code; by name, what is refuted counts even if it is expected. ``idle``: some of a patch never ran."""
-    words = [(verdict.word, verdict.case.expected) for verdict in found]
-    if any(word == REFUTED and (named or expected != REFUTED) for word, expected in words):
+    if any(v.word == REFUTED if named else v.word in (HOLDS, REFUTED) and not v.as_expected for v in found):
         return REFUTED_CODE
-    if not named and (HOLDS, REFUTED) in words:
-        return REFUTED_CODE
-    return UNDETERMINED_CODE if idle or any(word not in (HOLDS, REFUTED) for word, _ in words) else FINE
+    return UNDETERMINED_CODE if idle or any(v.word not in (HOLDS, REFUTED) for v in found) else FINE
 
 
 def document(found: Sequence[Answer], idle: Sequence[Hunk]) -> dict[str, Any]:

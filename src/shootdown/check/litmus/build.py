@@ -9,6 +9,7 @@ from typing import Any
 from ...errors import InputError
 from ...machine import words
 from ...mmu.access import FETCH, WRITE
+from ...mmu.dirty_ring import PUSHED
 from ...mmu.slots import ADDRESS_SPACES
 from ...mmu.spte import spte_pfn
 from ..program.buffers import BufferedMachine, with_buffers
@@ -22,8 +23,6 @@ from .litmus import Litmus
 from .memory import Slot
 from .promises import HOST_PFN_FIRST, REFILL, backed, frames, made, protected, settled
 
-PUSHED = 0x1000_0000_0000_0000
-"""Of an entry in a dirty ring that the user has not read: mmu/dirty_ring.py."""
 MODULES = ("vcpu", "fault", "notifier", "zap", "huge_pages", "roots", "memory_region", "dirty_log", "dirty_ring",
            "vcpu_roots", "write_track")  # fmt: skip
 
@@ -224,20 +223,14 @@ def _slots(test: Litmus, start: Start) -> tuple[dict[Any, dict[int, int]], dict[
 
 def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promise: int) -> tuple[Any, ...]:
     """What a task of the host is called with: the slot and the pages that it is about."""
-    number, gfn = entry.get("slot", 0), entry.get("gfn", 0)
+    number, gfn, base, pages = (entry.get(key, n) for key, n in (("slot", 0), ("gfn", 0), ("base", 0), ("pages", 1)))
     slots = test.memory.slots
     slot = slots[number] if slots else Slot(0, 0, 0, 0)
     match entry["run"]:
         case "unmap":
             pfns = tuple(range(HOST_PFN_FIRST + first, HOST_PFN_FIRST + last))
-            return (
-                first,
-                last,
-                pfns,
-                entry.get("refill", -1),
-                entry.get("may_block", True),
-                entry.get("read_only", False),
-            )
+            how = entry.get("refill", -1), entry.get("may_block", True), entry.get("read_only", False)
+            return first, last, pfns, *how
         case "zap_range":
             return first, last, promise
         case "zap_all_fast":
@@ -262,13 +255,10 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
             return number, slot.as_id, tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())
         case "move_slot":
             pfns = tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())
-            base = entry.get("base", 0)
             return number, base, slot.pages, pfns, made(test, entry, base, slot.pages)
         case "create_slot":
-            base, pages = entry.get("base", 0), entry.get("pages", 1)
             return number, base, pages, made(test, entry, base, pages)
         case "create_shadowed":
-            base, pages = entry.get("base", 0), entry.get("pages", 1)
             return number, base, pages, gfn, made(test, entry, base, pages)
         case "release":
             mapped = (*test.mapped, *test.mapped_as1, *test.mapped_nested)

@@ -131,7 +131,7 @@ class Litmus:
         return "refuted" if policy in self.refuted or behaviour in self.defects else "holds"
 
 
-class _File:
+class File:
     """A litmus file while it is read: knows lines, so that errors can name them."""
 
     def __init__(self, path: Path, text: str) -> None:
@@ -193,7 +193,7 @@ def embedded(name: str, text: str, where: str) -> Litmus:
 
 def litmus_of(path: Path, text: str) -> Litmus:
     """The test that the text of a file is. Raises InputError, which names file and line."""
-    file = _File(path, text)
+    file = File(path, text)
     data = file.data
     file.check("", data)
     for key in ("promise", "geometry", "vcpu", "host"):
@@ -247,7 +247,7 @@ def litmus_of(path: Path, text: str) -> Litmus:
     )
 
 
-def _geometry(file: _File, table: str, data: dict[str, Any]) -> Geometry:
+def _geometry(file: File, table: str, data: dict[str, Any]) -> Geometry:
     for key, low, high in (("levels", 2, LEVELS_MAX), ("tables", 1, TABLES_MAX), ("vcpus", 1, VCPUS_MAX)):
         if key not in data:
             raise file.wrong(table, key, f"'{key}' is missing in [{table}]")
@@ -256,13 +256,13 @@ def _geometry(file: _File, table: str, data: dict[str, Any]) -> Geometry:
     return Geometry(data["levels"], data["tables"], data["vcpus"])
 
 
-def _texts(file: _File, key: str, found: list[Any]) -> tuple[str, ...]:
+def _texts(file: File, key: str, found: list[Any]) -> tuple[str, ...]:
     if not all(isinstance(item, str) for item in found):
         raise file.wrong("", key, f"'{key}' must be a list of texts")
     return tuple(found)
 
 
-def _names(file: _File, key: str, found: list[Any], known: tuple[str, ...]) -> tuple[str, ...]:
+def _names(file: File, key: str, found: list[Any], known: tuple[str, ...]) -> tuple[str, ...]:
     for name in _texts(file, key, found):
         if name not in known:
             raise file.wrong("", key, f"'{name}' in '{key}' is none of {', '.join(known)}")
@@ -270,7 +270,7 @@ def _names(file: _File, key: str, found: list[Any], known: tuple[str, ...]) -> t
 
 
 def _pairs(
-    file: _File, key: str, found: list[Any], span: int, levels: int, others: tuple[tuple[int, int], ...] = ()
+    file: File, key: str, found: list[Any], span: int, levels: int, others: tuple[tuple[int, int], ...] = ()
 ) -> tuple[tuple[int, int], ...]:
     """Pairs of gfn and level that overlap neither one another nor ``others``, as one table holds them."""
     taken = {gfn + n: (gfn, level) for gfn, level in others for n in range(2 ** (level - 1))}
@@ -290,7 +290,7 @@ def _pairs(
     return tuple((gfn, level) for gfn, level in found)
 
 
-def _vcpus(file: _File, found: list[dict[str, Any]], full: Geometry, span: int) -> tuple[dict[str, Any], ...]:
+def _vcpus(file: File, found: list[dict[str, Any]], full: Geometry, span: int) -> tuple[dict[str, Any], ...]:
     for n, entry in enumerate(found):
         gfns = [*entry.get("gfns", []), *entry.get("writes", [])]
         if not gfns or not all(type(gfn) is int and 0 <= gfn < span for gfn in gfns):
@@ -306,9 +306,7 @@ def _vcpus(file: _File, found: list[dict[str, Any]], full: Geometry, span: int) 
     return tuple(found)
 
 
-def _host(
-    file: _File, found: list[dict[str, Any]], vcpus: int, span: int, memory: Memory
-) -> tuple[dict[str, Any], ...]:
+def _host(file: File, found: list[dict[str, Any]], vcpus: int, span: int, memory: Memory) -> tuple[dict[str, Any], ...]:
     if len(found) > HOST_MAX:
         raise file.wrong("host", "name", f"more than {HOST_MAX} tasks of the host", HOST_MAX)
     names = set()

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 from ...machine.words import LOG_DIRTY_PAGES, READONLY
 
 if TYPE_CHECKING:
-    from .litmus import _File as File
+    from .litmus import File
 
 FORMATS = ("NPT", "EPT", "EPT_NO_AD")
 FLAGS = {"log": LOG_DIRTY_PAGES, "readonly": READONLY}
@@ -120,9 +120,5 @@ def read_memory(file: File, data: dict[str, Any], span: int) -> Memory:
         lists[key] = tuple(found)
     if lists["mmio"] and not slots:
         raise file.wrong("start", "mmio", "'mmio' needs a [[slot]]")
-    flags = {
-        key: start[key]
-        for key in ("hardware_ad", "pml", "eager_split", "initially_set", "slot_zap_all", "ring")
-        if key in start
-    }
-    return Memory(slots=tuple(slots), form=form, **flags, **lists)
+    plain = ("hardware_ad", "pml", "eager_split", "initially_set", "slot_zap_all", "ring")
+    return Memory(slots=tuple(slots), form=form, **{key: start[key] for key in plain if key in start}, **lists)

@@ -24,10 +24,8 @@ BARRIERS = frozenset({words.VCPU_MODE})
 """Kinds of words after whose stores there is a full barrier: mmu/vcpu.py has the kernel's, but no step for it."""
 UNORDERED = frozenset({steps.RCU_LOCK, steps.RCU_UNLOCK, steps.CHOOSE, steps.IRQ_DISABLE, steps.IRQ_ENABLE})
 """What x86 does with no barrier: RCU sections without preemption, and switching interrupts."""
-PROMISES = frozenset({steps.REVOKE, steps.FORGET, steps.WATCH, steps.UNWATCH, steps.HARVEST, steps.PROTECT}) | {
-    steps.BACK,
-    steps.MMIO,
-}
+PROMISES = steps.GLUED | {steps.REVOKE, steps.PROTECT}
+"""What no CPU does."""
 
 
 class BufferedMachine(CheckedMachine):

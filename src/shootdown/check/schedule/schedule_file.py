@@ -47,11 +47,11 @@ def document(schedule: Schedule, patch: str) -> dict[str, Any]:
         "patch": patch,
         "steps": [
             {
-                "task": model.setting.programs[step_[1]].name,
-                "choice": step_[2],
-                "accesses": [places.tell(event) for event in events_of(model, [step_])],
+                "task": model.setting.programs[taken[1]].name,
+                "choice": taken[2],
+                "accesses": [places.tell(event) for event in events_of(model, [taken])],
             }
-            for step_ in schedule.path
+            for taken in schedule.path
         ],
         "broken": schedule.broken,
     }

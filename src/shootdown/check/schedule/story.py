@@ -169,7 +169,7 @@ def _standing(model: Model, state: int) -> list[str]:
             if model.field(state, int(p[f])) >> n & 1:
                 parts.append(text)
         at = model.automata.nodes[model.node_of(state, n)]
-        where = "in the guest" if at.access.step == steps.GUEST else "at its end" if at.access.step == steps.END else ""
-        where = where or (f"at {Path(at.stack[0][0]).name}:{at.stack[0][2]}" if at.stack else "at an assertion")
+        where = f"at {Path(at.stack[0][0]).name}:{at.stack[0][2]}" if at.stack else "at an assertion"
+        where = {steps.GUEST: "in the guest", steps.END: "at its end"}.get(at.access.step, where)
         lines.append(f"{program.name}: {where}, holds {', '.join(parts) or 'no lock'}")
     return lines

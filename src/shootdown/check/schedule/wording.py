@@ -78,10 +78,8 @@ def value(name: Any, raw: Any, model: Model) -> str:
         return "freed memory"
     if isinstance(name, int):
         return entry(model, raw)
-    if name[0] == "list" and name[1] >= BUFFERS:
-        return f"{len(raw)} stores"
     if name[0] == "list":
-        return ",".join(f"T{table}" for table in raw) or "empty"
+        return f"{len(raw)} stores" if name[1] >= BUFFERS else ",".join(f"T{table}" for table in raw) or "empty"
     if name[0] == words.VCPU_ROOT:
         return "none" if raw == words.NO_TABLE else f"T{raw}"
     if name[0] == words.RING_ENTRY:
@@ -238,12 +236,12 @@ def broken(model: Model, kind: int, state: int, program: int) -> list[str]:
         case _ if kind in OF_A_TASK:
             return [f"{names[program]} {phrases.BREAKS[OF_A_TASK[kind]]}."]
         case steps.DEADLOCK:
-            stuck = [n for n in range(len(names)) if program >> n & 1]
-            many = " and ".join([", ".join(names[n] for n in stuck[:-1]), names[stuck[-1]]][len(stuck) == 1 :])
-            return [f"{many} can never go on: a deadlock.", *(_waits(model, state, n) for n in stuck)]
+            *some, last = [n for n in range(len(names)) if program >> n & 1]
+            who = f"{', '.join(names[n] for n in some)} and {names[last]}" if some else names[last]
+            return [f"{who} can never go on: a deadlock.", *(_waits(model, state, n) for n in (*some, last))]
         case steps.LIVELOCK:
-            rounds = " and ".join(name for n, name in enumerate(names) if program >> n & 1)
-            return [f"From here {rounds} may go round for ever and never end, though all tasks take their turns."]
+            who = " and ".join(name for n, name in enumerate(names) if program >> n & 1)
+            return [f"From here {who} may go round for ever and never end, though all tasks take their turns."]
         case steps.LEAK:
             return [phrases.LEAKED]
         case steps.MISCOUNT:

@@ -89,8 +89,6 @@ F_WATCHED: Final = 41
 F_WRITTEN: Final = 42
 """Pages of the guest that were written since the user last learned so."""
 F_PROTECTED: Final = 43
-GFNS: Final = 44
-"""How many pages the guest has."""
 RAN: Final = 45
 """What the step at hand put at stake (stakes.py), and the functions of a witness that it is in, by bit."""
 AT_STAKE: Final = 46

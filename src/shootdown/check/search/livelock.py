@@ -57,7 +57,7 @@ def _edges(model: Model, state: int) -> Iterator[Edge]:
     """Every step that a program can take in a state."""
     t, p = model.t, model.t.p
     for program in range(len(model.setting.programs)):
-        node = model.by_program[program][model.field(state, int(p[layout.F_NODE]) + program)]
+        node = model.node_of(state, program)
         kind = int(t.kind[node])
         choices = 1
         if kind == steps.GUEST:

@@ -355,6 +355,14 @@ class Model:
         word, shift, mask = (int(x) for x in self.fields[:, number])
         return (int(self.t.rows[state * self.width + word]) >> shift) & mask
 
+    def ways(self, node: int) -> dict[int, int]:
+        """By result, the edges by which a program was seen to go on from a node."""
+        found, edge = dict[int, int](), int(self.t.edge[node])
+        while edge >= 0:
+            found[int(self.t.seen[edge])] = edge
+            edge = int(self.t.link[edge])
+        return found
+
     def node_of(self, state: int, program: int) -> int:
         """The node where a program stands in a state."""
         return self.by_program[program][self.field(state, int(self.t.p[layout.F_NODE]) + program)]

@@ -46,7 +46,7 @@ def events_of(model: Model, path: list[tuple[int, int, int, int]]) -> Iterator[E
 def _step(model: Model, before: int, program: int, choice: int) -> Iterator[Event]:
     """The accesses that one step is made of, followed through the tables as ``core.explore`` does."""
     t = model.t
-    node = model.by_program[program][model.field(before, int(t.p[layout.F_NODE]) + program)]
+    node = model.node_of(before, program)
     left, right = (5, 6) if model.movers else (4, 4)
     written: dict[int, int] = {}
     past = takes = False
@@ -64,9 +64,7 @@ def _step(model: Model, before: int, program: int, choice: int) -> Iterator[Even
         elif step == steps.ALLOC:
             free = model.field(before, int(t.p[layout.F_FREE]))
             result = next((n for n in range(model.setting.tables) if free >> n & 1), -1)
-        edge = int(t.edge[node])
-        while edge >= 0 and int(t.seen[edge]) != result:
-            edge = int(t.link[edge])
+        edge = model.ways(node).get(result, -1)
         new = old
         given: Any = result
         if step == steps.UPDATE:

@@ -28,7 +28,7 @@ def lay_out(model: Model) -> None:
     for name, number in first.items():
         p[name] = number
     if model.compact:
-        widths = _slack(model, widths, first)
+        widths = _slack(widths, first)
     model.bits = sum(widths)
     model.fields = placed(widths, range(first[layout.F_TLB], first[layout.F_SLOTS]))
     model.allotted = [int(mask).bit_length() for mask in model.fields[2]]
@@ -64,7 +64,7 @@ def _widths(model: Model) -> tuple[list[int], dict[int, int]]:
     return widths, found
 
 
-def _slack(model: Model, widths: list[int], first: dict[int, int]) -> list[int]:
+def _slack(widths: list[int], first: dict[int, int]) -> list[int]:
     """Some bits more, for what is found later: what was hashed cannot be brought into another form."""
     more = list(widths)
     for f in (*range(first[layout.F_READERS]), *range(first[layout.F_NODE], first[layout.F_SLOTS])):

@@ -64,7 +64,7 @@ def tabulate(model: Model) -> None:
         (layout.VCPUS, setting.vcpus), (layout.PROGRAMS, len(setting.programs)), (layout.LEVELS, setting.levels),
         (layout.PREFIXES, model.prefixes), (layout.SPTES, len(model.sptes)), (layout.ROOT_WORDS, model.spte_words),
         (layout.WORD_FIRST, model.spte_words), (layout.TABLE_WORDS, len(owners)), (layout.MOVERS, int(model.movers)),
-        (layout.GFNS, model.entries**setting.levels), (layout.RANGED, int(setting.machine.ranged > 0)),
+        (layout.RANGED, int(setting.machine.ranged > 0)),
         (layout.ENDLESS, sum(1 << n for n, each in enumerate(setting.programs) if each.vcpu >= 0 or each.buffer)),
     ):  # fmt: skip
         p[name] = value

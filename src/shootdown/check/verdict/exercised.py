@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +51,7 @@ def exercised(model: Model) -> Exercised:
     )
 
 
-def asks_for_flush(node: Node, results: list[int]) -> bool:
+def asks_for_flush(node: Node, results: Collection[int]) -> bool:
     """Is this an access that asks a vCPU for a flush? ``results``: those with which it was made."""
     access = node.access
     word: Any = access.word
@@ -72,13 +72,7 @@ def asker(node: Node) -> str:
     return ""
 
 
-def _places(model: Model, wanted: Callable[[Node, list[int]], bool]) -> tuple[str, ...]:
-    t, found = model.t, set()
-    for n, node in enumerate(model.automata.nodes[: len(model.local)]):
-        results, edge = [], int(t.edge[n])
-        while edge >= 0:
-            results.append(int(t.seen[edge]))
-            edge = int(t.link[edge])
-        if wanted(node, results):
-            found.add(asker(node))
+def _places(model: Model, wanted: Callable[[Node, Collection[int]], bool]) -> tuple[str, ...]:
+    nodes = model.automata.nodes[: len(model.local)]
+    found = {asker(node) for n, node in enumerate(nodes) if wanted(node, model.ways(n))}
     return tuple(sorted(found - {""}))

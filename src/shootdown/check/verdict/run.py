@@ -114,7 +114,7 @@ def _by_workers(
     numbers = context.SimpleQueue()
     for number in range(jobs):
         numbers.put(number)
-    pool = ProcessPoolExecutor(jobs, context, _begin, (job, board.array, numbers))
+    pool = ProcessPoolExecutor(jobs, context, _begin, (job, board, numbers))
     try:
         # Workers inherit the mask: an interrupt from the terminal is for this process alone, which ends them.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -156,11 +156,9 @@ class _Worker:
 _worker: list[_Worker] = []
 
 
-def _begin(job: Job, array: Any, numbers: Any) -> None:
+def _begin(job: Job, board: Board, numbers: Any) -> None:
     """Make this process a worker, which ends when the one that started it is gone."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    board = Board(0)
-    board.array = array
     _worker.append(_Worker(job, Source(job.folder), board.row(numbers.get())))
 
 

@@ -54,6 +54,11 @@ class Verdict:
     bounds: tuple[str, ...] = ()
 
     @property
+    def as_expected(self) -> bool:
+        """Is it what the test says that it must be?"""
+        return self.word == self.case.expected
+
+    @property
     def bounded(self) -> bool:
         """Might hash compaction have hidden a state that would change the verdict?"""
         return self.result.omission > 0 and self.word != REFUTED

@@ -8,10 +8,11 @@ from functools import partial
 from typing import Any
 
 from ...machine import words
-from ...mmu.spte import spte_pfn
+from ...mmu.spte import LARGE, spte_pfn
 from ..litmus.build import build
 from ..litmus.cases import Case
 from ..program import steps
+from ..program.guest import MAY_WRITE
 from ..schedule.story import Story, story
 from ..schedule.wording import entries_held
 from ..search import layout
@@ -115,20 +116,20 @@ class _Run:
         number = access.number
         first = next(n for n, event in enumerate(self.events) if event.program == self.events[at].program)
 
-        def span(place: int) -> range:
+        def mapped(place: int, raw: int) -> range:
             _, gfn, pages = model.span(place)
-            return range(gfn, gfn + pages)
+            return range(gfn, gfn + (0 if model.setting.is_table(raw) else pages))
 
         def maps(place: int, raw: int) -> bool:
-            return not model.setting.is_table(raw) and 0 <= number - spte_pfn(raw) < len(span(place))
+            return 0 <= number - spte_pfn(raw) < len(mapped(place, raw))
 
         def lies_in(place: int, raw: int) -> bool:
             start, end = model.setting.promises[number]
-            return not model.setting.is_table(raw) and any(start <= gfn < end for gfn in span(place))
+            return any(start <= gfn < end for gfn in mapped(place, raw))
 
         def may_write(place: int, raw: int) -> bool:
-            right = model.setting.hardware.rights(raw) & 2
-            return bool(right) and not model.setting.is_table(raw) and any(number >> gfn & 1 for gfn in span(place))
+            right = model.setting.hardware.rights(raw) & MAY_WRITE
+            return bool(right) and any(number >> gfn & 1 for gfn in mapped(place, raw))
 
         match access.step:
             case steps.REVOKE:
@@ -168,15 +169,9 @@ class _Run:
         flush = self._last(at, lambda event: (event.node.access.step, event.node.access.number) == (steps.FLUSH, vcpu))
         ranged = next((n for n in range(at, since, -1) if self._drops(n, vcpu, concerns)), -1)
         if ranged > flush:
-            event = self.events[ranged]
-            name = self.model.setting.programs[event.program].name
-            return f"flushed at {ranged + 1} by {name} in {asker(event.node)}"
+            return f"flushed {self._by(ranged)}"
         asked = self._last(at, partial(_asks, vcpu))
-        by = ""
-        if asked > since:
-            event = self.events[asked]
-            name = self.model.setting.programs[event.program].name
-            by = f", asked at {asked + 1} by {name} in {asker(event.node)}"
+        by = f", asked {self._by(asked)}" if asked > since else ""
         if flush > since:
             return f"flushed at {flush + 1}{by}"
         if by:
@@ -184,6 +179,10 @@ class _Run:
         if not cached[-1] and not on[-1]:
             return "dropped it"
         return "was out of the guest, and flushes when it loads a root" if any(on) else "held what memory still gives"
+
+    def _by(self, at: int) -> str:
+        event = self.events[at]
+        return f"at {at + 1} by {self.model.setting.programs[event.program].name} in {asker(event.node)}"
 
     def _drops(self, at: int, vcpu: int, concerns: Callable[[int, int], bool]) -> bool:
         """Is an event a flush of a range from outside that drops some of it?"""
@@ -213,7 +212,7 @@ def _unmaps(model: Model, pfn: int, event: Event) -> bool:
         return False
     rights, is_table = model.setting.hardware.rights, model.setting.is_table
     maps = [
-        bool(rights(raw)) and not is_table(raw) and spte_pfn(raw) <= pfn < spte_pfn(raw) + (2 if raw & 0x80 else 1)
+        bool(rights(raw)) and not is_table(raw) and spte_pfn(raw) <= pfn < spte_pfn(raw) + (2 if raw & LARGE else 1)
         for raw in (event.before, event.after)
     ]
     return maps == [True, False]

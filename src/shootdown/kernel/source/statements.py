@@ -76,7 +76,7 @@ class Shape:
             if begin >= 0 and at > begin:
                 words = " ".join(bare[begin:at].split())
                 inside = head[0] if blocks and head else ""
-                kind = kind or _kind(words, bool(inside), blocks)
+                kind = kind or _kind(words, bool(inside))
                 self.pieces.append(Piece(line(begin), line(at - 1), kind, words, inside))
             begin = -1
 
@@ -118,7 +118,7 @@ class Shape:
         end(len(bare))
 
 
-def _kind(words: str, inside: bool, blocks: list[str]) -> str:
+def _kind(words: str, inside: bool) -> str:
     if _EMPTY.fullmatch(words):
         return NOTHING
     if not inside:

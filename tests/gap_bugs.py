@@ -36,7 +36,7 @@ GAPS = (
           "        while first <= last:\n            slot_gfn", "        if first <= last:\n            slot_gfn"),
          ("mmu/dirty_log.py",
           "            first = kvm.round(first, 2) + kvm.pages(2)\n"
-            "            if first == last and kvm.behaviour.protect_end_short:\n                break\n", ""),),
+            "            if first == last and short:\n                break\n", ""),),
         "log-clear-lazy-two", LOST,
     ),
     Mutation(
@@ -64,5 +64,20 @@ GAPS = (
           "    if changed:\n        flush_remote_tlbs(kvm)\n    kvm.m.write_unlock()\n",
           "    kvm.m.write_unlock()\n    if changed:\n        flush_remote_tlbs(kvm)\n"),),
         "write-protect-two", WRITABLE,
+    ),
+    Mutation(
+        "a fault without a lock gives a page that was aged its W back, even a huge one's of a slot that is logged",
+        (("mmu/fast_fault.py",
+          "        new = restore_acc_track(old) | kvm.fmt.accessed\n",
+          "        new = restore_acc_track(old) | kvm.fmt.accessed\n"
+            "        if is_mmu_writable(old, kvm.fmt):\n            new |= WRITABLE\n"),),
+        "fast-fault-huge-read", LOST,
+    ),
+    Mutation(
+        "I-15: write protection for logging takes MMU-writable as well, and its flush comes after mmu_lock",
+        (("mmu/write_protect.py",
+          "set_spte_atomic(kvm, batch, it, it.old_spte & ~WRITABLE)",
+          "set_spte_atomic(kvm, batch, it, it.old_spte & ~(WRITABLE | kvm.fmt.mmu_writable))"),),
+        "write-protect-log-on", WRITABLE,
     ),
 )  # fmt: skip

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .mutations import LOST, WRITABLE, Mutation
+from .known_bugs import USED
+from .mutations import ASSERTION, FREED, LOST, MAPPED, WRITABLE, Mutation
 
 GAPS = (
     Mutation(
@@ -79,5 +80,131 @@ GAPS = (
           "set_spte_atomic(kvm, batch, it, it.old_spte & ~WRITABLE)",
           "set_spte_atomic(kvm, batch, it, it.old_spte & ~(WRITABLE | kvm.fmt.mmu_writable))"),),
         "write-protect-log-on", WRITABLE,
+    ),
+    Mutation(
+        "logging that begins protects the pages from gfn 0 on, not from the slot's first",
+        (("mmu/dirty_log.py",
+          "    start = m.load(SLOT_BASE, slot)\n    as_id", "    start: i64 = 0\n    as_id"),),
+        "log-on-second", LOST,
+    ),
+    Mutation(
+        "a slot that is deleted by itself is zapped from gfn 0 on, not from its first page",
+        (("mmu/zap.py",
+          "    flush = zap_range(kvm, as_id, base, base + pages, False, True)",
+          "    flush = zap_range(kvm, as_id, 0, pages, False, True)"),),
+        "slot-delete-second", MAPPED,
+    ),
+    Mutation(
+        "I-15: ageing without A bits takes MMU-writable as well, and does not flush",
+        (("mmu/aging.py",
+          "    new = mark_for_access_track(it.old_spte, kvm.fmt)\n    if not ad",
+          "    new = mark_for_access_track(it.old_spte, kvm.fmt) & ~kvm.fmt.mmu_writable\n    if not ad"),),
+        "write-protect-aged", WRITABLE,
+    ),
+    Mutation(
+        "a page of 1G may be mapped around one that nobody may write",
+        (("mmu/write_track.py", "    while level <= LEVEL_HUGE_MAX:", "    while level < LEVEL_HUGE_MAX:"),),
+        "write-protect-1g", WRITABLE,
+    ),
+    Mutation(
+        "no huge page is mapped around a tracked one in address space 0, whatever the slot's is",
+        (("mmu/write_track.py", "tracked_at(as_id, level, kvm.round", "tracked_at(0, level, kvm.round"),),
+        "smm-write-protect-huge", WRITABLE,
+    ),
+    Mutation(
+        "write protection for good ends with the first root in which it finds nothing",
+        (("mmu/write_protect.py",
+          "        if write_protect_root(kvm, root, gfn, min_level):\n            changed = True\n        root",
+          "        if write_protect_root(kvm, root, gfn, min_level):\n            changed = True\n"
+            "        else:\n            break\n        root"),),
+        "write-protect-other-root", WRITABLE,
+    ),
+    Mutation(
+        "entries of the first vCPU's ring alone are taken back",
+        (("mmu/dirty_log.py",
+          "        cleared += number\n        vcpu += 1\n", "        cleared += number\n        vcpu = kvm.vcpus\n"),),
+        "ring-second-vcpu", LOST,
+    ),
+    Mutation(
+        "logging that begins leaves W to pages that were not used, as if no CPU had them cached",
+        (("mmu/write_protect.py",
+          "            if not is_leaf(it.old_spte, it.level) or it.old_spte & WRITABLE == 0:",
+          "            if not is_leaf(it.old_spte, it.level) or it.old_spte & (WRITABLE | kvm.fmt.accessed) in "
+            "(0, WRITABLE, kvm.fmt.accessed):"),),
+        "log-on-unused", LOST,
+    ),
+    Mutation(
+        "ageing without a lock looks for the first root before its section begins",
+        (("mmu/aging.py",
+          "    m.rcu_read_lock()\n    root = m.list_next(ROOTS, NO_TABLE)\n    while root != NO_TABLE and not",
+          "    root = m.list_next(ROOTS, NO_TABLE)\n    m.rcu_read_lock()\n    while root != NO_TABLE and not"),),
+        "age-roots", USED, behaviour="6.18",
+    ),
+    Mutation(
+        "61f94478547b: the NX mitigation marks a table when it is linked, and may be too late for who zaps it",
+        (("mmu/fault.py",
+          "    if disallowed and kvm.behaviour.marks_refused:\n        m.store(SP_NX_REFUSED, table, 1)\n", ""),
+         ("mmu/link.py",
+          "    if kvm.behaviour.lists_tables:\n        list_table",
+          "    if track and kvm.behaviour.marks_refused:\n        m.store(SP_NX_REFUSED, table, 1)\n"
+            "    if kvm.behaviour.lists_tables:\n        list_table"),
+         ("mmu/link.py",
+          "import SP_GFN, SP_LEVEL, SP_PARENT, TABLES", "import SP_GFN, SP_LEVEL, SP_NX_REFUSED, SP_PARENT, TABLES")),
+        "nx-split-collapse", USED,
+    ),
+    Mutation(
+        "d02c357e5bfa, misread: the check before mmu_lock stands for the one under it",
+        (("mmu/fault.py",
+          "    return fault.slot != NO_SLOT and is_invalidated(kvm, fault.gfn, seq)\n",
+          "    early = kvm.behaviour.check_early or fault.slot == NO_SLOT\n"
+            "    return not early and is_invalidated(kvm, fault.gfn, seq)\n"),),
+        "prefetch-notifier", MAPPED,
+    ),
+    Mutation(
+        "the sequence moves when an invalidation begins, and not when it ends",
+        (("mmu/notifier.py",
+          "    m.fetch_add(INVALIDATE_SEQ, 0, 1)\n    running", "    running"),
+         ("mmu/notifier.py",
+          "    m = kvm.m\n    running = m.load(INVALIDATE_IN_PROGRESS, 0)\n    m.store",
+          "    m = kvm.m\n    m.fetch_add(INVALIDATE_SEQ, 0, 1)\n"
+            "    running = m.load(INVALIDATE_IN_PROGRESS, 0)\n    m.store")),
+        "prefetch-notifier", MAPPED,
+    ),
+    Mutation(
+        "52ac8b358b0c: slots may change before an invalidation's end has looked for them",
+        (("mmu/notifier.py",
+          "    m = kvm.m\n    read_slots(kvm)\n    slots = slots_in(kvm, start, end)\n    if len(slots) > 0:\n"
+            "        m.write_lock()\n        invalidate_end(kvm)",
+          "    m = kvm.m\n    if kvm.slots > 0:\n        m.fetch_add(INVALIDATIONS, 0, -1)\n"
+            "    read_slots(kvm)\n    slots = slots_in(kvm, start, end)\n    if len(slots) > 0:\n"
+            "        m.write_lock()\n        invalidate_end(kvm)"),
+         ("mmu/notifier.py",
+          "    leave_slots(kvm)\n    if kvm.slots > 0:\n        m.fetch_add(INVALIDATIONS, 0, -1)\n",
+          "    leave_slots(kvm)\n")),
+        "slot-create-notifier", ASSERTION,
+    ),
+    Mutation(
+        "a vCPU that was told to leave the guest is not waited for by the next who tells it",
+        (("mmu/requests.py",
+          "        if mode != OUTSIDE_GUEST_MODE:\n", "        if mode == IN_GUEST_MODE:\n"),),
+        "pml-get", LOST,
+    ),
+    Mutation(
+        "a vCPU that is asked to flush already is not asked again, nor waited for",
+        (("mmu/requests.py",
+          "        m.fetch_or(VCPU_REQUESTS, vcpu, request)\n        mode",
+          "        was = m.fetch_or(VCPU_REQUESTS, vcpu, request)\n        if was & request != 0:\n"
+            "            vcpu += 1\n            continue\n        mode"),),
+        "write-protect-get", WRITABLE,
+    ),
+    Mutation(
+        "a vCPU gets its root before it serves the request to leave invalid ones",
+        (("mmu/vcpu.py",
+          "    if requests != 0:\n        serve_requests(kvm, vcpu, requests)\n"
+            "    if m.load(VCPU_ROOT, vcpu) == NO_TABLE:\n        if not mmu_load(kvm, vcpu, role):\n"
+            "            return NO_FAULT\n",
+          "    if m.load(VCPU_ROOT, vcpu) == NO_TABLE:\n        if not mmu_load(kvm, vcpu, role):\n"
+            "            return NO_FAULT\n    if requests != 0:\n        serve_requests(kvm, vcpu, requests)\n"),),
+        "zap-all-fast", FREED,
     ),
 )  # fmt: skip

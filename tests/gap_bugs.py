@@ -207,4 +207,11 @@ GAPS = (
             "            return NO_FAULT\n    if requests != 0:\n        serve_requests(kvm, vcpu, requests)\n"),),
         "zap-all-fast", FREED,
     ),
+    Mutation(
+        "a range that begins at a slot's last page is not found to lie in it",
+        (("mmu/slots.py",
+          "                if owner == as_id and base < end and start < base + pages:",
+          "                if owner == as_id and base < end and start < base + pages - 1:"),),
+        "slot-unmap-last", MAPPED,
+    ),
 )  # fmt: skip

@@ -214,4 +214,30 @@ GAPS = (
           "                if owner == as_id and base < end and start < base + pages - 1:"),),
         "slot-unmap-last", MAPPED,
     ),
+    Mutation(
+        "a slot that is deleted by itself is zapped before nobody can see it as it was",
+        (("mmu/memory_region.py",
+          "    end_publishing(kvm, as_id)\n    flush_shadow_memslot(kvm, slot)\n",
+          "    flush_shadow_memslot(kvm, slot)\n    end_publishing(kvm, as_id)\n"),),
+        "slot-delete-late", MAPPED,
+    ),
+    Mutation(
+        "a slot that is moved by itself is zapped where it is, and not where it was",
+        (("mmu/memory_region.py",
+          "        invalidate_slot(kvm, slot, old_flags)\n        move_slot(kvm, slot, base, flags)\n",
+          "        move_slot(kvm, slot, base, flags)\n        flush_shadow_memslot(kvm, slot)\n"),),
+        "slot-move-alone", MAPPED,
+    ),
+    Mutation(
+        "a root is queued before it leaves the list",
+        (("mmu/roots.py",
+          "    m.pages_lock()\n    m.list_del(ROOTS, root)\n    m.pages_unlock()\n    m.call_rcu(root)\n",
+          "    m.call_rcu(root)\n    m.pages_lock()\n    m.list_del(ROOTS, root)\n    m.pages_unlock()\n"),),
+        "age-roots", USED, behaviour="6.18",
+    ),
+    Mutation(
+        "a root is freed with its last reference, while others may walk the list",
+        (("mmu/roots.py", "    m.call_rcu(root)\n", "    m.free_table(root)\n"),),
+        "age-roots", USED, behaviour="6.18",
+    ),
 )  # fmt: skip

@@ -14,6 +14,7 @@ from .audit_bugs import AUDITED, AUDITS
 from .bug_rows import BUGS, FLUSHES, RIGHT, Row
 from .entry_bugs import ENTRIES
 from .further_bugs import FURTHER
+from .gap_bugs import GAPS
 from .kernel_bugs import ABSENT, Planted
 from .kernel_bugs import PLANTED as IN_C
 from .kernel_planted import is_driver
@@ -27,7 +28,10 @@ from .range_bugs import RANGES
 from .structure import ROOT
 
 FILE = ROOT / "docs" / "bugs.md"
-ALL: tuple[Mutation, ...] = (*MUTATIONS, *OPERATIONS, *PLANTED, *PAIRS, *FURTHER, *PLACES, *ORDERS, *ENTRIES, *RANGES)
+ALL: tuple[Mutation, ...] = (
+    *(*MUTATIONS, *OPERATIONS, *PLANTED, *PAIRS),
+    *(*FURTHER, *PLACES, *ORDERS, *ENTRIES, *GAPS, *RANGES),
+)
 BREAKS = {
     0: "holds", steps.USE_AFTER_FREE: "P2", steps.FREED_IN_REACH: "P2", steps.REVOKED_IN_REACH: "P1",
     steps.STALE: "P1", steps.STILL_MAPPED: "P1", steps.LOST_WRITE: "P3", steps.OVERWRITTEN: "P3",
@@ -42,10 +46,10 @@ TOP = """# Bugs that the suite knows
 Each line tells of a bug that KVM's MMU had, or nearly had, and what shows that the suite would have found it: the bug
 is planted in this project's MMU, and a test is refuted. `test`: P1 means that this test is refuted then, and what
 breaks ([model.md](model.md)); *holds* that the change is harmless there. What is planted is in `tests/mutations.py`,
-`tests/known_bugs.py`, `tests/further_bugs.py`, `tests/place_bugs.py`, `tests/order_bugs.py`, `tests/entry_bugs.py`
-and `tests/range_bugs.py` (*ranges*: with `--ranged`); `python -m tests.bug_table` writes this page. A test marked
-*audited* is one in which somebody looks at tables, counters and answers besides (`tests/audit_bugs.py`,
-`tests/test_audit.py`).
+`tests/known_bugs.py`, `tests/further_bugs.py`, `tests/place_bugs.py`, `tests/order_bugs.py`, `tests/entry_bugs.py`,
+`tests/gap_bugs.py` and `tests/range_bugs.py` (*ranges*: with `--ranged`); `python -m tests.bug_table` writes this page.
+A test marked *audited* is one in which somebody looks at tables, counters and answers besides
+(`tests/audit_bugs.py`, `tests/test_audit.py`).
 """
 C_TOP = """## On the kernel's own C
 The same in the tree's own files, or in the driver that stands for the kernel's function (*), by edits that name
@@ -104,7 +108,7 @@ def further() -> Iterator[str]:
     """The lines of the table of further bugs, by their sites."""
     yield "| bug | commit | shown by |"
     yield "|---|---|---|"
-    for mutation in (*FURTHER, *PLACES, *ORDERS, *ENTRIES, *RANGES):
+    for mutation in (*FURTHER, *PLACES, *ORDERS, *ENTRIES, *GAPS, *RANGES):
         commit, _, text = mutation.site.rpartition(": ")
         yield f"| {text} | {commit} | {shown((mutation.site,))} |"
 

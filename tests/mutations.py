@@ -380,10 +380,8 @@ OPERATIONS = (
     Mutation(
         "F22: flush where a fault takes MMU-writable away",
         (("mmu/fault.py",
-          "                flush_remote_tlbs_range(kvm, it.gfn, kvm.pages(it.level))\n", "                pass\n"),
-         ("mmu/fault.py",
-          "if kvm.behaviour.spurious_early and is_served(kvm, it, fault):", "if 1 < 0:")),
-        "read-fault-upgrade", WRITABLE, behaviour="6.13",
+          "                flush_remote_tlbs_range(kvm, it.gfn, kvm.pages(it.level))\n", "                pass\n"),),
+        "read-fault-aged", WRITABLE, behaviour="6.13",
     ),
     Mutation(
         "protection for good takes MMU-writable too",

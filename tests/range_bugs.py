@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from shootdown.check.program import steps
 
-from .mutations import FREED, STALE, Change, Mutation
+from .mutations import FREED, STALE, WRITABLE, Change, Mutation
 
 WRITTEN = steps.LOST_WRITE
 EAGER = "flush_remote_tlbs_range(kvm, gfn, kvm.pages(level + 1))"
@@ -74,5 +74,7 @@ RANGES = tuple(
         ("F3: a range zap flushes from the second page on",
          instead("notifier", "{}", "kvm, start, end - start)", "kvm, start + 1, end - start - 1)"),
          "zap-range-leafs", STALE, "rcu", "6.12"),
+        ("F22: a fault that takes MMU-writable away flushes from the first page of the table around on",
+         instead("fault", "                {}\n", ENTRY, OF_TABLE), "read-fault-aged", WRITABLE, "rcu", "6.13"),
     )
 )  # fmt: skip

@@ -42,6 +42,7 @@ MOVERS_LARGE = {
     "nested-collapses": "millions of states without movers: three levels",
     "age-frozen": "over 400,000 states with movers: three levels, a vCPU and two tasks",
     "age-nx-recovery-reuse": "over 140,000 states with movers: three levels, a vCPU and two tasks",
+    "read-fault-aged": "over 90,000 states with movers: three tasks and a vCPU that writes",
 }
 """Tests that are too large for any explorer without movers."""
 LARGE = {
@@ -97,7 +98,11 @@ LARGE = {
             *("log-on-nested", "nx-split-faults", "pml-on-roots", "recover-at-edge", "recover-second-page"),
             *("recover-tracked", "slot-create-gap", "slot-shadowed-notifier", "smm-log-get", "smm-log-off"),
             *("smm-log-on", "smm-slot-delete", "split-fault-deep", "mmio-log-on", "mmio-log-on-npt"),
-            *("nx-collapse", "slot-move-mmio"),
+            *("nx-collapse", "slot-move-mmio", "age-roots", "fast-fault-huge-read", "log-clear-lazy-two"),
+            *("log-clear-other", "log-on-ones", "log-on-second", "log-on-unused", "mmio-log-write"),
+            *("ring-second-vcpu", "ring-two-slots", "slot-delete-late", "slot-delete-second", "slot-move-alone"),
+            *("slot-unmap-last", "smm-write-protect-huge", "write-protect-1g", "write-protect-aged"),
+            *("write-protect-log-on", "write-protect-other-root", "write-protect-two"),
         ),
         "not large, but like tests that the slow ones do explore: other roots, slots, edges",
     ),
@@ -130,6 +135,7 @@ EXPLICIT_LARGE = {
 """Tests whose caches have too many subsets to be explored one by one with late callbacks; at once is fine."""
 HISTORIES_LARGE = {
     **MOVERS_LARGE,
+    "age-roots": "over a million states: roots come and go, and nothing is merged",
     "collapse-and-fast-zap": "over 1,000,000 states: two tasks with retries",
     "notifier-and-fast-zap": "over 150,000 states: two tasks with retries",
     "two-collapses": "over 150,000 states: two tasks with retries",

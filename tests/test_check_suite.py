@@ -21,6 +21,7 @@ from shootdown.check.verdict.verdict import Budget, Verdict, check
 
 from .entry_bugs import ENTRIES
 from .further_bugs import FURTHER
+from .gap_bugs import GAPS
 from .known_bugs import BUGS, PAIRS, SLOW
 from .mutations import MUTATIONS, OPERATIONS, Mutation
 from .order_bugs import HARMLESS, ORDERS
@@ -33,12 +34,12 @@ COUNTS = recorded()
 BUDGET = Budget(states=2_000_000, seconds=120)
 LARGE = (
     *("two-roots-tables", "two-roots-leafs", "notifier-and-fast-zap", "collapse-and-fast-zap", "nested-collapses"),
-    *("slot-move", "slot-move-notifier"),
+    *("slot-move", "slot-move-notifier", "read-fault-aged"),
 )
 """Tests whose tiny geometry takes over a second interpreted."""
 PLAIN_MAX = 4000
 """States of the most that a test may have to run interpreted as well."""
-MANY = (*PLACES, *ORDERS, *ENTRIES, *HARMLESS)
+MANY = (*PLACES, *ORDERS, *ENTRIES, *GAPS, *HARMLESS)
 """So many that they are planted only where the explorer is compiled."""
 
 

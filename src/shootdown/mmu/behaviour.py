@@ -45,8 +45,8 @@ class Behaviour:
                           is a leaf (read in 6.12), else only whether it is present (read in 6.1)
     protect_invalid_roots  write-protection and the clearing of dirty bits by mask visit invalid roots too (read in 6.1)
     split_end_short       clearing a log that began all ones does not split the page of the last bit (read in 6.1)
-    protect_end_short     nor does it protect the huge page that begins with the last bit's, if other bits come before
-                          (read in 6.1 and 6.12)
+    protect_end_short     nor does it protect the huge page that begins with the last bit's, if the first bit's page is
+                          in the one before and does not begin it (read in 6.1, 6.12 and 6.19)
     split_alloc_locked    splitting asks for a table without dropping mmu_lock first (read in 6.1)
     flush_young           ``clear_flush_young`` flushes (read in 6.12); else what is cached of A may stay (in 6.13)
     change_pte            the host may replace a page in one step (read in 6.1; gone in 6.12)

@@ -179,11 +179,13 @@ def enable_log_dirty_pt_masked(kvm: Kvm, slot: i64, offset: i64, mask: i64) -> N
         if kvm.eager_split:
             end = last if kvm.behaviour.split_end_short else last + 1
             try_split_huge_pages(kvm, as_id, first, end, 1, False)
-        # Huge pages are not protected when logging begins, so those that are left are now.
+        # Huge pages are not protected when logging begins, so those that are left are now. Where both ends are the same
+        # when they are rounded up, they are taken for one huge page's, though the last may begin another.
+        short = kvm.behaviour.protect_end_short and kvm.round(first + kvm.pages(2) - 1, 2) == last
         while first <= last:
             slot_gfn_write_protect(kvm, slot, first, 2)
             first = kvm.round(first, 2) + kvm.pages(2)
-            if first == last and kvm.behaviour.protect_end_short:
+            if first == last and short:
                 break
     clear_dirty_pt_masked(kvm, as_id, base + offset, mask, not kvm.pml)
 

@@ -56,6 +56,16 @@ sd_u64 sd_enter_guest(unsigned vcpu, sd_u64 root, unsigned level);
 sd_u64 sd_host_pfn(sd_u64 gfn);
 unsigned sd_host_level(sd_u64 gfn);
 _Bool sd_host_writable(sd_u64 gfn);
+/*
+ * By what level the host can map the page at a real gfn, which it was told to map by ``level``: no host has a huge page
+ * in which a page has another place than the guest's gfn has.
+ */
+static inline unsigned sd_level_at(sd_u64 real_gfn, sd_u64 pfn, unsigned level)
+{
+	while (pfn != SD_NO_PFN && level > 1 && (pfn ^ real_gfn) & ((1ull << 9 * (level - 1)) - 1))
+		level--;
+	return level;
+}
 void sd_set_host_pfn(sd_u64 gfn, sd_u64 pfn);
 void sd_set_host_level(sd_u64 gfn, unsigned level);
 void sd_set_host_writable(sd_u64 gfn, _Bool writable);

@@ -35,12 +35,8 @@ u64 sd_host_pfn(u64 gfn)
 unsigned sd_host_level(u64 gfn)
 {
 	unsigned level = load_at(&REST->host[gfn].level, 4, SITE);
-	u64 pfn = REST->host[gfn].pfn;
 
-	/* No host has a huge page in which the page of a gfn has another place than the gfn has. */
-	while (pfn != SD_NO_PFN && level > 1 && (pfn ^ sd_real_gfn(gfn)) & ((1ull << 9 * (level - 1)) - 1))
-		level--;
-	return level;
+	return sd_level_at(sd_real_gfn(gfn), REST->host[gfn].pfn, level);
 }
 
 bool sd_host_writable(u64 gfn)

@@ -157,7 +157,7 @@ unsigned sd_host_level(u64 gfn)
 {
 	const struct host_page *page = host_page(gfn);
 
-	return page->level ? page->level : native.host_level;
+	return sd_level_at(gfn, page->has_pfn ? page->pfn : gfn, page->level ? page->level : native.host_level);
 }
 
 bool sd_host_writable(u64 gfn)

@@ -181,7 +181,7 @@ def build(
         frozenset(range(start.used)), promises, hardware, bool(memory.slots), memory.watched(),
         {} if memory.ring else logs, rings if memory.ring else {}, memory.ring,
         {root: lent.count(role) for role, root in roots.items()}, _protected(test),
-        test.nx, _frames(test, span), _backed(test),
+        test.nx, _frames(test, span), backed(test),
     )  # fmt: skip
 
 
@@ -203,19 +203,24 @@ def _protected(test: Litmus) -> int:
 
 
 def _frames(test: Litmus, span: int) -> dict[int, frozenset[int]]:
-    """By gfn, the pages that the host ever has there."""
-    found = {gfn: {HOST_PFN_FIRST + gfn} for gfn in range(span)}
+    """By gfn, the frames of the pages that the host ever has there."""
+    return {gfn: frozenset(HOST_PFN_FIRST + page for page in pages) for gfn, pages in pages_of(test, span).items()}
+
+
+def pages_of(test: Litmus, span: int) -> dict[int, frozenset[int]]:
+    """By gfn, the pages that the host ever has there, by their numbers: that of a gfn is its own at first."""
+    found = {gfn: {gfn} for gfn in range(span)}
     for entry in test.host:
         refill, gfns = entry.get("refill", -1), range(entry.get("start", 0), entry.get("end", span))
         if entry["run"] == "change_pte":
             refill, gfn = entry.get("refill", REFILL), entry.get("gfn", 0)
             gfns = range(gfn, gfn + 1)
         for gfn in gfns if refill >= 0 else ():
-            found[gfn].add(HOST_PFN_FIRST + gfn + refill)
-    return {gfn: frozenset(pfns) for gfn, pfns in found.items()}
+            found[gfn].add(gfn + refill)
+    return {gfn: frozenset(pages) for gfn, pages in found.items()}
 
 
-def _backed(test: Litmus) -> int:
+def backed(test: Litmus) -> int:
     """The gfns with entries of MMIO from before that lie in slots of address space 0 which stay, as a mask."""
     slots = [slot for n, slot in enumerate(test.memory.slots) if slot.as_id == 0 and _stays(test, n)]
     return sum(1 << gfn for gfn in set(test.memory.mmio) if any(gfn in slot.gfns() for slot in slots))
@@ -322,13 +327,13 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
         case "move_slot":
             pfns = tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())
             base = entry.get("base", 0)
-            return number, base, slot.pages, pfns, _made(test, entry, base, slot.pages)
+            return number, base, slot.pages, pfns, made_memory(test, entry, base, slot.pages)
         case "create_slot":
             base, pages = entry.get("base", 0), entry.get("pages", 1)
-            return number, base, pages, _made(test, entry, base, pages)
+            return number, base, pages, made_memory(test, entry, base, pages)
         case "create_shadowed":
             base, pages = entry.get("base", 0), entry.get("pages", 1)
-            return number, base, pages, gfn, _made(test, entry, base, pages)
+            return number, base, pages, gfn, made_memory(test, entry, base, pages)
         case "release":
             mapped = (*test.mapped, *test.mapped_as1, *test.mapped_nested)
             gfns = sorted({gfn + n for gfn, level in mapped for n in range(2 ** (level - 1))})
@@ -339,7 +344,7 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
             return entry.get("vcpu", 0), gfn, FETCH if entry.get("execute") else 0
 
 
-def _made(test: Litmus, entry: dict[str, Any], base: int, pages: int) -> int:
+def made_memory(test: Litmus, entry: dict[str, Any], base: int, pages: int) -> int:
     """The gfns that a task makes memory for good, as a mask."""
     return (
         sum(1 << gfn for gfn in range(base, base + pages)) if _stays(test, entry.get("slot", 0), entry["name"]) else 0

@@ -104,6 +104,8 @@ int kvm_tdp_page_fault(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 	read_lock(&vcpu->kvm->mmu_lock);
 	if (!is_stale(vcpu, fault))
 		r = kvm_tdp_mmu_map(vcpu, fault);
+	if (r == RET_PF_EMULATE && !fault->slot)
+		sd_passes_for_mmio(vcpu, fault->gfn);
 	read_unlock(&vcpu->kvm->mmu_lock);
 	return r;
 }

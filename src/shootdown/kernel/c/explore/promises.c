@@ -145,6 +145,21 @@ void sd_harvest(u64 gfns)
 	REST->written &= ~gfns;
 }
 
+void sd_back(u64 gfns)
+{
+	point(BACK, NULL, 0, SITE);
+	promised(BACK, gfns, SITE);
+	REST->backed |= gfns;
+}
+
+void sd_mmio_access(u64 gfn)
+{
+	point(MMIO, NULL, 0, SITE);
+	record(MMIO, NULL, gfn, gfn, SITE);
+	if (gfn < SD_GFNS_MAX && REST->backed & BIT(gfn))
+		broken(SD_PASSES_FOR_MMIO, -1, 0, SITE, "an access to gfn %llu, which is memory, passes for MMIO", gfn);
+}
+
 /* All tasks of the host are over, each vCPU is between two rounds and no callback waits: is a table lost? */
 bool leaks(void)
 {

@@ -320,6 +320,8 @@ void sd_protect(u64 gfns) { (void)gfns; }
 void sd_watch(u64 gfns) { (void)gfns; }
 void sd_unwatch(u64 gfns) { (void)gfns; }
 void sd_harvest(u64 gfns) { (void)gfns; }
+void sd_back(u64 gfns) { (void)gfns; }
+void sd_mmio_access(u64 gfn) { (void)gfn; }
 unsigned sd_choose(unsigned n) { (void)n; return 0; }
 
 u64 sd_enter_guest(unsigned vcpu, u64 root, unsigned level)

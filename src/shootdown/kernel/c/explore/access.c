@@ -217,7 +217,7 @@ u64 change_at(int kind, volatile void *p, u64 *old, u64 value, unsigned size, u6
 	return before;
 }
 
-/* Most accesses by far: to entries that do not take part, one after another, of a table where there is nothing to note. */
+/* Most accesses by far: to entries that do not take part, one after another, of a table with nothing to note. */
 static bool is_aside(const volatile void *p)
 {
 	u64 offset = (u64)p - PAGES_AT;

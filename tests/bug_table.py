@@ -61,7 +61,8 @@ EVENTS = {
     steps.USE_AFTER_FREE: "use after free", steps.FREED_IN_REACH: "freed in reach",
     steps.REVOKED_IN_REACH: "revoked in reach", steps.STALE: "stale", steps.STILL_MAPPED: "still mapped",
     steps.LOST_WRITE: "lost write", steps.OVERWRITTEN: "overwritten", steps.WRITABLE_IN_REACH: "writable in reach",
-    steps.UNKNOWN_IN_REACH: "unknown in reach",
+    steps.UNKNOWN_IN_REACH: "unknown in reach", steps.EXECUTABLE_IN_REACH: "executable in reach",
+    steps.OTHER_IN_REACH: "other in reach", steps.PASSES_FOR_MMIO: "passes for mmio",
 }  # fmt: skip
 """What the explorer of the C calls them; what it has besides breaks P6."""
 PARTS = (

@@ -12,6 +12,7 @@ from tests.edits import BEFORE, DROP, REPLACE, Edit
 BOTH = ("6.1", "6.12")
 FREED, REVOKED, STALE, USED, LEAK = "freed in reach", "revoked in reach", "stale", "use after free", "leak"
 LOST, WRITABLE, OVERWRITTEN, UNKNOWN = "lost write", "writable in reach", "overwritten", "unknown in reach"
+EXECUTABLE, OTHER, PASSES = "executable in reach", "other in reach", "passes for mmio"
 WARN, LOCKDEP, FAULT, MAPPED, HARMLESS = "warn", "lockdep", "memory fault", "still mapped", ""
 
 
@@ -307,7 +308,38 @@ FAILING: tuple[Planted, ...] = (
 )  # fmt: skip
 """What only shows when an allocation fails."""
 
-PLANTED = (*SECTION, *ROWS, *TWINS, *MORE, *FAILING)
+ENTRIES: tuple[Planted, ...] = (
+    Planted("", "an entry of MMIO is made of the generation that comes next",
+            put("make_mmio_spte", r"(?<=gen = )kvm_vcpu_memslots\(vcpu\)", "2 + kvm_vcpu_memslots(vcpu)"),
+            "slot-create-mmio", PASSES),
+    Planted("", "an entry of MMIO is believed whatever its generation",
+            put("sd_handle_mmio_fault", r"\(gen & MMIO_SPTE_GEN_MASK\) != get_mmio_spte_generation\(spte\)", "false"),
+            "slot-create-mmio", PASSES),
+    Planted("", "the same where the slot is moved there",
+            put("sd_handle_mmio_fault", r"\(gen & MMIO_SPTE_GEN_MASK\) != get_mmio_spte_generation\(spte\)", "false"),
+            "slot-move-mmio", PASSES),
+    Planted("", "the generation goes on before those are done who saw the old slots",
+            drop("swap_active", "synchronize_srcu"), "slot-create-mmio", PASSES),
+    Planted("", "the generation stays when slots have changed", drop("swap_active", r"gen \+= SD_AS"),
+            "slot-create-mmio", PASSES),
+    Planted("", "an entry of MMIO is never believed, which costs time",
+            put("sd_handle_mmio_fault", r"\(gen & MMIO_SPTE_GEN_MASK\) != get_mmio_spte_generation\(spte\)", "true"),
+            "slot-create-mmio", HARMLESS),
+    Planted("", "a fault maps a huge page that may be executed, with the NX mitigation on",
+            put("make_spte", r"is_nx_huge_page_enabled\(vcpu->kvm\)", "false"), "nx-huge", EXECUTABLE),
+    Planted("", "a huge page that is rebuilt in place may be executed, with the NX mitigation on",
+            put("make_huge_spte", r"is_nx_huge_page_enabled\(kvm\)", "false"), "nx-collapse", EXECUTABLE, ("6.13",)),
+    Planted("", "the parts of a huge page that is split map its first page",
+            put("make_huge_page_split_spte", r"index \* KVM", "0 * KVM"), "log-on-huge", OTHER),
+    Planted("", "the parts of a huge page that is split map its pages in falling order",
+            put("make_huge_page_split_spte", r"index \* KVM", "(1 - index) * KVM"), "log-on-huge", OTHER),
+    Planted("", "a huge page is mapped where guest and host do not agree on where it begins",
+            put("max_level_of", r"min\(level, \(int\)sd_host_level\(sd_test_gfn\(gfn\)\)\)",
+                "((void)sd_host_level(sd_test_gfn(gfn)), level)"), "unmap-huge-moved", OTHER),
+)  # fmt: skip
+"""What an entry is: one that passes for MMIO, X of a huge page, another page."""
+
+PLANTED = (*SECTION, *ROWS, *TWINS, *MORE, *FAILING, *ENTRIES)
 
 ABSENT = {
     "B13": "its callers hold `slots_lock`", "B15": "every root is a table",

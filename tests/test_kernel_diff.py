@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from shootdown.cli.main import cli
 from shootdown.kernel.compare import differ
+from shootdown.kernel.compare.acts import ACTS
 from shootdown.kernel.compare.differ import diff, play, shrink
 from shootdown.kernel.compare.operations import SMALL, Operation
 from shootdown.kernel.compare.pair import Pair
@@ -62,6 +63,25 @@ def test_a_planted_difference_is_found_and_shrunk() -> None:
     what = play(native("6.12"), "6.12", Config(vcpus=2), operations, plant=plant).what
     assert what.startswith("the C has gfn 0x200 level 1: 0x4000000000200e67")
     assert "ours has gfn 0x200 level 1: 0x0000000000200e67" in what
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(("pfn", "small", "huge"), [(4096, 0, 1), (4097, 1, 0)])
+def test_where_a_page_lies_counts_alike(version: str, pfn: int, small: int, huge: int) -> None:
+    """Where the host has pages in other places than the guest has, both map a small one; where not, a huge one."""
+
+    def compare(step: Step) -> tuple[str, int, int]:
+        pair = Pair(native(version), Config(host_level=2), version)
+        ACTS["create"](pair, 0, 0, 0, 1536, 0)
+        pair.c.host(512, 512, pfn)
+        for gfn in range(512, 1024):
+            pair.machine.store(words.HOST_PFN, gfn, pfn + gfn - 512)
+        ACTS["enter"](pair, 0)
+        ACTS["fault"](pair, 0, 512 + 9, 2)
+        counted = pair.c.counters()
+        return pair.difference(), counted["pages_4k"], counted["pages_2m"]
+
+    assert apart(compare, 60).answer == ("", small, huge)
 
 
 def test_a_difference_comes_with_its_story() -> None:

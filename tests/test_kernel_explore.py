@@ -14,7 +14,17 @@ import pytest
 from shootdown.errors import InputError
 from shootdown.kernel.explore import abi
 from shootdown.kernel.explore.run import explore, replay, steps
-from shootdown.kernel.explore.scenario import BROKEN, Budget, Guest, Options, Outcome, Scenario, Schedule, Task
+from shootdown.kernel.explore.scenario import (
+    BROKEN,
+    Budget,
+    Guest,
+    Hardware,
+    Options,
+    Outcome,
+    Scenario,
+    Schedule,
+    Task,
+)
 from shootdown.kernel.library.build import EXPLORE, build
 from shootdown.kernel.library.variables import variables
 from shootdown.kernel.source.tree import find_tree
@@ -25,6 +35,21 @@ from tests.trees import tree
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
 
 UNMAP, ZAP = "unmap", "zap_table"
+READ, WRITE, EXECUTE = 1, 2, 4
+
+
+def becomes_memory(wrong: int) -> Scenario:
+    """Two gfns of MMIO become memory while a guest runs; ``wrong``: what is done wrong (toy.c)."""
+    about = guests(Task("back", (wrong,)), mapped=(), hardware=Hardware(mmio=True))
+    return replace(about, start=(Task("mmio"),))
+
+
+def huge_page(page: int, rights: int, nx: bool = False, pages: dict[int, set[int]] | None = None) -> Scenario:
+    """A huge page comes for gfns 2 and 3; ``pages``: those that the host has, by gfn."""
+    about = guests(Task("huge", (page, rights)))
+    return replace(about, nx=nx, pages={gfn: frozenset(known) for gfn, known in (pages or {}).items()})
+
+
 HOLDING = {
     "unmap": guests(Task(UNMAP, (0, 2, 0))),
     "zap a table": guests(Task(ZAP, (0, 0)), mapped=(0,)),
@@ -36,6 +61,12 @@ HOLDING = {
     "an allocation that does not fail": tasks(Task("fails", (1,))),
     "entries beyond those that take part": tasks(Task("fills", (0,)), Task("fills", (1,))),
     "freed at once, nobody looks": guests(Task(ZAP, (0, 2)), mapped=(0, 1)),
+    "MMIO becomes memory": becomes_memory(0),
+    "a huge page that nobody may execute": huge_page(2, READ | WRITE, nx=True),
+    "one that may be executed, without the mitigation": huge_page(2, READ | WRITE | EXECUTE),
+    "a huge page that the host has there": huge_page(2, READ, pages={2: {2}, 3: {3}}),
+    "one that it has there at some time": huge_page(4, READ, pages={2: {2, 4}, 3: {3, 5}}),
+    "one of which only some pages are known": huge_page(4, READ, pages={1: {1}, 3: {3, 5}}),
 }
 REFUTED = {
     "no flush": (guests(Task(UNMAP, (0, 1, 1))), "revoked in reach"),
@@ -66,6 +97,11 @@ REFUTED = {
     "stores that wait": (
         tasks(Task("store_load", (0,)), Task("store_load", (1,)), options=Options(tso=True)), "warn"),
     "an allocation that fails": (tasks(Task("fails", (1,)), options=Options(failures=1)), "warn"),
+    "MMIO that stays": (becomes_memory(1), "passes for mmio"),
+    "MMIO that somebody has just met": (becomes_memory(2), "passes for mmio"),
+    "a huge page that may be executed": (huge_page(2, READ | WRITE | EXECUTE, nx=True), "executable in reach"),
+    "a huge page of another place": (huge_page(4, READ, pages={2: {2}, 3: {3}}), "other in reach"),
+    "one whose second half is another page": (huge_page(4, READ, pages={2: {2, 4}, 3: {3, 4}}), "other in reach"),
     "a page given back that is mapped": (tasks(Task(UNMAP, (0, 1, 4)), mapped=(0, 1)), "still mapped"),
 }  # fmt: skip
 

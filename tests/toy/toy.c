@@ -9,6 +9,9 @@
 #define KNOWN (1ull << 11)	/* the explorer holds that what a CPU goes through is present to the MMU too */
 #define WRITABLE 2ull
 #define ADDRESS ((1ull << 52) - 4096)
+#define LARGE (1ull << 7)
+#define MMIO 6ull	/* W and X without R: a fault of its own kind */
+#define RESERVED 8u	/* PFERR bit of that */
 #define MAYBE (5ull | 1ull << 9)	/* not writable, but a fault may make it so without the lock */
 
 struct sp {
@@ -133,6 +136,17 @@ out:
 	read_unlock(&mmu_lock);
 }
 
+/* The entry of MMIO that the guest met: is it still there? Then the access is to MMIO, be it that others did more. */
+static void believe(u64 gfn)
+{
+	sd_srcu_read_lock();
+	if (READ_ONCE(root[gfn >> 1]) == MMIO) {
+		xchg(&word, 1);
+		sd_mmio_access(gfn);
+	}
+	sd_srcu_read_unlock();
+}
+
 /* One round of a vCPU: vcpu, what its faults do wrong, whether it looks at requests before the mode only. */
 static void vcpu(const u64 *arg)
 {
@@ -149,7 +163,9 @@ static void vcpu(const u64 *arg)
 		left = sd_enter_guest(v, pa(root), 2);
 	sd_set_mode(v, SD_OUTSIDE_GUEST_MODE);
 	sd_irq_enable(v);
-	if (left)
+	if (sd_fault_code(left) & RESERVED)
+		believe(sd_fault_gfn(left));
+	else if (left)
 		fault(sd_fault_gfn(left), sd_fault_code(left), arg[1]);
 }
 
@@ -396,10 +412,36 @@ static void counts(const u64 *arg)
 		WRITE_ONCE(word, READ_ONCE(word) + 1);
 }
 
+/* The first two gfns are MMIO. */
+static void mmio(const u64 *arg)
+{
+	(void)arg;
+	WRITE_ONCE(root[0], MMIO);
+}
+
+enum { STAYS = 1, NOBODY_WAITS };
+
+/* They become memory: the entry goes, those who may have seen it are waited for; what is wrong. */
+static void back(const u64 *arg)
+{
+	if (arg[0] != STAYS)
+		WRITE_ONCE(root[0], 0);
+	if (arg[0] != NOBODY_WAITS)
+		sd_synchronize_srcu();
+	sd_back(3);
+}
+
+/* A huge page comes for the next two gfns: the page that is its first, rights. */
+static void huge(const u64 *arg)
+{
+	WRITE_ONCE(root[1], (sd_real_pfn(arg[0]) << 12) | KNOWN | LARGE | arg[1]);
+}
+
 const struct sd_op sd_ops[] = {
 	{ "vcpu", vcpu }, { "map", map }, { "unmap", unmap }, { "zap_table", zap_table }, { "locks", locks },
 	{ "wrong", wrong }, { "log_on", log_on }, { "store_load", store_load }, { "yields", yields },
 	{ "fails", fails }, { "counts", counts }, { "plainly", plainly },
-	{ "fills", fills }, { "gives_way", gives_way },
+	{ "fills", fills }, { "gives_way", gives_way }, { "mmio", mmio },
+	{ "back", back }, { "huge", huge },
 };
 const unsigned sd_op_count = sizeof(sd_ops) / sizeof(*sd_ops);

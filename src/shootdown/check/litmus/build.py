@@ -21,7 +21,7 @@ from ..source.source import Source
 from .cases import Case
 from .litmus import Litmus
 from .memory import Slot
-from .promises import HOST_PFN_FIRST, REFILL, backed, frames, made, protected, settled
+from .promises import HOST_PFN_FIRST, REFILL, backed, frames, made_in, protected, settled
 
 MODULES = ("vcpu", "fault", "notifier", "zap", "huge_pages", "roots", "memory_region", "dirty_log", "dirty_ring",
            "vcpu_roots", "write_track")  # fmt: skip
@@ -255,11 +255,11 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
             return number, slot.as_id, tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())
         case "move_slot":
             pfns = tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())
-            return number, base, slot.pages, pfns, made(test, entry, base, slot.pages)
+            return number, base, slot.pages, pfns, made_in(test, entry, base, slot.pages)
         case "create_slot":
-            return number, base, pages, made(test, entry, base, pages)
+            return number, base, pages, made_in(test, entry, base, pages)
         case "create_shadowed":
-            return number, base, pages, gfn, made(test, entry, base, pages)
+            return number, base, pages, gfn, made_in(test, entry, base, pages)
         case "release":
             mapped = (*test.mapped, *test.mapped_as1, *test.mapped_nested)
             gfns = sorted({gfn + n for gfn, level in mapped for n in range(2 ** (level - 1))})

@@ -27,16 +27,21 @@ def protected(test: Litmus) -> int:
 
 
 def frames(test: Litmus, span: int) -> dict[int, frozenset[int]]:
-    """By gfn, the pages that the host ever has there."""
-    found = {gfn: {HOST_PFN_FIRST + gfn} for gfn in range(span)}
+    """By gfn, the frames of the pages that the host ever has there."""
+    return {gfn: frozenset(HOST_PFN_FIRST + page for page in pages) for gfn, pages in pages_of(test, span).items()}
+
+
+def pages_of(test: Litmus, span: int) -> dict[int, frozenset[int]]:
+    """By gfn, the pages that the host ever has there, by their numbers: that of a gfn is its own at first."""
+    found = {gfn: {gfn} for gfn in range(span)}
     for entry in test.host:
         refill, gfns = entry.get("refill", -1), range(entry.get("start", 0), entry.get("end", span))
         if entry["run"] == "change_pte":
             refill, gfn = entry.get("refill", REFILL), entry.get("gfn", 0)
             gfns = range(gfn, gfn + 1)
         for gfn in gfns if refill >= 0 else ():
-            found[gfn].add(HOST_PFN_FIRST + gfn + refill)
-    return {gfn: frozenset(pfns) for gfn, pfns in found.items()}
+            found[gfn].add(gfn + refill)
+    return {gfn: frozenset(pages) for gfn, pages in found.items()}
 
 
 def backed(test: Litmus) -> int:
@@ -45,7 +50,7 @@ def backed(test: Litmus) -> int:
     return sum(1 << gfn for gfn in set(test.memory.mmio) if any(gfn in slot.gfns() for slot in slots))
 
 
-def made(test: Litmus, entry: dict[str, Any], base: int, pages: int) -> int:
+def made_in(test: Litmus, entry: dict[str, Any], base: int, pages: int) -> int:
     """The gfns that a task makes memory for good, as a mask."""
     return (
         sum(1 << gfn for gfn in range(base, base + pages)) if _stays(test, entry.get("slot", 0), entry["name"]) else 0

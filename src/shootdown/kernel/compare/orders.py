@@ -125,7 +125,7 @@ def _start(task: Task, levels: int) -> Iterator[Operation]:
 
     args = task.args
     match task.op:
-        case "vm" | "watch":
+        case "vm" | "watch" | "back":
             pass
         case "slot":
             slot, as_id, base, pages, flags = args
@@ -227,6 +227,6 @@ def _of_host(number: int, task: Task, levels: int) -> Iterator[Operation]:
         case "create_slot" | "create_shadowed":
             yield Operation("create", (args[0], 0, at(args[1]), at(args[1] + args[2]) - at(args[1]), 0))
             if task.op == "create_shadowed":
-                yield Operation("track", (args[0], at(args[3])))
+                yield Operation("track", (args[0], at(args[4])))
         case op:
             raise InputError(f"'{op}' is no operation of kernel diff", advice="leave the test out")

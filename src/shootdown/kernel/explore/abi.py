@@ -5,7 +5,7 @@ from __future__ import annotations
 from ctypes import POINTER, Structure, c_char, c_double, c_int, c_uint, c_ulonglong
 
 GFNS_MAX, CPUS_MAX, VCPUS_MAX, ARGS_MAX, WORDS = 64, 8, 4, 12, 32768
-STARTS_MAX, RANGES_MAX, ACCESSES_MAX, TABLES_MAX = 32, 256, 16, 64
+STARTS_MAX, RANGES_MAX, ACCESSES_MAX, TABLES_MAX, FRAMES_MAX = 32, 256, 16, 64, 256
 
 
 class TaskStruct(Structure):
@@ -34,9 +34,16 @@ class RangeStruct(Structure):
     _fields_ = [("offset", c_ulonglong), ("bytes", c_ulonglong)]
 
 
+class FrameStruct(Structure):
+    """``struct sd_frame``."""
+
+    _fields_ = [("gfn", c_ulonglong), ("pfn", c_ulonglong)]
+
+
 NUMBERS = ("levels", "entries", "root_level", "tables", "vcpus", "tasks", "starts", "ranges", "replays")
 BUDGETS = ("yields", "failures")
-SWITCHES = ("movers", "reuse", "late", "ranged", "tso", "races", "ept", "sets_accessed", "logs", "mmio")
+SWITCHES = ("movers", "reuse", "late", "ranged", "tso", "races", "ept", "sets_accessed", "logs", "mmio", "nx",
+            "frames")  # fmt: skip
 MASKS = ("accessed", "dirty", "mmu_writable", "states_max", "bytes_max")
 
 
@@ -49,6 +56,7 @@ class ScenarioStruct(Structure):
         ("seconds_max", c_double), ("pfn_base", c_ulonglong), ("host_pfn", c_ulonglong * GFNS_MAX),
         ("host_level", c_uint * GFNS_MAX), ("host_writable", c_uint * GFNS_MAX), ("guest", GuestStruct * VCPUS_MAX),
         ("task", TaskStruct * CPUS_MAX), ("start", TaskStruct * STARTS_MAX), ("range", RangeStruct * RANGES_MAX),
+        ("frame", FrameStruct * FRAMES_MAX),
         ("written", c_ulonglong * (WORDS // 64)), ("replay", POINTER(c_uint)),
     ]  # fmt: skip
 

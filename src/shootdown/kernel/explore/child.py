@@ -60,6 +60,8 @@ def scenario_of(request: dict[str, Any]) -> abi.ScenarioStruct:
         _task(s.start[n], task)
     for n, (offset, size) in enumerate(request["range"]):
         s.range[n].offset, s.range[n].bytes = offset, size
+    for n, (gfn, pfn) in enumerate(request["frame"]):
+        s.frame[n].gfn, s.frame[n].pfn = gfn, pfn
     for word in request["written"]:
         s.written[word // 64] |= 1 << word % 64
     s.replay = (ctypes.c_uint * max(1, len(request["replay"])))(*request["replay"])

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...check.litmus.build import leaf_at_start
 from ...check.litmus.litmus import Geometry, Litmus
+from ...check.litmus.promises import backed, made_in, pages_of
 from ...errors import InputError
 from ...machine.words import ROLE_GUEST_MODE, ROLE_SMM
 from ...mmu import spte as bits
@@ -65,6 +66,8 @@ def scenario(
             memory.hardware_ad, memory.pml, bool(memory.slots),
         ),
         options=replace(options, ranged=options.ranged or test.ranged),
+        nx=test.nx,
+        pages=pages_of(test, span),
     )  # fmt: skip
 
 
@@ -144,6 +147,8 @@ def _start(test: Litmus, span: int, roles: list[int], levels: dict[int, int], fo
         found += [Task("dirty", (n, gfn)) for gfn in slot.gfns() if gfn in memory.dirty]
     if memory.watched():
         found.append(Task("watch", (memory.watched(),)))
+    if backed(test):
+        found.append(Task("back", (backed(test),)))
     return found
 
 
@@ -178,11 +183,12 @@ def _operands(test: Litmus, entry: dict[str, Any], span: int) -> tuple[int, ...]
         case "host_writable" | "test_young":
             return (gfn,)
         case "move_slot":
-            return slot, entry.get("base", 0)
-        case "create_slot":
-            return slot, entry.get("base", 0), entry.get("pages", 1)
-        case "create_shadowed":
-            return slot, entry.get("base", 0), entry.get("pages", 1), gfn
+            base = entry.get("base", 0)
+            return slot, base, made_in(test, entry, base, test.memory.slots[slot].pages)
+        case "create_slot" | "create_shadowed":
+            base, pages = entry.get("base", 0), entry.get("pages", 1)
+            made = slot, base, pages, made_in(test, entry, base, pages)
+            return made if entry["run"] == "create_slot" else (*made, gfn)
         case "release":
             return ()
         case "prefetch":

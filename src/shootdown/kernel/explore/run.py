@@ -58,14 +58,23 @@ def _task(task: Task) -> list[Any]:
     return [task.op, task.vcpu, int(task.again), list(task.args)]
 
 
-def _check(scenario: Scenario) -> None:
+def _pages(scenario: Scenario) -> list[tuple[int, int]]:
+    """Each gfn with the frame of each page that the host has there at some time, in order of gfns."""
+    return [
+        (gfn, scenario.pfn_base + real_gfn(page, scenario.entries, 5))
+        for gfn, pages in sorted(scenario.pages.items())
+        for page in sorted(pages)
+    ]
+
+
+def _check(scenario: Scenario, frames: list[tuple[int, int]]) -> None:
     """Refuse what the explorer has no room for."""
     for what, count, most in (
         ("tasks", len(scenario.tasks), abi.CPUS_MAX), ("vCPUs", scenario.vcpus, abi.VCPUS_MAX),
         ("tables", scenario.tables, abi.TABLES_MAX), ("operations at the start", len(scenario.start), abi.STARTS_MAX),
         ("arguments", max((len(t.args) for t in (*scenario.tasks, *scenario.start)), default=0), abi.ARGS_MAX),
         ("accesses of a guest", max((len(g.accesses) for g in scenario.guests), default=0), abi.ACCESSES_MAX),
-        ("gfns", scenario.entries**scenario.levels, abi.GFNS_MAX),
+        ("gfns", scenario.entries**scenario.levels, abi.GFNS_MAX), ("pages of the host", len(frames), abi.FRAMES_MAX),
     ):  # fmt: skip
         if count > most:
             raise InputError(f"{count} {what}: the explorer has room for {most}")
@@ -78,7 +87,8 @@ def _check(scenario: Scenario) -> None:
 
 def request_of(library: Path, scenario: Scenario, budget: Budget, schedule: Schedule | None) -> dict[str, Any]:
     """What a child is asked."""
-    _check(scenario)
+    frames = _pages(scenario)
+    _check(scenario, frames)
     options, hardware = scenario.options, scenario.hardware
     switches = {name: int(getattr(options, name)) for name in ("movers", "reuse", "late", "ranged", "tso", "races")}
     found = ranges(library)
@@ -91,7 +101,8 @@ def request_of(library: Path, scenario: Scenario, budget: Budget, schedule: Sche
         "vcpus": scenario.vcpus, "tasks": len(scenario.tasks), "starts": len(scenario.start), "ranges": len(found),
         "yields": options.yields, "failures": options.failures, **switches,
         "ept": int(hardware.ept), "sets_accessed": int(hardware.sets_accessed), "logs": int(hardware.logs),
-        "mmio": int(hardware.mmio), "accessed": hardware.accessed, "dirty": hardware.dirty,
+        "mmio": int(hardware.mmio), "nx": int(scenario.nx), "frames": len(frames), "frame": frames,
+        "accessed": hardware.accessed, "dirty": hardware.dirty,
         "mmu_writable": hardware.mmu_writable,
         "states_max": budget.states, "bytes_max": budget.bytes, "seconds_max": budget.seconds,
         "pfn_base": scenario.pfn_base, "host": _host(scenario),

@@ -83,6 +83,8 @@ class Scenario:
     host        by gfn: page (pfn_base + its real gfn; -1: none), level, writable; what is missing is 4K, writable
     start       operations that run before exploring
     root_level  0: the lowest that the kernel's own code can have
+    nx          the NX mitigation is on: no huge page may be executed
+    pages       by gfn, all pages that the host ever has there; of one that is missing, any
     """
 
     levels: int
@@ -96,6 +98,8 @@ class Scenario:
     host: dict[int, tuple[int, int, bool]] = field(default_factory=dict, hash=False)
     hardware: Hardware = Hardware()
     options: Options = Options()
+    nx: bool = False
+    pages: dict[int, frozenset[int]] = field(default_factory=dict, hash=False)
 
     @property
     def vcpus(self) -> int:
@@ -245,6 +249,7 @@ BROKEN = (
     "", "stopped", "use after free", "freed in reach", "revoked in reach", "warn", "double free", "stale", "deadlock",
     "leak", "lost write", "writable in reach", "overwritten", "bug", "lockdep", "memory fault", "stack overflow",
     "endless loop", "still mapped", "broken", "unknown in reach",
+    "executable in reach", "other in reach", "passes for mmio",
 )  # fmt: skip
 """By number of ``enum sd_verdict``."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from ...check.program.guest import MAY_WRITE
+from ...check.program.guest import MAY_EXECUTE, MAY_WRITE
 from ...check.program.guest import Hardware as Rights
 from ...check.schedule import phrases
 from ...mmu.spte import LARGE, SpteFormat, describe, is_present, signed, spte_pfn
@@ -25,7 +25,7 @@ OWN = {
     "relax": "cpu_relax",
 }  # fmt: skip
 """What a step did that no step of our MMU does."""
-OF_GFNS = ("forget", "protect", "watch", "unwatch", "harvest")
+OF_GFNS = ("forget", "protect", "watch", "unwatch", "harvest", "back")
 CHANGES = {"load": "read", "store": "write", "exchange": "xchg", "and": "and", "or": "or", "drain": "drain"}
 MEMSLOTS = "memslots of"
 SELDOM = ("memslots", "set of memslots", "slot", "track count", "nr_memslots", "NX list", "tdp_mmu_roots")
@@ -134,7 +134,7 @@ def access(event: Event, words: Words, more: int = 0) -> str:
     name = event.name if event.name else "a word"
     if event.kind in OF_GFNS:
         return phrases.plain(event.kind, phrases.gfns(event.before))
-    if event.kind in phrases.PLAIN and event.kind != "revoke":
+    if event.kind in phrases.PLAIN and event.kind not in ("revoke", "mmio"):
         return phrases.plain(event.kind, name)
     if event.kind in OWN:
         return OWN[event.kind]
@@ -155,6 +155,8 @@ def access(event: Event, words: Words, more: int = 0) -> str:
             return f"grace period of {name} is over"
         case "flush_range":
             return phrases.plain("flush_range", name, phrases.gfns(event.before))
+        case "mmio":
+            return phrases.plain("mmio", f"gfn {event.before}")
         case "revoke":
             return phrases.plain("revoke", f"pfn {event.before:x}")
         case "refcount":
@@ -217,4 +219,6 @@ def proves(held: Held, broken: str) -> bool:
     """May a cached entry be what breaks a promise of that kind?"""
     if broken == "freed in reach":
         return not held.leaf
+    if broken == "executable in reach":
+        return held.leaf and held.level > 1 and bool(held.rights & MAY_EXECUTE)
     return held.leaf and (broken != "writable in reach" or bool(held.rights & MAY_WRITE))

@@ -114,6 +114,7 @@ s64 sd_page_fault(struct kvm_vcpu *vcpu, gfn_t gfn, u64 code);		/* fault.c */
 s64 sd_prefetch(struct kvm_vcpu *vcpu, gfn_t gfn);
 int sd_fast_page_fault(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault);	/* fast_fault.c */
 int sd_handle_mmio_fault(struct kvm_vcpu *vcpu, gfn_t gfn);		/* mmio.c */
+void sd_passes_for_mmio(struct kvm_vcpu *vcpu, gfn_t gfn);
 bool sd_is_retry(gfn_t gfn, unsigned long seq, bool locked);		/* notifier.c */
 
 void sd_invalidate_begin(gfn_t start, gfn_t end);			/* notifier.c */
@@ -168,6 +169,7 @@ void sd_start_host(const u64 *arg);
 void sd_start_flags(const u64 *arg);
 void sd_start_dirty(const u64 *arg);
 void sd_start_watch(const u64 *arg);
+void sd_start_back(const u64 *arg);
 
 static inline void sd_vcpu_load(struct kvm_vcpu *vcpu)
 {

@@ -81,7 +81,6 @@ static bool topup(struct kvm_vcpu *vcpu)
 #endif
 }
 
-
 int kvm_tdp_page_fault(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 {
 	int r;
@@ -101,6 +100,8 @@ int kvm_tdp_page_fault(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 	if (r == RET_PF_CONTINUE) {
 		read_lock(&sd_kvm->mmu_lock);
 		r = is_stale(vcpu, fault) ? RET_PF_RETRY : kvm_tdp_mmu_map(vcpu, fault);
+		if (r == RET_PF_EMULATE && !fault->slot)
+			sd_passes_for_mmio(vcpu, fault->gfn);
 		read_unlock(&sd_kvm->mmu_lock);
 	}
 	return r;

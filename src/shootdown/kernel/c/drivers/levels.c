@@ -4,7 +4,7 @@
  * part of kvm_alloc_memslot_metadata (x86.c) that says where huge pages cannot be: how large a page may be mapped.
  * Needs: SRCU or slots_lock for the slot; mmu_lock for an answer to rely on. Flushes: nothing.
  *
- * sd_host_level() answers for the gfn's own page: where that has another place than the gfn has, no huge page is there.
+ * sd_host_level() answers for the page that the gfn has just then, where it lies (sd_level_at).
  */
 #include "driver.h"
 

@@ -6,6 +6,13 @@
  */
 #include "driver.h"
 
+/* Slots of the other address space are not promised anything. */
+void sd_passes_for_mmio(struct kvm_vcpu *vcpu, gfn_t gfn)
+{
+	if (!vcpu->arch.mmu->root_role.smm)
+		sd_mmio_access(sd_test_gfn(gfn));
+}
+
 int sd_handle_mmio_fault(struct kvm_vcpu *vcpu, gfn_t gfn)
 {
 	u64 sptes[PT64_ROOT_MAX_LEVEL + 1], spte, gen;
@@ -25,5 +32,6 @@ int sd_handle_mmio_fault(struct kvm_vcpu *vcpu, gfn_t gfn)
 	gen = READ_ONCE(kvm_vcpu_memslots(vcpu)->generation);
 	if (gen & SD_UPDATE_IN_PROGRESS || (gen & MMIO_SPTE_GEN_MASK) != get_mmio_spte_generation(spte))
 		return RET_PF_INVALID;
+	sd_passes_for_mmio(vcpu, gfn);
 	return RET_PF_EMULATE;
 }

@@ -272,34 +272,36 @@ static void op_delete_slot(const u64 *arg)
 	revoke(gfns);
 }
 
-/* slot base */
+/* slot base backed: mask of gfns that are memory from then on, for good */
 static void op_move_slot(const u64 *arg)
 {
 	struct kvm_memory_slot *slot = sd_find_slot(arg[0]);
 	u64 gfns = mask_of(slot);
 
 	sd_set_memory_region(arg[0], slot->as_id, END(arg), slot->npages, 0);
+	sd_back(arg[2]);
 	revoke(gfns);
 }
 
-/* slot base pages */
+/* slot base pages backed */
 static void op_create_slot(const u64 *arg)
 {
 	sd_set_memory_region(arg[0], 0, END(arg), sd_real_gfn(arg[1] + arg[2]) - END(arg), 0);
+	sd_back(arg[3]);
 }
 
-/* slot base pages gfn */
+/* slot base pages backed gfn */
 static void op_create_shadowed(const u64 *arg)
 {
 	op_create_slot(arg);
-	op_write_protect((u64[]){ arg[0], arg[3] });
+	op_write_protect((u64[]){ arg[0], arg[4] });
 }
 
 #define OP(name) { #name, op_##name }
 const struct sd_op sd_ops[] = {
 	{ "vm", sd_start_vm }, { "slot", sd_start_slot }, { "load", sd_start_load }, { "leaf", sd_start_leaf },
 	{ "host", sd_start_host }, { "flags", sd_start_flags }, { "dirty", sd_start_dirty },
-	{ "watch", sd_start_watch },
+	{ "watch", sd_start_watch }, { "back", sd_start_back },
 	OP(vcpu), OP(ahead), OP(switching), OP(parked), OP(unmap), OP(zap_range), OP(zap_all_fast), OP(collapse),
 	OP(recover_nx), OP(prefault), OP(prefetch), OP(log_on), OP(log_off), OP(get_log), OP(clear_log),
 	OP(reset_ring), OP(age), OP(clear_young), OP(test_young), OP(change_pte), OP(write_protect), OP(host_writable),

@@ -101,6 +101,12 @@ void sd_start_watch(const u64 *arg)
 	sd_watch(arg[0]);
 }
 
+/* gfns: they are memory, though entries of MMIO were made there before */
+void sd_start_back(const u64 *arg)
+{
+	sd_back(arg[0]);
+}
+
 /* slot gfn: the page is dirty */
 void sd_start_dirty(const u64 *arg)
 {

@@ -217,16 +217,19 @@ u64 change_at(int kind, volatile void *p, u64 *old, u64 value, unsigned size, u6
 	return before;
 }
 
-u64 sd_ld(const volatile void *p, unsigned size);
-u64 sd_ld(const volatile void *p, unsigned size)
+/* Most accesses by far: to entries that do not take part, one after another, of a table with nothing to note. */
+static bool is_aside(const volatile void *p)
 {
 	u64 offset = (u64)p - PAGES_AT;
 
-	/* Most loads by far: of entries that do not take part, one after another. */
-	if (offset < PAGES_BYTES && offset % PAGE >= E.hot && !E.s.races &&
-	    G->page[offset / PAGE] == LIVE && !G->untouched[offset / PAGE])
-		return get(p, size);
-	return load_at(p, size, SITE);
+	return offset < PAGES_BYTES && offset % PAGE >= E.hot && !E.s.races &&
+		G->page[offset / PAGE] == LIVE && !G->untouched[offset / PAGE];
+}
+
+u64 sd_ld(const volatile void *p, unsigned size);
+u64 sd_ld(const volatile void *p, unsigned size)
+{
+	return is_aside(p) ? get(p, size) : load_at(p, size, SITE);
 }
 
 void sd_st(volatile void *p, u64 value, unsigned size);
@@ -238,7 +241,14 @@ void sd_st(volatile void *p, u64 value, unsigned size)
 u64 sd_xchg(volatile void *p, u64 value, unsigned size);
 u64 sd_xchg(volatile void *p, u64 value, unsigned size)
 {
-	return change_at(XCHG, p, NULL, value, size, SITE);
+	u64 before;
+
+	if (!is_aside(p) || E.s.tso)
+		return change_at(XCHG, p, NULL, value, size, SITE);
+	before = get(p, size);
+	if (before != value)
+		put(p, value, size);
+	return before;
 }
 
 bool sd_cmpxchg(volatile void *p, u64 *old, u64 value, unsigned size);

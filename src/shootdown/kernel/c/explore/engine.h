@@ -46,7 +46,8 @@ typedef sd_u64 u64;
 	K(CHOOSE, "choose", STOPS) K(YIELD, "need_resched", STOPS) K(FAIL, "allocation", STOPS) \
 	K(ALLOC, "alloc", LEFT | RIGHT) K(FREE, "free", LEFT) K(DRAIN, "drain", 0) \
 	K(REVOKE, "revoke", LEFT) K(FORGET, "forget", LEFT | GLUED) K(PROTECT, "protect", LEFT) \
-	K(WATCH, "watch", LEFT | GLUED) K(UNWATCH, "unwatch", LEFT | GLUED) K(HARVEST, "harvest", LEFT | GLUED)
+	K(WATCH, "watch", LEFT | GLUED) K(UNWATCH, "unwatch", LEFT | GLUED) K(HARVEST, "harvest", LEFT | GLUED) \
+	K(BACK, "back", LEFT | GLUED) K(MMIO, "mmio", LEFT | GLUED)
 enum kind {
 #define K(name, text, flags) name,
 	KINDS(K)
@@ -128,7 +129,7 @@ struct callback {
 struct rest {
 	u32 callbacks, revokeds;
 	struct callback callback[CALLBACKS_MAX];
-	u64 revoked[REVOKED_MAX], protected, watched, written;
+	u64 revoked[REVOKED_MAX], protected, watched, written, backed;
 	u64 srcu, sync[SD_CPUS_MAX];		/* readers; those that a waiter still waits for */
 	u64 mode[SD_VCPUS_MAX], requests[SD_VCPUS_MAX];
 	u8 header[SD_TABLES_MAX];
@@ -161,6 +162,7 @@ struct engine {
 	u64 blockers, written, tails, ran, sets;	/* masks: CPUs, tables, tables, CPUs, vCPUs */
 	u64 sequence;			/* steps so far, for the watchdog */
 	u64 hot, bits;			/* bytes of a table whose accesses are steps; bits of an index */
+	u64 real[SD_GFNS_MAX];		/* by gfn of the test */
 	int broken;			/* enum sd_verdict */
 	unsigned pages_high, headers_high;
 	u64 ended;			/* tasks that came to an end somewhere */

@@ -159,6 +159,36 @@ void table_freed(unsigned number)
 	}
 }
 
+/* Has the host, at some time, the page there that a leaf translates a gfn to? */
+static bool is_there(u64 gfn, u64 pfn)
+{
+	bool any = true;
+
+	for (unsigned n = 0; n < E.s.frames && E.s.frame[n].gfn <= gfn; n++) {
+		if (E.s.frame[n].gfn == gfn && E.s.frame[n].pfn == pfn)
+			return true;
+		any = any && E.s.frame[n].gfn != gfn;
+	}
+	return any;
+}
+
+/* What no leaf may be that a CPU goes through, whoever wrote it, as check/program/amiss.py has it. */
+static void check_leaf(unsigned vcpu, u64 t)
+{
+	u64 gfns = gfns_of(t);
+
+	if (E.s.nx && T_LEVEL(t) > 1 && T_RIGHTS(t) & MAY_EXECUTE)
+		broken(SD_EXECUTABLE_IN_REACH, vcpu, 0, 0,
+		       "vCPU %u may execute a huge page, though the NX mitigation is on", vcpu);
+	for (; E.s.frames && gfns; gfns &= gfns - 1) {
+		u64 gfn = __builtin_ctzll(gfns);
+
+		if (!is_there(gfn, T_TARGET(t) + E.real[gfn] - E.real[T_GFN(t)]))
+			broken(SD_OTHER_IN_REACH, vcpu, 0, 0,
+			       "vCPU %u may reach a page that the host never had at gfn %llu", vcpu, gfn);
+	}
+}
+
 static void check_set(unsigned vcpu)
 {
 	const struct hw *h = &G->hw[vcpu];
@@ -183,6 +213,7 @@ static void check_set(unsigned vcpu)
 		if (T_RIGHTS(t) & MAY_WRITE && gfns_of(t) & REST->protected)
 			broken(SD_WRITABLE_IN_REACH, vcpu, 0, 0,
 			       "vCPU %u may write a page that is write-protected", vcpu);
+		check_leaf(vcpu, t);
 	}
 }
 

@@ -18,6 +18,7 @@ typedef unsigned long long sd_u64;
 #define SD_VCPUS_MAX 4
 #define SD_GFNS_MAX 64
 #define SD_ARGS_MAX 12
+#define SD_FRAMES_MAX 256
 #define SD_MEMORY_WORDS 32768
 
 /* The gfn whose index at level i+1 is the i-th digit (base: entries a table) of the test's gfn, and back. */
@@ -56,6 +57,16 @@ sd_u64 sd_enter_guest(unsigned vcpu, sd_u64 root, unsigned level);
 sd_u64 sd_host_pfn(sd_u64 gfn);
 unsigned sd_host_level(sd_u64 gfn);
 _Bool sd_host_writable(sd_u64 gfn);
+/*
+ * By what level the host can map the page at a real gfn, which it was told to map by ``level``: no host has a huge page
+ * in which a page has another place than the guest's gfn has.
+ */
+static inline unsigned sd_level_at(sd_u64 real_gfn, sd_u64 pfn, unsigned level)
+{
+	while (pfn != SD_NO_PFN && level > 1 && (pfn ^ real_gfn) & ((1ull << 9 * (level - 1)) - 1))
+		level--;
+	return level;
+}
 void sd_set_host_pfn(sd_u64 gfn, sd_u64 pfn);
 void sd_set_host_level(sd_u64 gfn, unsigned level);
 void sd_set_host_writable(sd_u64 gfn, _Bool writable);
@@ -67,6 +78,9 @@ void sd_protect(sd_u64 gfns);
 void sd_watch(sd_u64 gfns);
 void sd_unwatch(sd_u64 gfns);
 void sd_harvest(sd_u64 gfns);
+void sd_back(sd_u64 gfns);
+/* An access passes for one to MMIO, which user space will emulate. */
+void sd_mmio_access(sd_u64 gfn);
 
 /* Sleeping locks, SRCU, and the end of a grace period. spin_lock and so on are as the shims declare them. */
 void sd_mutex_lock(void *mutex);
@@ -129,12 +143,16 @@ struct sd_range {
 	sd_u64 offset, bytes;		/* variables of the library that code may change, from its base */
 };
 
+struct sd_frame {
+	sd_u64 gfn, pfn;		/* a page that the host has there at some time */
+};
+
 struct sd_scenario {
 	unsigned levels, entries, root_level, tables;
 	unsigned vcpus, tasks, starts, ranges, replays;
 	int yields, failures;		/* a task may give way or fail to allocate so often; -1: always */
 	unsigned movers, reuse, late, ranged, tso, races;
-	unsigned ept, sets_accessed, logs, mmio;
+	unsigned ept, sets_accessed, logs, mmio, nx, frames;
 	sd_u64 accessed, dirty, mmu_writable;
 	sd_u64 states_max, bytes_max;
 	double seconds_max;
@@ -144,6 +162,7 @@ struct sd_scenario {
 	struct sd_guest guest[SD_VCPUS_MAX];
 	struct sd_task task[SD_CPUS_MAX], start[32];
 	struct sd_range range[256];
+	struct sd_frame frame[SD_FRAMES_MAX];	/* in order of gfns; of a gfn without one, any page is right */
 	sd_u64 written[SD_MEMORY_WORDS / 64];	/* of a schedule: the words that were known to be written when it was found */
 	const unsigned *replay;		/* replays choices (cpu << 16 | choice): no search */
 };
@@ -152,6 +171,7 @@ enum sd_verdict {
 	SD_HOLDS, SD_STOPPED, SD_USE_AFTER_FREE, SD_FREED_IN_REACH, SD_REVOKED_IN_REACH, SD_WARN, SD_DOUBLE_FREE,
 	SD_STALE, SD_DEADLOCK, SD_LEAK, SD_LOST_WRITE, SD_WRITABLE_IN_REACH, SD_OVERWRITTEN, SD_BUG, SD_LOCKDEP,
 	SD_FAULTED, SD_OVERFLOW, SD_ENDLESS, SD_STILL_MAPPED, SD_BROKEN, SD_UNKNOWN_IN_REACH,
+	SD_EXECUTABLE_IN_REACH, SD_OTHER_IN_REACH, SD_PASSES_FOR_MMIO,
 };
 
 struct sd_event {

@@ -134,24 +134,28 @@ void write_unlock(struct rwlock *l)
  * Giving way: need_resched and rwlock_needbreak are one choice, asked again in the same place only after a step: a walk
  * over entries that do not take part would else ask for each.
  */
+static __attribute__((noinline)) bool gives_way(struct cpu *c, u64 pc)
+{
+	unsigned yields;
+
+	c->fresh = 0;
+	c->asked = pc;
+	yields = choose(YIELD, 2, pc);
+	record(YIELD, NULL, 0, yields, pc);
+	if (yields && c->yields > 0)
+		c->yields--;
+	return yields;
+}
+
 bool need_resched(void);
 bool need_resched(void)
 {
 	struct cpu *c;
-	unsigned yields;
 
 	if (E.cur < 0 || E.cur >= SD_CPUS_MAX)
 		return false;
 	c = &G->cpu[E.cur];
-	if (!c->yields || (!c->fresh && c->asked == SITE))
-		return false;
-	c->fresh = 0;
-	c->asked = SITE;
-	yields = choose(YIELD, 2, SITE);
-	record(YIELD, NULL, 0, yields, SITE);
-	if (yields && c->yields > 0)
-		c->yields--;
-	return yields;
+	return c->yields && (c->fresh || c->asked != SITE) && gives_way(c, SITE);
 }
 
 bool rwlock_needbreak(struct rwlock *l);

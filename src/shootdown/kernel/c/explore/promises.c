@@ -35,12 +35,8 @@ u64 sd_host_pfn(u64 gfn)
 unsigned sd_host_level(u64 gfn)
 {
 	unsigned level = load_at(&REST->host[gfn].level, 4, SITE);
-	u64 pfn = REST->host[gfn].pfn;
 
-	/* No host has a huge page in which the page of a gfn has another place than the gfn has. */
-	while (pfn != SD_NO_PFN && level > 1 && (pfn ^ sd_real_gfn(gfn)) & ((1ull << 9 * (level - 1)) - 1))
-		level--;
-	return level;
+	return sd_level_at(sd_real_gfn(gfn), REST->host[gfn].pfn, level);
 }
 
 bool sd_host_writable(u64 gfn)
@@ -147,6 +143,21 @@ void sd_harvest(u64 gfns)
 	point(HARVEST, NULL, 0, SITE);
 	promised(HARVEST, gfns, SITE);
 	REST->written &= ~gfns;
+}
+
+void sd_back(u64 gfns)
+{
+	point(BACK, NULL, 0, SITE);
+	promised(BACK, gfns, SITE);
+	REST->backed |= gfns;
+}
+
+void sd_mmio_access(u64 gfn)
+{
+	point(MMIO, NULL, 0, SITE);
+	record(MMIO, NULL, gfn, gfn, SITE);
+	if (gfn < SD_GFNS_MAX && REST->backed & BIT(gfn))
+		broken(SD_PASSES_FOR_MMIO, -1, 0, SITE, "an access to gfn %llu, which is memory, passes for MMIO", gfn);
 }
 
 /* All tasks of the host are over, each vCPU is between two rounds and no callback waits: is a table lost? */

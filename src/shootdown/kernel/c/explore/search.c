@@ -343,7 +343,7 @@ static bool is_sane(const struct sd_scenario *s)
 	for (unsigned n = 0; n < s->ranges; n++)
 		bytes += s->range[n].bytes;
 	if (s->tasks > SD_CPUS_MAX || s->vcpus > SD_VCPUS_MAX || s->tables > SD_TABLES_MAX || s->starts > 32 ||
-	    s->ranges > 256 || (s->entries != 2 && s->entries != 4))
+	    s->ranges > 256 || s->frames > SD_FRAMES_MAX || (s->entries != 2 && s->entries != 4))
 		broken(SD_BROKEN, -1, 0, 0, "the scenario is too large");
 	else if (bytes / 8 + 2 * s->ranges > SD_MEMORY_WORDS / 2)
 		broken(SD_BROKEN, -1, 0, 0, "code and drivers have %llu bytes of variables, too many", bytes);
@@ -365,6 +365,8 @@ void sd_explore(const struct sd_scenario *scenario, struct sd_result *result)
 		return;
 	E.hot = E.s.entries * 8;
 	E.bits = __builtin_ctz(E.s.entries);
+	for (unsigned gfn = 0; gfn < SD_GFNS_MAX; gfn++)
+		E.real[gfn] = sd_real_gfn(gfn);
 	for (unsigned n = 0; n < E.s.ranges; n++)
 		E.s.range[n].offset += (u64)info.dli_fbase;
 	map_arena();

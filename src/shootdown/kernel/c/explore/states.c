@@ -7,6 +7,10 @@
 
 #include <stdlib.h>
 
+/*
+ * seen: by hash, a state's number from 1 on in the lower bits, as many as the room needs, and bits of the hash above
+ * them: a state that is another is told by these, mostly, and not by a row that lies elsewhere in memory.
+ */
 struct states {
 	struct array state;
 	u32 count, width;
@@ -42,21 +46,27 @@ static u64 place_of(const u32 *vector)
 	return hash_of(words, (S->width + 1) / 2);
 }
 
+/* What is kept of a hash beside a number: the upper half's bits that no number reaches. */
+static u32 mark_of(u64 hash, u64 room)
+{
+	return hash >> 32 & ~(u32)(room - 1);
+}
+
 static bool grow_seen(void)
 {
 	u64 room = S->seen_room ? S->seen_room * 2 : 1 << 14;
-	u32 *seen = calloc(room, sizeof(u32));
+	u32 *seen = index_of(room);
 
 	if (!seen)
 		return false;
 	for (u32 n = 0; n < S->count; n++) {
-		u64 at = place_of(state(n)) & (room - 1);
+		u64 hash = place_of(state(n)), at = hash & (room - 1);
 
 		while (seen[at])
 			at = (at + 1) & (room - 1);
-		seen[at] = n + 1;
+		seen[at] = mark_of(hash, room) | (n + 1);
 	}
-	free(S->seen);
+	free_index(S->seen, S->seen_room);
 	S->seen = seen;
 	S->seen_room = room;
 	return true;
@@ -72,23 +82,27 @@ void forget_step(void)
 u32 add_state(u32 parent, u32 action, bool *is_new)
 {
 	const u32 *now;
-	u64 at;
-	u32 *place;
+	u64 hash, at;
+	u32 *place, mark, numbers;
 
 	*is_new = false;
 	now = save_parts();
 	if (blobs_full() || (S->count * 3ull >= S->seen_room * 2 && !grow_seen()))
 		goto full;
-	for (at = place_of(now) & (S->seen_room - 1); S->seen[at]; at = (at + 1) & (S->seen_room - 1))
-		if (!memcmp(state(S->seen[at] - 1), now, S->width * 4))
-			return S->seen[at] - 1;
+	hash = place_of(now);
+	mark = mark_of(hash, S->seen_room);
+	numbers = S->seen_room - 1;
+	for (at = hash & numbers; S->seen[at]; at = (at + 1) & numbers)
+		if ((S->seen[at] & ~numbers) == mark &&
+		    !memcmp(state((S->seen[at] & numbers) - 1), now, S->width * 4))
+			return (S->seen[at] & numbers) - 1;
 	place = more(&S->state, (S->width + 2) * 4);
 	if (!place)
 		goto full;
 	memcpy(place, now, S->width * 4);
 	place[S->width] = parent;
 	place[S->width + 1] = action;
-	S->seen[at] = ++S->count;
+	S->seen[at] = mark | ++S->count;
 	*is_new = true;
 	return S->count - 1;
 full:
@@ -116,7 +130,7 @@ bool begin_states(void)
 		S = calloc(1, sizeof(*S));
 	if (!S)
 		return false;
-	free(S->seen);
+	free_index(S->seen, S->seen_room);
 	empty(&S->state);
 	memset(S, 0, sizeof(*S));
 	S->width = parts();

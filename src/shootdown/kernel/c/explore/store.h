@@ -12,6 +12,8 @@ struct array {
 };
 void *more(struct array *a, u64 bytes);
 void empty(struct array *a);
+u32 *index_of(u64 room);	/* that many zeros */
+void free_index(u32 *index, u64 room);
 
 struct blob {
 	u64 *at;

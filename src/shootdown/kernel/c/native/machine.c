@@ -157,7 +157,7 @@ unsigned sd_host_level(u64 gfn)
 {
 	const struct host_page *page = host_page(gfn);
 
-	return page->level ? page->level : native.host_level;
+	return sd_level_at(gfn, page->has_pfn ? page->pfn : gfn, page->level ? page->level : native.host_level);
 }
 
 bool sd_host_writable(u64 gfn)
@@ -320,6 +320,8 @@ void sd_protect(u64 gfns) { (void)gfns; }
 void sd_watch(u64 gfns) { (void)gfns; }
 void sd_unwatch(u64 gfns) { (void)gfns; }
 void sd_harvest(u64 gfns) { (void)gfns; }
+void sd_back(u64 gfns) { (void)gfns; }
+void sd_mmio_access(u64 gfn) { (void)gfn; }
 unsigned sd_choose(unsigned n) { (void)n; return 0; }
 
 u64 sd_enter_guest(unsigned vcpu, u64 root, unsigned level)

@@ -125,7 +125,7 @@ def _start(task: Task, levels: int) -> Iterator[Operation]:
 
     args = task.args
     match task.op:
-        case "vm" | "watch" | "back":
+        case "vm" | "watch" | "back" | "protect":
             pass
         case "slot":
             slot, as_id, base, pages, flags = args
@@ -180,10 +180,10 @@ def _of_host(number: int, task: Task, levels: int) -> Iterator[Operation]:
     other = number * OTHER_PFN
     match task.op:
         case "unmap":
-            start, end, refill, may_block = args
+            start, end, refill, may_block, read_only = args
             yield Operation("range_start", (at(start), at(end), may_block))
             for gfn in range(start, end):
-                yield Operation("host_page", (at(gfn), -1 if refill < 0 else other + at(gfn), -1))
+                yield Operation("host_page", (at(gfn), -1 if refill < 0 else other + at(gfn), 0 if read_only else -1))
             yield Operation("range_end", (at(start), at(end)))
         case "change_pte":
             gfn = at(args[0])

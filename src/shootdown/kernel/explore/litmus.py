@@ -12,7 +12,7 @@ from typing import Any
 
 from ...check.litmus.build import leaf_at_start
 from ...check.litmus.litmus import Geometry, Litmus
-from ...check.litmus.promises import backed, made_in, pages_of
+from ...check.litmus.promises import backed, made_in, pages_of, protected
 from ...errors import InputError
 from ...machine.words import ROLE_GUEST_MODE, ROLE_SMM
 from ...mmu import spte as bits
@@ -149,6 +149,8 @@ def _start(test: Litmus, span: int, roles: list[int], levels: dict[int, int], fo
         found.append(Task("watch", (memory.watched(),)))
     if backed(test):
         found.append(Task("back", (backed(test),)))
+    if protected(test):
+        found.append(Task("protect", (protected(test),)))
     return found
 
 
@@ -167,7 +169,8 @@ def _operands(test: Litmus, entry: dict[str, Any], span: int) -> tuple[int, ...]
     first, last = entry.get("start", 0), entry.get("end", span)
     match entry["run"]:
         case "unmap":
-            return first, last, entry.get("refill", -1), int(entry.get("may_block", True))
+            how = int(entry.get("may_block", True)), int(entry.get("read_only", False))
+            return first, last, entry.get("refill", -1), *how
         case "zap_range" | "zap_all_fast" | "collapse" | "age" | "clear_young":
             return first, last
         case "recover_nx":

@@ -86,7 +86,7 @@ static void op_parked(const u64 *arg)
 	(void)arg;
 }
 
-/* start end refill may_block: refill pages further on come in the place of each; -1: none does */
+/* start end refill may_block read_only: refill pages further on come in the place of each; -1: none does */
 static void op_unmap(const u64 *arg)
 {
 	u64 gfn;
@@ -94,8 +94,13 @@ static void op_unmap(const u64 *arg)
 	sd_range_start(START(arg), END(arg), arg[3]);
 	for (gfn = arg[0]; gfn < arg[1]; gfn++)
 		sd_revoke(sd_real_pfn(gfn));
-	for (gfn = arg[0]; gfn < arg[1]; gfn++)
+	for (gfn = arg[0]; gfn < arg[1]; gfn++) {
 		sd_set_host_pfn(gfn, (s64)arg[2] < 0 ? SD_NO_PFN : sd_real_pfn(gfn + arg[2]));
+		if (arg[4]) {
+			sd_set_host_writable(gfn, false);
+			sd_protect(1ull << gfn);
+		}
+	}
 	sd_range_end(START(arg), END(arg));
 }
 
@@ -301,7 +306,7 @@ static void op_create_shadowed(const u64 *arg)
 const struct sd_op sd_ops[] = {
 	{ "vm", sd_start_vm }, { "slot", sd_start_slot }, { "load", sd_start_load }, { "leaf", sd_start_leaf },
 	{ "host", sd_start_host }, { "flags", sd_start_flags }, { "dirty", sd_start_dirty },
-	{ "watch", sd_start_watch }, { "back", sd_start_back },
+	{ "watch", sd_start_watch }, { "back", sd_start_back }, { "protect", sd_start_protect },
 	OP(vcpu), OP(ahead), OP(switching), OP(parked), OP(unmap), OP(zap_range), OP(zap_all_fast), OP(collapse),
 	OP(recover_nx), OP(prefault), OP(prefetch), OP(log_on), OP(log_off), OP(get_log), OP(clear_log),
 	OP(reset_ring), OP(age), OP(clear_young), OP(test_young), OP(change_pte), OP(write_protect), OP(host_writable),

@@ -107,6 +107,12 @@ void sd_start_back(const u64 *arg)
 	sd_back(arg[0]);
 }
 
+/* gfns: no vCPU may write them */
+void sd_start_protect(const u64 *arg)
+{
+	sd_protect(arg[0]);
+}
+
 /* slot gfn: the page is dirty */
 void sd_start_dirty(const u64 *arg)
 {

@@ -22,6 +22,7 @@ from tests.trees import tree
 
 __all__ = ["cache"]
 TDP, SPTE_H, MMU_C = X86 + "mmu/tdp_mmu.c", X86 + "mmu/spte.h", X86 + "mmu/mmu.c"
+KCONFIG = X86 + "Kconfig"
 DIFF = f"""\
 --- a/{TDP}
 +++ b/{TDP}
@@ -175,6 +176,11 @@ CASES = [
     ("an inline function", SPTE_H, "\treturn spte & 1;", "\treturn spte & 3;", [("toy_present", EXECUTED)]),
     ("a file not built", MMU_C, "\ttoy_map(0, 0, false);", "\ttoy_map(0);", [("toy_driver", NOT_COMPILED)]),
     ("a comment in one", MMU_C, "/* Not built. */", "/* Not at all. */", [("", NO_CODE)]),
+    ("a variable of one", MMU_C, "int toy_limit = 4;", "int toy_limit = 5;", [("", NOT_COMPILED)]),
+    ("Kconfig", KCONFIG, "\ttristate TWICE", "\tbool TWICE", [("", NOT_COMPILED)]),
+    ("a comment in it", KCONFIG, "# walk level", "# walk", [("", NO_CODE)]),
+    ("a Makefile", "Makefile", "EXTRAVERSION = -toy", "EXTRAVERSION = -x", [("", NOT_COMPILED)]),
+    ("documentation", "Documentation/y.rst", "Words.", "Other words.", [("", NO_CODE)]),
     ("a statement removed that ran", TDP, "\twalk.level = TWICE(index);", "", [("toy_map", EXECUTED)]),
     ("one removed that did not", TDP, "\t\ttable[0] = 7;", "", [("toy_map", NEVER)]),
     ("a comment removed", TDP, "/* What the walk found. */", "", [("", NO_CODE)]),
@@ -204,6 +210,17 @@ def test_each_hunk_is_accounted_for(tmp_path: Path, case: tuple) -> None:
     assert [(part.function, part.state) for part in parts] == expected
     assert [part.state in (NEVER, FOLDED, NOT_COMPILED) for part in parts] == [part in idle(parts) for part in parts]
     assert all(bool(part.why) == (part.state in (FOLDED, NOT_COMPILED)) for part in parts)
+
+
+def test_accounting_for_many_names_ends(tmp_path: Path) -> None:
+    """A header of macros, each of which names all others, is accounted for: no line is looked at again and again."""
+    names = [f"M{n}" for n in range(60)]
+    text = "".join(f"#define {name} ({' + '.join(other for other in names if other != name)})\n" for name in names)
+    made = find_tree(str(toy_tree.make(tmp_path, {SPTE_H: text})))
+    (tmp_path / "x.diff").write_text(change(SPTE_H, text.split("\n")[0], "#define M0 1"))
+    patched = apply(made, read_series([str(tmp_path / "x.diff")]))
+    (part,) = account(patched, read_code("", {}), frozenset())
+    assert part.state == NOT_COMPILED
 
 
 def test_statements_and_functions_are_found() -> None:

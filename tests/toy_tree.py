@@ -36,7 +36,7 @@ int toy_map(u64 *table, int index, bool write)
 		WRITE_ONCE(table[index], old | 2);
 		return walk.level;
 	}
-	if (index > 100) {
+	if (index > toy_limit) {
 		pr_err("far");
 		table[0] = 7;
 	}
@@ -67,11 +67,13 @@ MMU_H = """\
 #include <linux/kvm_host.h>
 #include "x86.h"
 int toy_map(u64 *table, int index, bool write);
+extern int toy_limit;
 #endif
 """
 
 MMU_C = """\
 /* Not built. */
+int toy_limit = 4;
 static void toy_driver(void)
 {
 	toy_map(0, 0, false);
@@ -81,12 +83,14 @@ static void toy_driver(void)
 DRIVER = """\
 #include "mmu.h"
 void sd_warn(const char *file, int line, const char *what) { (void)file; (void)line; (void)what; }
+int toy_limit = 100;
 static u64 table[512] = { 1 };
 SD_API int toy_run(int index, int write) { return toy_map(table, index, write); }
 """
 
 FILES = {
     "Makefile": "# A toy.\nVERSION = 6\nPATCHLEVEL = 99\nSUBLEVEL = 3\nEXTRAVERSION = -toy\n",
+    X86 + "Kconfig": "config TOY\n\ttristate TWICE\n# walk level\n",
     X86 + "mmu.h": MMU_H,
     X86 + "mmu/mmu.c": MMU_C,
     X86 + "mmu/spte.h": SPTE_H,
@@ -101,6 +105,8 @@ def make(folder: Path, files: dict[str, str] | None = None) -> Path:
         (folder / "toy" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "toy" / name).write_text(text)
     (folder / "toy" / "Kbuild").write_text("")
+    (folder / "toy" / "Documentation").mkdir(exist_ok=True)
+    (folder / "toy" / "Documentation" / "y.rst").write_text("Words.\n")
     (folder / "drivers").mkdir(exist_ok=True)
     (folder / "drivers" / "toy.c").write_text(DRIVER)
     return folder / "toy"

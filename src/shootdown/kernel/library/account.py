@@ -10,6 +10,7 @@ from typing import Final
 from ...check.source.diff import Hunk
 from ..source.series import Patched
 from ..source.statements import CODE, DECLARATION, NOTHING, Function, Piece, Shape
+from ..source.tree import sources
 from .coverage import Code, Place
 
 EXECUTED: Final = "executed"
@@ -26,6 +27,9 @@ OTHER: Final = re.compile(
 """Files that are no part of a kernel."""
 _LEAVES: Final = re.compile(r"\}|^\s*(?:\w+|case\b.*):")
 """A line by which a block ends, or to which something else jumps."""
+_C_COMMENT: Final = re.compile(r"\s*(?:/\*|\*|//|$)")
+_HASH_COMMENT: Final = re.compile(r"\s*(?:#|$)")
+"""Lines without code of C, and of what is neither C nor assembly: Kconfig, Makefiles."""
 _CHECKED: Final = re.compile(r"(?:static_assert|_Static_assert)\b")
 """What has done its work once the file is compiled."""
 DEPTH: Final = 4
@@ -72,7 +76,10 @@ class _Use:
         self.tree = patched.tree
         self.code, self.ran = code, ran
         self.files = {file for file, _ in code.compiled if not file.startswith("c/")}
+        self.read = self.files | set(sources(patched.tree))
         self.shapes: dict[str, Shape] = {}
+        self.words: dict[str, dict[str, list[int]]] = {}
+        self.states: dict[tuple[str, int, int], str] = {}
 
     def shape(self, file: str) -> Shape:
         """The shape of a file of the tree."""
@@ -87,10 +94,18 @@ class _Use:
 
     def line(self, file: str, number: int, depth: int = 0) -> str:
         """The state of one line."""
+        key = file, number, depth
+        if key not in self.states:
+            self.states[key] = self._line(file, number, depth)
+        return self.states[key]
+
+    def _line(self, file: str, number: int, depth: int) -> str:
         shape = self.shape(file)
         if number in shape.directives:
             return self.directive(file, number, depth)
         pieces = shape.by_line.get(number, [])
+        if file not in self.read:
+            return NO_CODE if all(piece.kind == NOTHING for piece in pieces) else NOT_COMPILED
         if pieces and (file, number) in self.code.compiled:
             return self.recorded(file, [number])
         states = [self.piece(file, piece, number, depth) for piece in pieces]
@@ -121,7 +136,7 @@ class _Use:
         """The state of a preprocessor line: that of the users of what it defines."""
         shape = self.shape(file)
         name = shape.directives[number]
-        if name:
+        if name and file in self.read:
             own = Piece(number, number, DECLARATION, "", "")
             while shape.directives.get(own.first - 1) == name:
                 own = Piece(own.first - 1, own.last, DECLARATION, "", "")
@@ -130,22 +145,31 @@ class _Use:
             return self.used([name], file, own, depth, None)
         return NO_CODE if re.match(r"\s*#\s*include\b", shape.lines[number - 1]) else NOT_COMPILED
 
+    def places(self, file: str) -> dict[str, list[int]]:
+        """The lines of a file by the words in them."""
+        if file not in self.words:
+            found = self.words[file] = dict[str, list[int]]()
+            for number, text in enumerate(self.shape(file).lines, 1):
+                for word in set(re.findall(r"\w+", text)):
+                    found.setdefault(word, []).append(number)
+        return self.words[file]
+
     def used(self, names: list[str], file: str, by: Piece, depth: int, inside: tuple[int, int] | None) -> str:
         """The best state of a line that names one of these, apart from the declaration itself."""
         if depth >= DEPTH or not names:
             return NOT_COMPILED
-        word = re.compile(rf"\b(?:{'|'.join(map(re.escape, names))})\b")
         best = NOT_COMPILED
         for other in [file] if inside else sorted(self.files | {file}):
-            for number, text in enumerate(self.shape(other).lines, 1):
+            places = self.places(other)
+            for number in sorted({number for name in names for number in places.get(name, ())}):
                 if other == file and (
                     by.first <= number <= by.last or (inside and not inside[0] <= number <= inside[1])
                 ):
                     continue
-                if word.search(text):
-                    best = min(best, self.line(other, number, depth + 1), key=ORDER.index)
-                    if best == EXECUTED:
-                        return best
+                best = min(best, self.line(other, number, depth + 1), key=ORDER.index)
+                if best == EXECUTED:
+                    return best
+        return best
         return best
 
 
@@ -162,11 +186,11 @@ def _declared(piece: Piece, line: str) -> list[str]:
 def _parts(patched: Patched, use: _Use, hunk: Hunk) -> list[Part]:
     """A part for each function that a hunk changes."""
     lines = patched.lines.get(hunk.file)
-    if lines is None:
+    if lines is None or OTHER.match(hunk.file) or not hunk.file.endswith((".c", ".h")):
         return [_unknown(hunk)]
     found: dict[str, list[tuple[int, str]]] = {}
     shape = use.shape(hunk.file)
-    built = hunk.file in use.files or any(file == hunk.file for file, _ in use.code.compiled)
+    built = hunk.file in use.read
     for number, line in enumerate(lines, 1):
         state = ""
         if line.by is hunk:
@@ -195,12 +219,15 @@ def _part(hunk: Hunk, function: str, states: list[tuple[int, str]], built: bool)
 
 
 def _unknown(hunk: Hunk) -> Part:
-    """Of a file that the tree does not have, or that has no lines: a name, a mode, a binary file."""
+    """Of a file that is no C, or that the tree does not have, or that has no lines: a name, a mode, a binary file."""
     function = re.search(r"(\w+)\s*\(", hunk.heading)
-    comments = all(not text.strip() or re.match(r"\s*(?:/\*|\*|//)", text) for sign, text in hunk.body if sign in "+-")
-    state = NO_CODE if OTHER.match(hunk.file) or (hunk.body and comments) else NOT_COMPILED
+    comment = _C_COMMENT if hunk.file.endswith((".c", ".h", ".S")) else _HASH_COMMENT
+    changes = [n for n, (sign, _) in enumerate(hunk.body) if sign != " "]
+    comments = bool(changes) and all(comment.match(hunk.body[n][1]) for n in changes)
+    state = NO_CODE if OTHER.match(hunk.file) or comments else NOT_COMPILED
     name = function[1] if function else ""
-    return Part(hunk, hunk.file, hunk.start, name, state, "a file that is not built" if state == NOT_COMPILED else "")
+    why = "a file that is not built" if state == NOT_COMPILED else ""
+    return Part(hunk, hunk.file, hunk.start + min(changes, default=0), name, state, why)
 
 
 def _cut(use: _Use, hunk: Hunk, above: int | None, below: int | None) -> str:
@@ -209,6 +236,8 @@ def _cut(use: _Use, hunk: Hunk, above: int | None, below: int | None) -> str:
     shape = Shape(removed)
     if not shape.pieces and not shape.directives:
         return NO_CODE
+    if hunk.file not in use.read:
+        return NOT_COMPILED
     whole = use.shape(hunk.file)
     function = whole.function_at(above or below or 0)
     if below is not None and (function is None or not function.first <= below <= function.last):

@@ -24,6 +24,12 @@ HEADERS: Final = tuple(
 )
 """Headers that our drivers include."""
 
+TOP: Final = frozenset(
+    "arch block certs crypto Documentation drivers fs include init io_uring ipc kernel lib LICENSES mm net rust "
+    "samples scripts security sound tools usr virt".split()
+)
+"""The folders at the top of a tree."""
+
 NEEDED: Final = tuple(sorted({"Makefile", *BUILT, *HEADERS, *probes.PROBED}))
 
 
@@ -59,7 +65,9 @@ class Tree:
 
     def lacks(self, file: str) -> bool:
         """Is it sure that there is no such file?"""
-        return self.text(file) is None and (not self.partial or file.startswith(WANTED))
+        top, below, _ = file.partition("/")
+        foreign = bool(below) and top not in TOP
+        return self.text(file) is None and (not self.partial or foreign or file.startswith(WANTED))
 
     def with_changes(self, changed: Mapping[str, str | None]) -> Tree:
         """The tree with other text in some files."""

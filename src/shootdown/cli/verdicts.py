@@ -32,10 +32,13 @@ def line(verdict: Verdict, heading: bool) -> str:
     """One verdict, under the heading if it is the first."""
     result, case = verdict.result, verdict.case
     word = SHORT.get(verdict.word, verdict.word) + ("" if verdict.as_expected else "!")
-    text = (
-        f"{case.test.name:22} {case.policy:14} {case.behaviour:5} {word:8} "
-        f"{_short(result.states):>7} {_short(result.transitions):>7} {result.depth:5} {result.seconds:5.1f}"
-    )
+    text = f"{case.test.name:22} {case.policy}"
+    figures = (_short(result.states), _short(result.transitions), str(result.depth), f"{result.seconds:.1f}")
+    # What is too long for its column takes from the blanks of those behind it.
+    for end, cell in ((38, case.behaviour), (44, word)):
+        text = f"{text:{end - 1}} {cell}"
+    for end, cell in zip((60, 68, 74, 80), figures, strict=True):
+        text += " " + cell.rjust(end - len(text) - 1)
     return f"{HEADING}\n{text}" if heading else text
 
 

@@ -84,6 +84,27 @@ def test_no_row_is_wider_than_80_columns() -> None:
     assert widths == {80}
 
 
+def test_the_output_says_how_it_was_searched(tmp_path: Path) -> None:
+    """Options that change what a verdict is worth stand below the table; rows of an earlier run are marked."""
+    asked = ("unmap-leafs", "--tiny", "--policy", "rcu", "--livelocks", "--ranged", "--store-buffers", "1")
+    resumed = ("--resume", str(tmp_path / "kept"))
+    code, text = run(*asked, *resumed)
+    assert code == 0
+    assert "searched with --tiny, --ranged, --store-buffers 1, --livelocks\n" in text
+    assert "kept" not in text
+    code, text = run(*asked, *resumed)
+    assert text.splitlines()[1].endswith(" kept")
+    assert "kept: 1 of 1 verdict from" in text
+    assert "searched with" not in run("unmap-leafs", "--policy", "rcu")[1]
+
+
+def test_why_of_what_is_refuted_says_that_there_is_none() -> None:
+    """--why explains what holds; of a refutation it says so, and prints the schedule."""
+    code, text = run("unmap-tables", "--tiny", "--policy", "rcu-literal", "--why")
+    assert code == 2
+    assert "no --why of unmap-tables under rcu-literal: it explains what holds" in text
+
+
 SEED_VERDICTS = {
     "all": set(),
     "without-hunk-1": set(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from click.testing import CliRunner
 
 from shootdown.check.litmus.cases import Case
 from shootdown.check.litmus.litmus import suite
+from shootdown.check.search.search import Result
 from shootdown.check.source.patch import apply, read_patch
 from shootdown.check.source.source import PACKAGE, Source
 from shootdown.check.verdict.answer import answer
-from shootdown.check.verdict.verdict import Budget, check
+from shootdown.check.verdict.verdict import Budget, Verdict, check
 from shootdown.cli.check import command
+from shootdown.cli.verdicts import line
 from shootdown.errors import InputError
 from tests.structure import ROOT
 from tests.test_cli import schemas
@@ -64,8 +67,42 @@ def test_a_defect_of_the_kernel_is_not_held_against_the_policy() -> None:
         test = tests[name]
         found.append(check(Case(test, policy, test.behaviours[0], test.tiny), source, Budget()))
     text = answer(found)
-    assert text[1].startswith("Yes: rcu keeps every promise, in all 1 tests")
-    assert text[-1] == "Refuted whatever the policy, by a known defect of 6.12: read-fault-upgrade."
+    assert text[1].startswith("Yes: under every interleaving")
+    assert text[1].endswith("rcu keeps the promise of 1 of 2 tests, all but those of a known defect, named below.")
+    assert text[-1] == "Refuted whatever the policy, by a known defect of Linux 6.12 itself: read-fault-upgrade."
+
+
+def test_no_row_is_wider_than_80_columns() -> None:
+    """The longest name of a test, under any policy: all columns end where they do under a short name."""
+    tests = sorted(suite(), key=lambda test: -len(test.name))
+    widths = set()
+    for test, policy in itertools.product((tests[0], tests[-1]), ("rcu", "list-as-posted")):
+        case = Case(test, policy, "6.12", test.full)
+        result = Result(0, 0, 0, 131_200, 265_619, 103, 1.0)
+        row = line(Verdict(case, "holds", "", result, frozenset(), frozenset(), frozenset()), True)
+        widths |= {len(text) for text in row.splitlines()}
+    assert widths == {80}
+
+
+def test_the_output_says_how_it_was_searched(tmp_path: Path) -> None:
+    """Options that change what a verdict is worth stand below the table; rows of an earlier run are marked."""
+    asked = ("unmap-leafs", "--tiny", "--policy", "rcu", "--livelocks", "--ranged", "--store-buffers", "1")
+    resumed = ("--resume", str(tmp_path / "kept"))
+    code, text = run(*asked, *resumed)
+    assert code == 0
+    assert "searched with --tiny, --ranged, --store-buffers 1, --livelocks\n" in text
+    assert "kept" not in text
+    code, text = run(*asked, *resumed)
+    assert text.splitlines()[1].endswith(" kept")
+    assert "kept: 1 of 1 verdict from" in text
+    assert "searched with" not in run("unmap-leafs", "--policy", "rcu")[1]
+
+
+def test_why_of_what_is_refuted_says_that_there_is_none() -> None:
+    """--why explains what holds; of a refutation it says so, and prints the schedule."""
+    code, text = run("unmap-tables", "--tiny", "--policy", "rcu-literal", "--why")
+    assert code == 2
+    assert "no --why of unmap-tables under rcu-literal: it explains what holds" in text
 
 
 SEED_VERDICTS = {

@@ -200,6 +200,7 @@ def command(
         )  # fmt: skip
         journal = Journal(junit_file, asked)
         with resumed(resume_file, job) as done:
+            kept = len(done.known(asked))
             found = _run(asked, job, jobs or len(os.sched_getaffinity(0)), form, done, journal)
         idle = sources.idle([answer.verdict for answer in found])
         if save_file:
@@ -208,8 +209,28 @@ def command(
         if form == verdicts.JSON:
             print(dump("check", verdicts.document(found, idle)))
         else:
-            print("\n".join(verdicts.end(found, idle, bool(names), patch_files, save_file, form)))
+            notes = _notes(found, why, kept, resume_file, {
+                "--tiny": tiny, "--ranged": ranged, f"--store-buffers {buffers}": buffers > 0,
+                "--livelocks": livelocks, "--compact": compact,
+            })  # fmt: skip
+            print("\n".join(verdicts.end(found, idle, bool(names), patch_files, save_file, form, notes)))
         return verdicts.code([answer.verdict for answer in found], bool(idle), bool(names))
+
+
+def _notes(found: list[Answer], why: bool, kept: int, file: str | None, given: dict[str, bool]) -> list[str]:
+    """How it was searched: options that say what a verdict is worth, verdicts of an earlier run, what has no why."""
+    notes = []
+    if any(given.values()):
+        notes.append(f"searched with {', '.join(option for option, is_given in given.items() if is_given)}")
+    if kept:
+        notes.append(f"{verdicts.KEPT}: {kept} of {count(len(found), 'verdict')} from {file}, not searched again")
+    if why:
+        notes += [
+            f"no --why of {answer.verdict.case}: it explains what holds, and this is {answer.verdict.word}"
+            for answer in found
+            if answer.verdict.word != HOLDS
+        ]
+    return notes
 
 
 def _form(form: str | None, as_json: bool) -> str:
@@ -281,7 +302,7 @@ def _run(asked: list[Case], job: Job, jobs: int, form: str, done: Done, journal:
                 clear()
                 found.append(answer)
                 if form != verdicts.JSON:
-                    print(verdicts.line(answer.verdict, heading=len(found) == 1), flush=True)
+                    print(verdicts.line(answer.verdict, len(found) == 1, kept=n in known), flush=True)
                 journal.note(found)
     except KeyboardInterrupt:
         clear()

@@ -25,17 +25,27 @@ TABLE, MERMAID, JSON = "table", "mermaid", "json"
 FINE, BAD_INPUT, REFUTED_CODE, UNDETERMINED_CODE = 0, 1, 2, 3
 
 SHORT = {"undetermined": "unknown", "not exercised": "idle"}
+KEPT = "kept"
+"""Stands for the seconds of what was not searched again."""
 HEADING = f"{'test':22} {'policy':14} as of {'verdict':8} {'states':>7} {'steps':>7} depth     s"
 
 
-def line(verdict: Verdict, heading: bool) -> str:
-    """One verdict, under the heading if it is the first."""
+def line(verdict: Verdict, heading: bool, kept: bool = False) -> str:
+    """One verdict, under the heading if it is the first; ``kept``: it is an earlier run's."""
     result, case = verdict.result, verdict.case
     word = SHORT.get(verdict.word, verdict.word) + ("" if verdict.as_expected else "!")
-    text = (
-        f"{case.test.name:22} {case.policy:14} {case.behaviour:5} {word:8} "
-        f"{_short(result.states):>7} {_short(result.transitions):>7} {result.depth:5} {result.seconds:5.1f}"
+    text = f"{case.test.name:22} {case.policy}"
+    figures = (
+        _short(result.states),
+        _short(result.transitions),
+        str(result.depth),
+        KEPT if kept else f"{result.seconds:.1f}",
     )
+    # What is too long for its column takes from the blanks of those behind it.
+    for end, cell in ((38, case.behaviour), (44, word)):
+        text = f"{text:{end - 1}} {cell}"
+    for end, cell in zip((60, 68, 74, 80), figures, strict=True):
+        text += " " + cell.rjust(end - len(text) - 1)
     return f"{HEADING}\n{text}" if heading else text
 
 
@@ -50,9 +60,13 @@ def _short(value: int) -> str:
 
 
 def end(
-    found: Sequence[Answer], idle: Sequence[Hunk], named: bool, patches: Sequence[str], saved: str | None, form: str
-) -> list[str]:
-    """What is printed below the verdicts: schedules, what was not determined or not run, and the sum of it."""
+    found: Sequence[Answer], idle: Sequence[Hunk], named: bool, patches: Sequence[str], saved: str | None, form: str,
+    notes: Sequence[str] = (),
+) -> list[str]:  # fmt: skip
+    """What is printed below the verdicts: schedules, what was not determined or not run, and the sum of it.
+
+    ``notes`` say how it was searched.
+    """
     lines = []
     for each in found:
         if each.story:
@@ -66,6 +80,7 @@ def end(
         if verdict.reason:
             lines += wrap(f"{verdict.case}: {verdict.word}: {verdict.reason}", "    ", "")
     lines += [f"not exercised: {hunk}" for hunk in idle]
+    lines += [text for note in notes for text in wrap(note, "    ", "")]
     texts = [] if named or patches else answer(verdicts)
     missed = sum(v.result.omission for v in verdicts if v.bounded)
     if missed:

@@ -13,7 +13,7 @@ ranged = true                    # a flush of a range leaves what is outside of 
 [geometry]                       # of the full test; [tiny] changes some of it
 levels = 2                       # of page tables with 2 entries each
 tables = 4                       # that there are
-vcpus = 2                        # how many of [[vcpu]] take part
+vcpus = 2                        # as many as there are [[vcpu]]; [tiny] may leave the last out
 
 [start]
 map = [[0, 1]]                   # gfn and level of what is mapped at first, in every root
@@ -303,6 +303,9 @@ def _vcpus(file: File, found: list[dict[str, Any]], full: Geometry, span: int) -
             raise file.wrong("vcpu", "as_id", "'as_id' must be 0 or 1", n)
     if len(found) < full.vcpus:
         raise file.wrong("geometry", "vcpus", f"there are only {len(found)} [[vcpu]]")
+    if len(found) > full.vcpus:
+        few = f"{len(found)} [[vcpu]], and 'vcpus' has {full.vcpus} take part; only [tiny] may leave some out"
+        raise file.wrong("geometry", "vcpus", few)
     return tuple(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...figures import count
 from .verdict import HOLDS, REFUTED, Verdict
 
 QUESTION = (
@@ -30,9 +31,8 @@ def answer(verdicts: list[Verdict]) -> list[str]:
     found = [QUESTION]
     rcu = by_policy["rcu"]
     if all(verdict.word == HOLDS for verdict in rcu):
-        found.append(
-            f"Yes: rcu keeps every promise, in all {len(rcu)} tests and under every interleaving (tables of 2 entries)."
-        )
+        tests = _all_but("rcu", rcu, defects)
+        found.append(f"Yes: under every interleaving (tables of 2 entries), rcu keeps the promise of {tests}.")
     else:
         found.append(f"No: rcu is not shown to keep {_names([v for v in rcu if v.word != HOLDS])}.")
     literal = [verdict for verdict in by_policy["rcu-literal"] if verdict.word == REFUTED]
@@ -47,11 +47,19 @@ def answer(verdicts: list[Verdict]) -> list[str]:
         if broken:
             found.append(f"{policy} is refuted in {_names(broken)}.")
         elif all(verdict.word == HOLDS for verdict in mine):
-            found.append(f"{policy} keeps every promise.")
+            found.append(f"{policy} keeps the promise of {_all_but(policy, mine, defects)}.")
     for behaviour in sorted({verdict.case.behaviour for verdict in defects}):
         tests = _names([verdict for verdict in defects if verdict.case.behaviour == behaviour])
-        found.append(f"Refuted whatever the policy, by a known defect of {behaviour}: {tests}.")
+        found.append(f"Refuted whatever the policy, by a known defect of Linux {behaviour} itself: {tests}.")
     return found
+
+
+def _all_but(policy: str, kept: list[Verdict], defects: list[Verdict]) -> str:
+    """The tests of a policy that hold, as all that there are but those of a kernel's defect."""
+    failed = sum(verdict.case.policy == policy for verdict in defects)
+    if not failed:
+        return f"all {count(len(kept), 'test')}" if len(kept) > 1 else "its 1 test"
+    return f"{len(kept)} of {count(len(kept) + failed, 'test')}, all but those of a known defect, named below"
 
 
 def _names(verdicts: list[Verdict]) -> str:

@@ -170,7 +170,6 @@ class _Use:
                 if best == EXECUTED:
                     return best
         return best
-        return best
 
 
 def _declared(piece: Piece, line: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .known_bugs import USED
-from .mutations import ASSERTION, FREED, LOST, MAPPED, WRITABLE, Mutation
+from .mutations import ASSERTION, FREED, LEAK, LOST, MAPPED, WRITABLE, Mutation
 
 GAPS = (
     Mutation(
@@ -239,5 +239,52 @@ GAPS = (
         "a root is freed with its last reference, while others may walk the list",
         (("mmu/roots.py", "    m.call_rcu(root)\n", "    m.free_table(root)\n"),),
         "age-roots", USED, behaviour="6.18",
+    ),
+    Mutation(
+        "roots of system management mode are not invalidated with the others",
+        (("mmu/roots.py",
+          "        if m.load(ROOT_INVALID, root) == 0:\n            m.store(ROOT_SCHEDULED",
+          "        if m.load(ROOT_INVALID, root) == 0 and root_as_id(kvm, root) == 0:\n"
+            "            m.store(ROOT_SCHEDULED"),),
+        "smm-slot-delete-all", MAPPED,
+    ),
+    Mutation(
+        "a walk begins at the very gfn, not at the first that its entry covers, and passes over one of the next",
+        (("mmu/iter.py",
+          "        self.gfn = self.kvm.round(self.next_last_level_gfn, self.level)\n        self.read_entry()\n\n"
+            "    def read_entry",
+          "        self.gfn = self.next_last_level_gfn\n        self.read_entry()\n\n    def read_entry"),),
+        "unmap-across", MAPPED,
+    ),
+    Mutation(
+        "a table for a huge page that is split is filled when it is got, whichever page it is used for",
+        (("mmu/split.py",
+          "    fill_split(kvm, table, it.old_spte, level)\n    if not link", "    if not link"),
+         ("mmu/split.py",
+          "                if it.yielded:\n                    break\n",
+          "                fill_split(kvm, table, it.old_spte, it.level)\n"
+            "                if it.yielded:\n                    break\n")),
+        "split-other-huge", MAPPED,
+    ),
+    Mutation(
+        "a split that lost its race forgets its table",
+        (("mmu/split.py",
+          "            if split_huge_page(kvm, batch, it, table, shared, False):\n"
+            "                table = NO_TABLE\n                break\n",
+          "            done = split_huge_page(kvm, batch, it, table, shared, False)\n"
+            "            table = NO_TABLE\n            if done:\n                break\n"),),
+        "log-on-huge-clean", LEAK,
+    ),
+    Mutation(
+        "a huge page is rebuilt where the host has none",
+        (("mmu/huge_pages.py", "    return host >= wanted\n", "    return host >= 1\n"),),
+        "recover-small", MAPPED, behaviour="6.13",
+    ),
+    Mutation(
+        "a huge page is rebuilt that begins before its slot",
+        (("mmu/huge_pages.py",
+          "    if it.gfn < start or it.gfn + kvm.pages(it.level) > end:\n",
+          "    if it.gfn + kvm.pages(it.level) > end:\n"),),
+        "recover-at-start", LOST, behaviour="6.13",
     ),
 )  # fmt: skip

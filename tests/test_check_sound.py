@@ -43,6 +43,7 @@ MOVERS_LARGE = {
     "age-frozen": "over 400,000 states with movers: three levels, a vCPU and two tasks",
     "age-nx-recovery-reuse": "over 140,000 states with movers: three levels, a vCPU and two tasks",
     "read-fault-aged": "over 90,000 states with movers: three tasks and a vCPU that writes",
+    "split-other-huge": "over 150,000 states with movers: two tasks, one of which drops its lock",
 }
 """Tests that are too large for any explorer without movers."""
 LARGE = {
@@ -102,7 +103,8 @@ LARGE = {
             *("log-clear-other", "log-on-ones", "log-on-second", "log-on-unused", "mmio-log-write"),
             *("ring-second-vcpu", "ring-two-slots", "slot-delete-late", "slot-delete-second", "slot-move-alone"),
             *("slot-unmap-last", "smm-write-protect-huge", "write-protect-1g", "write-protect-aged"),
-            *("write-protect-log-on", "write-protect-other-root", "write-protect-two"),
+            *("write-protect-log-on", "write-protect-other-root", "write-protect-two", "smm-slot-delete-all"),
+            *("unmap-across", "log-on-huge-clean", "recover-small", "recover-at-start"),
         ),
         "not large, but like tests that the slow ones do explore: other roots, slots, edges",
     ),

@@ -89,9 +89,11 @@ class CheckedMachine:
     def _entry(self, sptep: int, verb: str, *operands: int) -> Any:
         self._is_table(sptep >> self.bits)
         hidden = sptep >> self.bits in self.held.private
-        for value in operands:
-            self._publish(value)
-        return self._take(Access(steps.STORE if verb == "put" else steps.UPDATE, sptep, verb, operands, hidden=hidden))
+        step = steps.STORE if verb == "put" else steps.UPDATE
+        result = self._take(Access(step, sptep, verb, operands, hidden=hidden))
+        if operands and (verb != "cmpxchg" or result == operands[0]):
+            self._publish(operands[-1])
+        return result
 
     def _publish(self, value: int) -> None:
         """A table that an entry points to is nobody's own any more."""

@@ -21,7 +21,7 @@ MACHINE = ("machine", "errors")
 MMU = ("mmu", *MACHINE)
 TRACE = ("trace", *MMU)
 COST = ("cost", "figures", *TRACE)
-CHECK = ("check", *MMU)
+CHECK = ("check", "figures", *MMU)
 KERNEL = ("kernel", *CHECK, *TRACE)
 # What each part of the package may import, itself aside. Anybody may import the package itself ("") for its version.
 LAYERS: dict[str, tuple[str, ...]] = {
@@ -34,7 +34,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "vm": MMU,
     "trace": MMU,
     "cost": ("figures", *TRACE),
-    "check": MMU,
+    "check": ("figures", *MMU),
     "kernel": (*CHECK, *TRACE),
     "reproduce": (*COST, *KERNEL),
     "audit": (*COST, *KERNEL),

@@ -301,7 +301,7 @@ def test_a_patch_may_come_in_a_mail(tmp_path: Path) -> None:
     [
         ("", "no hunk of a unified diff"),
         ("--- a/arch/x86/kvm/mmu/tdp_mmu.c\n+++ b/arch/x86/kvm/mmu/tdp_mmu.c\n@@ -1 +1 @@\n-a\n+b\n",
-         "p.diff:2: this patch is for a kernel tree: add --tree"),
+         "p.diff:2: this patch is for a kernel tree; add --tree"),
         ("--- a/setup.py\n+++ b/setup.py\n@@ -1 +1 @@\n-a\n+b\n", "setup.py is no file of this program's MMU"),
         ("--- a/mmu/../../x.py\n+++ b/mmu/../../x.py\n@@ -1 +1 @@\n-a\n+b\n", "is no file of this program's MMU"),
         ("--- a/mmu/zap.py\n+++ b/mmu/zap.py\n@@ -1 +1 @@\n-no such line\n+b\n",

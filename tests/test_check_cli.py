@@ -173,6 +173,7 @@ CALL = "        kvm.m.call_rcu(table)"
 BAD_CODE = {
     "        kvm.m.call_rcuu(table)": "rcu.py:36: AttributeError",
     "        while True:\n            pass": "mmu/policies/rcu.py:37: a loop without an access",
+    "        while True: pass": "mmu/policies/rcu.py:36: a loop without an access",
     "        self.n = getattr(self, 'n', 0) + 1\n        if self.n % 2:\n            kvm.m.read(0)\n" + CALL:
         "the code does not repeat itself",
 }  # fmt: skip

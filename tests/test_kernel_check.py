@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from shootdown.check.litmus.litmus import suite
@@ -17,6 +18,7 @@ from shootdown.kernel.source.needs import needed
 from shootdown.kernel.source.probes import TDP_C
 from tests.edits import REPLACE, Edit
 from tests.test_check_cli import run
+from tests.test_cli import schemas
 from tests.trees import VERSIONS, changed, explored, linux
 
 pytestmark = pytest.mark.slow
@@ -135,6 +137,22 @@ def test_a_saved_schedule_is_followed_again_on_the_same_tree_only(tmp_path: Path
     code, text = run("--tree", linux("6.1").name, "--schedule", str(saved))
     assert code == 1
     assert "not those of the schedule" in text
+
+
+def test_what_is_refuted_has_its_schedule_as_json() -> None:
+    """By name, in the form that docs/json.md states: the rows of the table, with the entries' values."""
+    words = ("read-fault-upgrade", "--tree", linux("6.1").name, "--tiny")
+    shown = run(*words)[1]
+    document = json.loads(run(*words, "--json")[1])
+    jsonschema.validate(document, schemas()["check"])
+    told = document["tests"][0]["schedule"]
+    assert [move["number"] for move in told["moves"]] == [
+        int(n) for n in re.findall(r"^ {0,2}(\d+) (?!verdict)", shown, re.M)
+    ]
+    assert {move["task"] for move in told["moves"]} == set(told["tasks"])
+    change = next(move for move in told["moves"] if move["access"].startswith("cmpxchg"))
+    assert change["to"] == "memory" and change["spte_before"] != change["spte_after"]
+    assert told["broken"] and told["standing"] and told["legend"]
 
 
 def test_what_a_series_needs_is_told() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..check.verdict.verdict import HOLDS, REFUTED
 from ..errors import InputError
 from ..kernel.explore.gdb import step
 from ..kernel.explore.scenario import Budget, Options
-from ..kernel.explore.schedule import table
+from ..kernel.explore.schedule import story, table
 from ..kernel.explore.schedule_file import follow as followed
 from ..kernel.explore.schedule_file import read, save
 from ..kernel.explore.unrun import unrun
@@ -56,7 +56,7 @@ def check_tree(tree: Tree, patches: Sequence[Patch], asked: Asked) -> int:
     if asked.save and not save(found, tree, patches, asked.options, Path(asked.save)):
         print(f"shootdown: nothing was refuted, so {asked.save} was not written", file=sys.stderr)
     if asked.as_json:
-        print(dump("check", _document(patched.tree, found, parts)))
+        print(dump("check", _document(patched.tree, found, parts, asked)))
     else:
         print("\n".join(_end(found, parts, asked)))
     return code(found, parts, asked)
@@ -164,7 +164,7 @@ def _series(tree: Tree, patches: Sequence[Patch], asked: Asked) -> int:
     patched = apply(tree, patches)
     parts = unrun(patched, asked.tests, asked.options)
     if asked.as_json:
-        print(dump("check", {**_document(patched.tree, last, parts), "series": lines, "needs": needs}))
+        print(dump("check", {**_document(patched.tree, last, parts, asked), "series": lines, "needs": needs}))
     else:
         print("\n".join([*[text for need in needs for text in wrap(need)], *_end(last, parts, asked)]))
     return code(last, parts, asked)
@@ -177,9 +177,8 @@ def _end(found: Sequence[Judged], parts: Sequence[Part], asked: Asked) -> list[s
     """What is printed below the verdicts."""
     lines: list[str] = []
     for each in found:
-        verdict = each.verdict
-        if verdict.word == REFUTED and (asked.named or not verdict.as_expected):
-            lines += ["", *verdicts.promise(verdict.case), "", *table(each.outcome, each.scenario).lines()]
+        if _is_shown(each, asked):
+            lines += ["", *verdicts.promise(each.verdict.case), "", *table(each.outcome, each.scenario).lines()]
     lines.append("")
     for each in found:
         if each.verdict.reason:
@@ -194,14 +193,21 @@ def _end(found: Sequence[Judged], parts: Sequence[Part], asked: Asked) -> list[s
     return [*lines, *wrap(verdicts.as_expected(every, [verdict.case.test.name for verdict in every]))]
 
 
-def _document(tree: Tree, found: Sequence[Judged], parts: Sequence[Part]) -> dict[str, Any]:
+def _is_shown(each: Judged, asked: Asked) -> bool:
+    """Is a schedule printed?"""
+    return each.verdict.word == REFUTED and (asked.named or not each.verdict.as_expected)
+
+
+def _document(tree: Tree, found: Sequence[Judged], parts: Sequence[Part], asked: Asked) -> dict[str, Any]:
     like = likeness(tree)
     return {
         "tree": {
             "name": tree.name, "version": tree.version, "behaviour": like.behaviour, "differs": list(like.differs),
         },
         "tests": [
-            {**verdicts.document_of(each.verdict), "broken": each.outcome.broken or None,
+            {**verdicts.document_of(each.verdict), "why": None,
+             "schedule": asdict(story(each.outcome, each.scenario)) if _is_shown(each, asked) else None,
+             "broken": each.outcome.broken or None,
              "bytes_a_state": round(each.outcome.bytes_a_state, 1), "races": len(each.outcome.races)}
             for each in found
         ],

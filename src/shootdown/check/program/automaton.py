@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from ...errors import InputError
+from ..source import endless
 from ..source.source import place_in, place_of
 from . import steps
 from .access import Access, Astray, Stop
@@ -64,6 +65,7 @@ class Automata:
         """Nodes that fell back to their history, by the function that made it necessary."""
         self.runs = 0
         self.lines_left = 0
+        self.timed = endless.ready()
 
     def start(self, program: int) -> int:
         """The first node of a program."""
@@ -84,6 +86,8 @@ class Automata:
             self.lines_left = LINES_MAX
             if self.watch:
                 sys.settrace(self._trace)
+            if self.timed:
+                endless.begin()
             try:
                 _enter(program)
                 machine.end()
@@ -106,6 +110,8 @@ class Automata:
             except Exception as error:
                 raise InputError(f"{place_of(error)}: {type(error).__name__}: {error}") from None
             finally:
+                if self.timed:
+                    endless.end()
                 if self.watch:
                     sys.settrace(None)
             if not program.again:

@@ -169,13 +169,27 @@ def _both(event: Event) -> tuple[str, str]:
     return phrases.value(event.name, event.before), phrases.value(event.name, event.after)
 
 
+def word(event: Event, words: Words, more: int = 0) -> tuple[str, str, str]:
+    """The word that an access is about, and its values before and after, in words; empty for none."""
+    if event.kind not in CHANGES and event.kind not in ("compare-exchange", "refcount", "guest"):
+        return "", "", ""
+    if event.table >= 0:
+        return _entries(event, words, more), words.entry(event.before), words.entry(event.after)
+    return ("", "", "") if event.kind == "guest" else (event.name or "a word", *_both(event))
+
+
+def _entries(event: Event, words: Words, more: int) -> str:
+    """The name of an entry, or of several."""
+    return f"T{event.table}[{event.index}-{event.index + more}]" if more else words.place(event)
+
+
 def _change(event: Event, words: Words, more: int) -> str:
     name = event.name or "a word"
     if name.startswith(MEMSLOTS):
         state = f"{name}: state {words.published.get(name, 0)}"
         return f"read {state}" if event.kind == "load" else f"publish {name}: state {words.published.get(name, 0) + 1}"
     if event.table >= 0:
-        name = f"T{event.table}[{event.index}-{event.index + more}]" if more else words.place(event)
+        name = _entries(event, words, more)
         old, new = words.entry(event.before), words.entry(event.after)
     else:
         old, new = _both(event)

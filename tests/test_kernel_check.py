@@ -107,7 +107,8 @@ def test_a_patch_to_what_drivers_stand_for_does_not_hold(tmp_path: Path) -> None
     code, text = run("unmap-leafs", "--tree", linux("6.12").name, "--tiny", "--patch", str(patch))
     assert code == 3
     assert f"not exercised: {file}" in text
-    assert "(a file that is not built)" in text
+    assert "(a file that is not built)" in " ".join(text.split())
+    assert "but part of the patch never ran" in text and "as expected" not in text
 
 
 def test_a_patch_to_what_runs_is_checked(tmp_path: Path) -> None:
@@ -134,9 +135,29 @@ def test_a_saved_schedule_is_followed_again_on_the_same_tree_only(tmp_path: Path
     code, again = run("--tree", linux("6.12").name, "--schedule", str(saved))
     assert code == 2
     assert again.strip() in shown
+    assert f"Replay: shootdown check --tree {linux('6.12').name} --schedule {saved}" in " ".join(shown.split())
     code, text = run("--tree", linux("6.1").name, "--schedule", str(saved))
     assert code == 1
-    assert "not those of the schedule" in text
+    assert "not those of the schedule: it was saved on Linux 6.12." in text and "without --patch" in text
+
+
+def test_a_schedule_names_the_patch_that_it_needs(tmp_path: Path) -> None:
+    """It is in the line Replay, and in the message of a tree without it."""
+    patch = patch_of(tmp_path / "a.patch", "6.1", TDP_C, "tdp_mmu_zap_leafs", "rcu_read_lock", "\tstart = end;")
+    on, saved = ("--tree", linux("6.1").name), str(tmp_path / "s.json")
+    code, shown = run("unmap-leafs", *on, "--tiny", "--patch", str(patch), "--save", saved)
+    assert code == 2
+    assert f"--patch {patch} --schedule {saved}" in " ".join(shown.split())
+    assert run(*on, "--patch", str(patch), "--schedule", saved)[0] == 2
+    code, text = run(*on, "--schedule", saved)
+    assert code == 1 and f"with --patch {patch}" in text
+
+
+def test_a_test_that_is_not_for_a_tree_is_named() -> None:
+    """And not all others with it."""
+    name = next(test.name for test in suite() if not cases([test], "6.1", tiny=True))
+    code, text = run(name, "--tree", linux("6.1").name)
+    assert code == 1 and f"{name} is not for a tree like 6.1" in text
 
 
 def test_what_is_refuted_has_its_schedule_as_json() -> None:

@@ -155,6 +155,8 @@ def command(
         wanted = check_tree.Asked(
             tests_named(names, None), bool(names), tiny, Options(yields, failures, ranged=ranged, tso=buffers > 0),
             TreeBudget(max_states, seconds=max_seconds), jobs or len(os.sched_getaffinity(0)), as_json, save_file,
+            " ".join([f"--tree {tree_name}" if tree_name else f"--debian {debian}",
+                      *(f"--patch {file}" for file in patch_files)]),
         )  # fmt: skip
         if bisect:
             if tree_name and not Path(tree_name).exists():

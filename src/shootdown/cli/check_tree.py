@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..check.litmus.litmus import Litmus
+from ..check.litmus.litmus import SUITE, Litmus
 from ..check.verdict.verdict import HOLDS, REFUTED
 from ..errors import InputError
+from ..figures import count
 from ..kernel.explore.gdb import step
 from ..kernel.explore.scenario import Budget, Options
 from ..kernel.explore.schedule import story, table
@@ -34,7 +35,7 @@ BISECT_GOOD, BISECT_BAD, BISECT_SKIP, BISECT_ABORT = 0, 1, 125, 129
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command line asks for; ``named``: the user named tests."""
+    """What the command line asks for; ``named``: the user named tests, ``source``: the options that name the code."""
 
     tests: Sequence[Litmus]
     named: bool
@@ -44,6 +45,7 @@ class Asked:
     jobs: int
     as_json: bool
     save: str | None
+    source: str = ""
 
 
 def check_tree(tree: Tree, patches: Sequence[Patch], asked: Asked) -> int:
@@ -67,7 +69,10 @@ def verdicts_on(tree: Tree, asked: Asked, heading: bool) -> list[Judged]:
     like = likeness(tree)
     wanted = cases(asked.tests, like.behaviour, asked.tiny)
     if not wanted:
-        raise InputError(f"no test is for a tree like {like}", advice="see shootdown check --list")
+        what = " and ".join(test.name for test in asked.tests) if asked.named else "no test"
+        verb = "is" if len(asked.tests) == 1 or not asked.named else "are"
+        denied = " not" if asked.named else ""
+        raise InputError(f"{what} {verb}{denied} for a tree like {like}", advice="see shootdown check --list")
     library = build(tree, EXPLORE)
     if heading:
         print("\n".join(wrap(f"{tree.name}: Linux {tree.version}, page tables as our {like}; {LICENCE}", "  ", "")))
@@ -179,6 +184,7 @@ def _end(found: Sequence[Judged], parts: Sequence[Part], asked: Asked) -> list[s
     for each in found:
         if _is_shown(each, asked):
             lines += ["", *verdicts.promise(each.verdict.case), "", *table(each.outcome, each.scenario).lines()]
+            lines += ["", *_how_to_replay(each, asked)]
     lines.append("")
     for each in found:
         if each.verdict.reason:
@@ -190,7 +196,24 @@ def _end(found: Sequence[Judged], parts: Sequence[Part], asked: Asked) -> list[s
         common = [text for text in bounds[0] if all(text in other for other in bounds)]
         lines += wrap(f"holds within: {'; '.join(common)}.", "    ", "")
     every = [each.verdict for each in found]
+    if parts and all(verdict.as_expected for verdict in every):
+        number = count(len(every), "verdict")
+        return [*lines, *wrap(f"{number}, but part of the patch never ran: nothing is shown of that part.")]
     return [*lines, *wrap(verdicts.as_expected(every, [verdict.case.test.name for verdict in every]))]
+
+
+def _how_to_replay(each: Judged, asked: Asked) -> list[str]:
+    """The command that takes the steps of a schedule again."""
+    follow = f"shootdown check {asked.source} --schedule"
+    if asked.save:
+        return wrap(f"Replay: {follow} {asked.save}", "    ", "")
+    case, options = each.verdict.case, asked.options
+    name = case.test.name if Path(case.test.path).parent == SUITE else case.test.path
+    extra = " --tiny" if asked.tiny else ""
+    extra += f" --yields {options.yields}" if options.yields != Options().yields else ""
+    extra += f" --failures {options.failures}" if options.failures else ""
+    extra += (" --ranged" if options.ranged else "") + (" --store-buffers 1" if options.tso else "")
+    return wrap(f"Replay: shootdown check {name} {asked.source}{extra} --save FILE, then {follow} FILE", "    ", "")
 
 
 def _is_shown(each: Judged, asked: Asked) -> bool:

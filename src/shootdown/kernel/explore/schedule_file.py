@@ -83,5 +83,12 @@ def follow(data: dict[str, Any], name: str, library: Library) -> tuple[Outcome, 
     if outcome.stopped or outcome.broken != data["broken"]:
         what = outcome.stopped or outcome.message or "nothing breaks"
         raise InputError(f"{name}: the schedule was {data['broken']}, and now: {what}",
-                         advice="the tree or its patches are not those of the schedule")  # fmt: skip
+                         advice=f"the tree or its patches are not those of the schedule: {_on(data)}")  # fmt: skip
     return outcome, about
+
+
+def _on(data: dict[str, Any]) -> str:
+    """The tree that a schedule was found on, and the patches, which a file names only."""
+    files = dict.fromkeys(str(patch).rpartition(":")[0] for patch in data["patches"])
+    patches = f"with{''.join(f' --patch {file}' for file in files)}" if files else "without --patch"
+    return f"it was saved on Linux {data['version']} {patches}"

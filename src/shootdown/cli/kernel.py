@@ -20,7 +20,7 @@ from .report import dump, wrap
 
 @click.group("kernel")
 def command() -> None:
-    """The page table code of your own Linux tree: build, compare and time it.
+    """Build, compare and time the C of your own Linux tree.
 
     What is built from a tree holds code of the kernel: it is under GPL-2.0
     and stays in your cache folder. Building compiles, and checking runs, what

@@ -25,7 +25,7 @@ EVERY_PLAIN = 8
 """Uncompiled, entries are compared this seldom; a difference is still traced to the operation that made it."""
 
 BEHAVIOUR = click.option(
-    "--behaviour", type=click.Choice([*POLICY_OF]), help="Ours that it is compared with; else the one most like it."
+    "--behaviour", type=click.Choice([*POLICY_OF]), help="Beside our MMU as in that kernel; else as in the most alike."
 )
 
 
@@ -174,7 +174,7 @@ def bench_command(
     if as_json:
         print(dump("kernel bench", _timings(tree, chosen, sptes, runs, timings)))
         return 0
-    print("\n".join(heading(tree, chosen, f" ({describe()})")))
+    print("\n".join(heading(tree, chosen, f"; {describe()}")))
     print(f"  {number(sptes)} SPTEs, median of {runs}, ns per SPTE")
     rows = [["operation", "its C", "ours", "times"]]
     rows += [[t.name, f"{t.theirs_ns:.1f}", f"{t.ours_ns:.1f}", f"{t.times:.1f}"] for t in timings]

@@ -78,8 +78,6 @@ pages = 0
 
 [[vcpu]]
 gfns = [0]
-[[vcpu]]
-gfns = [0]
 [[host]]
 name = "ioctl"
 run = "create_slot"

@@ -90,6 +90,7 @@ LARGE = {
     "nx-recovery-logged": "over 60,000 states without movers: two tasks and a vCPU that writes",
     "write-protect-get": "over 90,000 states without movers: two tasks and a vCPU that writes",
     "write-protect-roots": "over 140,000 states without movers: two vCPUs with a root each",
+    "slot-create-faults": "over 110,000 states with movers: two vCPUs",
     "slot-create-notifier": "over 60,000 states without movers: two tasks, one with SRCU",
     "change-pte-notifier": "over 35,000 states without movers: two tasks",
     "nx-recovery-fast-zap": "over 60,000 states without movers: two tasks, roots come and go",

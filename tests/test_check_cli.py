@@ -105,6 +105,18 @@ def test_why_of_what_is_refuted_says_that_there_is_none() -> None:
     assert "no --why of unmap-tables under rcu-literal: it explains what holds" in text
 
 
+def test_a_file_for_6_12_is_for_later_behaviours(tmp_path: Path) -> None:
+    """What is for 6.12 is for all later ones, in a file of one's own as in the suite, unless it says until when."""
+    file = tmp_path / "t.toml"
+    file.write_text(LITMUS)
+    asked = (str(file), "--policy", "rcu", "--behaviour", "6.18")
+    assert run(*asked)[0] == 0
+    file.write_text('until = "6.13"\n' + LITMUS)
+    code, error = run(*asked)
+    assert code == 1
+    assert error.endswith("t.toml is for 6.12 until 6.13, not for 6.18")
+
+
 SEED_VERDICTS = {
     "all": set(),
     "without-hunk-1": set(),
@@ -391,6 +403,7 @@ end = 1
     [
         ("", "", ""),
         ("levels = 2", "levels = 9", "t.toml:4: 'levels' must be 2 to 3"),
+        ("[[host]]", "[[vcpu]]\ngfns = [0]\n[[host]]", "t.toml:6: 2 [[vcpu]], and 'vcpus' has 1 take part"),
         ("gfns = [0]", "gfns = [4]", "t.toml:10: 'gfns' and 'writes' must be gfns below 4"),
         ('run = "unmap"', 'run = "unmop"', "t.toml:13: 'run' must be one of unmap"),
         ("start = 0\n", "start = 0\nfoo = 1\n", "t.toml:15: unknown key 'foo'"),

@@ -268,8 +268,9 @@ def tests_named(names: tuple[str, ...], behaviour: str | None) -> list[Litmus]:
             test = read_litmus(Path(name))
         else:
             raise InputError(f"no test is called '{name}'", advice="see shootdown check --list, or give a .toml file")
-        if behaviour and behaviour not in test.behaviours:
-            raise InputError(f"{name} is for {', '.join(test.behaviours)}, not for {behaviour}")
+        if behaviour and not test.is_for(behaviour):
+            until = f" until {test.until}" if test.until else ""
+            raise InputError(f"{name} is for {', '.join(test.behaviours)}{until}, not for {behaviour}")
         found.append(test)
     return found or list(known.values())
 

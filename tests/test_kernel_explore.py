@@ -25,6 +25,7 @@ from shootdown.kernel.explore.scenario import (
     Schedule,
     Task,
 )
+from shootdown.kernel.explore.schedule import table
 from shootdown.kernel.library.build import EXPLORE, build
 from shootdown.kernel.library.variables import variables
 from shootdown.kernel.source.tree import find_tree
@@ -117,7 +118,7 @@ def test_the_right_ones_hold(name: str) -> None:
 
 @pytest.mark.parametrize("name", REFUTED)
 def test_the_wrong_ones_are_refuted(name: str) -> None:
-    """Each defect is found, with movers and without, and the schedule breaks the same when it is played again."""
+    """Each defect is found, with movers and without; its schedule breaks the same when played again, and is told."""
     scenario, broken = REFUTED[name]
     for tried in (scenario, without_movers(scenario)):
         outcome = explore(toy(), tried)
@@ -126,6 +127,7 @@ def test_the_wrong_ones_are_refuted(name: str) -> None:
         assert (again.broken, again.message, again.events) == (broken, outcome.message, outcome.events)
         if outcome.depth:
             assert steps(outcome)[-1][-1].step <= outcome.depth
+        assert table(outcome, tried).lines()
 
 
 SHORT = (

@@ -134,7 +134,7 @@ def access(event: Event, words: Words, more: int = 0) -> str:
     name = event.name if event.name else "a word"
     if event.kind in OF_GFNS:
         return phrases.plain(event.kind, phrases.gfns(event.before))
-    if event.kind in phrases.PLAIN and event.kind not in ("revoke", "mmio"):
+    if event.kind in phrases.PLAIN and event.kind not in ("flush_range", "revoke", "mmio"):
         return phrases.plain(event.kind, name)
     if event.kind in OWN:
         return OWN[event.kind]

@@ -20,7 +20,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"SHOOTDOWN_EXPECT={expected}, but {build_info.__file__} is {found}")
     # The slow explorers make states by the million, which are tuples and in no cycle: to look at them all again and
     # again takes a third of their time.
-    gc.set_threshold(100_000, 50, 100)
+    gc.set_threshold(100_000, 10, 10)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

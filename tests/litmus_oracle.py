@@ -1,7 +1,8 @@
 """All final states of a litmus test by brute force, sequentially consistent or x86-TSO; nothing of the checker is used.
 
 States are plain tuples. Under TSO a store goes into its CPU's buffer, and from there to memory at any time; a load sees
-its own CPU's buffer first; a fence, an atomic access, a lock and an unlock wait until the buffer is empty.
+its own CPU's buffer first; a fence, an atomic access, a lock and an unlock wait until the buffer is empty, and so do
+both ends of a section for which somebody waits: what was stored there is in memory when the grace period is over.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import Any
 from tests.litmus_c import Op, Test
 
 Final = tuple[tuple[tuple[int, int], ...], tuple[tuple[tuple[str, int], ...], ...]]
+
+FREE = ("load", "store", "set", "if")
+"""What a CPU does whatever is in its buffer."""
 
 
 def outcomes(test: Test, tso: bool) -> set[Final]:
@@ -27,10 +31,12 @@ def outcomes(test: Test, tso: bool) -> set[Final]:
         (),
         (),
     )
+    sleeps = any(op.kind == "sync" for thread in test.threads for op in thread)
+    free = FREE if sleeps else (*FREE, "enter", "leave")
     seen, todo, found = {start}, [start], set()
     while todo:
         state = todo.pop()
-        after = list(_successors(state, tso))
+        after = list(_successors(state, tso, free))
         if not any(state[2]) and not any(state[3]):
             found.add((state[0], state[1]))
         todo += [each for each in after if each not in seen]
@@ -42,8 +48,11 @@ def _key(values: dict[Any, int]) -> Any:
     return tuple(sorted(values.items()))
 
 
-def _successors(state: Any, tso: bool) -> Iterator[Any]:
-    """States after one step. ``held``: (lock, task); ``inside``: tasks in a section; ``waits``: (task, for task)."""
+def _successors(state: Any, tso: bool, free: tuple[str, ...]) -> Iterator[Any]:
+    """States after one step; operations that are ``free`` wait for no buffer.
+
+    ``held``: (lock, task); ``inside``: tasks in a section; ``waits``: (task, for task).
+    """
     memory, registers, threads, buffers, held, inside, waits = state
     for n, rest in enumerate(threads):
         if buffers[n]:
@@ -57,7 +66,7 @@ def _successors(state: Any, tso: bool) -> Iterator[Any]:
         after, buffer, locks, sections, awaited = rest[1:], buffers[n], held, inside, waits
         address = mine[op.address] if op.address in mine else int(op.address or 0)
         value = int(eval(op.value, {}, mine)) if op.value else 0
-        if op.kind not in ("load", "store", "set", "if", "enter", "leave") and buffer:
+        if op.kind not in free and buffer:
             continue
         match op.kind:
             case "set":

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from shootdown.check.litmus.cases import Case
 from shootdown.check.litmus.litmus import suite
 from shootdown.check.search.search import Result
+from shootdown.check.source import endless
 from shootdown.check.source.patch import apply, read_patch
 from shootdown.check.source.source import PACKAGE, Source
 from shootdown.check.verdict.answer import answer
@@ -192,8 +193,9 @@ BAD_CODE = {
 
 
 @pytest.mark.parametrize("new", BAD_CODE)
-def test_code_that_cannot_be_checked_is_refused(new: str, tmp_path: Path) -> None:
+def test_code_that_cannot_be_checked_is_refused(new: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Code of a patch that fails, hangs, or keeps state where the checker cannot see it gets one line, no verdict."""
+    monkeypatch.setattr(endless, "LOOP_SECONDS", 1.0)
     patch = tmp_path / "p.diff"
     patch.write_text(diff("mmu/policies/rcu.py", CALL, new))
     code, error = run("unmap-tables", "--tiny", "--policy", "rcu", "--patch", str(patch))

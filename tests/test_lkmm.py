@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.litmus_c import VARIABLES, Op, OutOfScope, Test, folder, read
@@ -125,7 +125,15 @@ def threads(draw: Any) -> list[tuple[Op, ...]]:
     return found
 
 
+WAITED_FOR = [
+    (Op("enter"), Op("load", "r0", str(VARIABLES)), Op("store", "", str(VARIABLES + 1), "1"), Op("leave")),
+    (Op("store", "", str(VARIABLES), "1"), Op("sync"), Op("load", "r0", str(VARIABLES + 1))),
+]
+"""What a section stored is in memory when the grace period is over that waited for it."""
+
+
 @given(threads())
+@example(WAITED_FOR)
 @settings(max_examples=40, deadline=None)
 def test_final_states_are_those_of_brute_force(tasks: list[tuple[Op, ...]]) -> None:
     """Of generated tasks, the checker finds exactly the final states that there are, with and without glued steps.

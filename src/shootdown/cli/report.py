@@ -25,10 +25,11 @@ def columns(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
 
 
 def wrap(text: str, indent: str = "", first: str | None = None) -> list[str]:
-    """Text in lines of at most 80 columns."""
+    """Text in lines of at most 80 columns; a longer word, as a path, stays whole, since it is there to be copied."""
     return textwrap.wrap(
-        text, WIDTH, initial_indent=indent if first is None else first, subsequent_indent=indent, break_on_hyphens=False
-    )
+        text, WIDTH, initial_indent=indent if first is None else first, subsequent_indent=indent,
+        break_on_hyphens=False, break_long_words=False,
+    )  # fmt: skip
 
 
 def exact(value: Range | None) -> int | list[int] | None:

@@ -10,8 +10,8 @@ from typing import Final
 from ...errors import InputError
 from .source import place_in
 
-LOOP_SECONDS: Final = 2.0
-"""Of CPU time; a run from one access to the next takes microseconds."""
+LOOP_SECONDS: Final = 10.0
+"""Of CPU time; a run from one access to the next takes microseconds, and seconds if garbage is collected meanwhile."""
 
 
 def ready() -> bool:

@@ -145,12 +145,9 @@ def _start(test: Litmus, span: int, roles: list[int], levels: dict[int, int], fo
         if slot.flags:
             found.append(Task("flags", (n, slot.flags)))
         found += [Task("dirty", (n, gfn)) for gfn in slot.gfns() if gfn in memory.dirty]
-    if memory.watched():
-        found.append(Task("watch", (memory.watched(),)))
-    if backed(test):
-        found.append(Task("back", (backed(test),)))
-    if protected(test):
-        found.append(Task("protect", (protected(test),)))
+    promises = memory.watched(), backed(test), protected(test)
+    if any(promises):
+        found.append(Task("promises", promises))
     return found
 
 

@@ -181,3 +181,11 @@ def test_what_a_series_needs_is_told() -> None:
     assert needed({1: ["a"], 2: ["a"]}, 3) == ["patch 1 needs 3"]
     assert needed({2: ["a"], 3: ["a", "b"]}, 3) == ["patch 2 breaks a", "patch 3 breaks b"]
     assert needed({0: ["a"], 1: ["a"]}, 1) == []
+
+
+def test_the_line_that_replays_says_what_was_asked_for() -> None:
+    """Which tree and how it was explored, as the user said it; nothing that was left to its default."""
+    words = ("read-fault-upgrade", "--tree", linux("6.12").name, "--tiny", "--yields", "1", "--store-buffers", "2")
+    shown = " ".join(run(*words)[1].split())
+    again = f"Replay: shootdown check {' '.join(words)} --save FILE, then shootdown check {' '.join(words[1:3])} "
+    assert f"{again}--schedule FILE" in shown

@@ -35,7 +35,10 @@ BISECT_GOOD, BISECT_BAD, BISECT_SKIP, BISECT_ABORT = 0, 1, 125, 129
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command line asks for; ``named``: the user named tests, ``source``: the options that name the code."""
+    """What the command line asks for.
+
+    ``named``: the user named tests; ``source``, ``how``: the options that name the code, and those of exploring.
+    """
 
     tests: Sequence[Litmus]
     named: bool
@@ -45,7 +48,8 @@ class Asked:
     jobs: int
     as_json: bool
     save: str | None
-    source: str = ""
+    source: str
+    how: str
 
 
 def check_tree(tree: Tree, patches: Sequence[Patch], asked: Asked) -> int:
@@ -136,7 +140,10 @@ def bisect(tree: Callable[[], Tree], names: tuple[str, ...], asked: Asked) -> in
 
 
 def bad_input(words: Sequence[str]) -> int:
-    """The exit code of bad input, of the program's arguments: ``git bisect run`` takes 1 for a bad commit."""
+    """The exit code of bad input, by the program's arguments: ``git bisect run`` takes 1 for a bad commit.
+
+    Arguments that are refused are no options yet, so the words themselves are looked at.
+    """
     return BISECT_ABORT if words[:1] == ["check"] and "--bisect" in words else verdicts.BAD_INPUT
 
 
@@ -207,13 +214,10 @@ def _how_to_replay(each: Judged, asked: Asked) -> list[str]:
     follow = f"shootdown check {asked.source} --schedule"
     if asked.save:
         return wrap(f"Replay: {follow} {asked.save}", "    ", "")
-    case, options = each.verdict.case, asked.options
-    name = case.test.name if Path(case.test.path).parent == SUITE else case.test.path
-    extra = " --tiny" if asked.tiny else ""
-    extra += f" --yields {options.yields}" if options.yields != Options().yields else ""
-    extra += f" --failures {options.failures}" if options.failures else ""
-    extra += (" --ranged" if options.ranged else "") + (" --store-buffers 1" if options.tso else "")
-    return wrap(f"Replay: shootdown check {name} {asked.source}{extra} --save FILE, then {follow} FILE", "    ", "")
+    test = each.verdict.case.test
+    name = test.name if Path(test.path).parent == SUITE else test.path
+    how = f" {asked.how}" if asked.how else ""
+    return wrap(f"Replay: shootdown check {name} {asked.source}{how} --save FILE, then {follow} FILE", "    ", "")
 
 
 def _is_shown(each: Judged, asked: Asked) -> bool:

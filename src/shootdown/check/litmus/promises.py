@@ -6,6 +6,7 @@ from typing import Any
 
 from ...machine import words
 from .litmus import Litmus
+from .memory import mask_of
 
 HOST_PFN_FIRST = 64
 """Frames of the host begin here; those below are page tables."""
@@ -15,14 +16,14 @@ REFILL = 8
 
 
 def protected(test: Litmus) -> int:
-    """The gfns that no vCPU may write, as a mask: those of read-only slots, and what the host reads and nobody writes.
+    """The gfns that no vCPU may write, as a mask: those of read-only slots, and what the host maps read-only.
 
-    A write would get a page of its own there.
+    The latter where no guest writes and the host never makes it writable: a write has the host put another page there.
     """
     found = test.memory.unwritten()
     if all(entry["run"] not in ("host_writable", "change_pte") for entry in test.host):
         written = {gfn for entry in test.vcpus for gfn in entry.get("writes", ())}
-        found |= sum(1 << gfn for gfn in set(test.memory.read_only) - written)
+        found |= mask_of(set(test.memory.read_only) - written)
     return found
 
 
@@ -47,14 +48,12 @@ def pages_of(test: Litmus, span: int) -> dict[int, frozenset[int]]:
 def backed(test: Litmus) -> int:
     """The gfns with entries of MMIO from before that lie in slots of address space 0 which stay, as a mask."""
     slots = [slot for n, slot in enumerate(test.memory.slots) if slot.as_id == 0 and _stays(test, n)]
-    return sum(1 << gfn for gfn in set(test.memory.mmio) if any(gfn in slot.gfns() for slot in slots))
+    return mask_of(gfn for gfn in test.memory.mmio if any(gfn in slot.gfns() for slot in slots))
 
 
 def made_in(test: Litmus, entry: dict[str, Any], base: int, pages: int) -> int:
     """The gfns that a task makes memory for good, as a mask."""
-    return (
-        sum(1 << gfn for gfn in range(base, base + pages)) if _stays(test, entry.get("slot", 0), entry["name"]) else 0
-    )
+    return mask_of(range(base, base + pages)) if _stays(test, entry.get("slot", 0), entry["name"]) else 0
 
 
 def settled(test: Litmus) -> frozenset[int]:

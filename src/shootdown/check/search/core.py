@@ -6,10 +6,9 @@ something is missing. Compiled or not, it gives the same rows; products are mask
 
 from __future__ import annotations
 
-from typing import Final
-
 from mypy_extensions import i64
 
+from ..program.guest import LACKING
 from .breaches import breaches, first_of
 from .flushes import flush, flush_range
 from .hardware import closure, free_table, grace, mark_stale, met, run_callbacks, unaccounted
@@ -33,9 +32,6 @@ from .layout import (  # isort: skip
     PROGRAMS, RAN, RIGHT_MOVER, RING, ROOT_WORDS, STATES, STOP, STOP_ALL, STOP_NEVER, TABLES, TAKER, TRANSITIONS,
     VALUES, VCPUS, VIOLATION, WAITED, WAITER, WIDTH, Tables, bit_of, get, put,
 )  # fmt: skip
-
-LACKING: Final = 1
-"""As guest.py numbers it; a literal, since compiled code computes no constant beforehand."""
 
 
 def explore(t: Tables) -> i64:

@@ -148,7 +148,8 @@ def test_a_schedule_names_the_patch_that_it_needs(tmp_path: Path) -> None:
     code, shown = run("unmap-leafs", *on, "--tiny", "--patch", str(patch), "--save", saved)
     assert code == 2
     assert f"--patch {patch} --schedule {saved}" in " ".join(shown.split())
-    assert run(*on, "--patch", str(patch), "--schedule", saved)[0] == 2
+    code, text = run(*on, "--patch", str(patch), "--schedule", saved, "--json")
+    assert code == 2 and json.loads(text)["schedule"]["moves"]
     code, text = run(*on, "--schedule", saved)
     assert code == 1 and f"with --patch {patch}" in text
 
@@ -174,6 +175,20 @@ def test_what_is_refuted_has_its_schedule_as_json() -> None:
     change = next(move for move in told["moves"] if move["access"].startswith("cmpxchg"))
     assert change["to"] == "memory" and change["spte_before"] != change["spte_after"]
     assert told["broken"] and told["standing"] and told["legend"]
+
+
+def test_a_schedule_that_is_followed_again_is_the_same_as_json(tmp_path: Path) -> None:
+    """As it was when it was found, in the form that docs/json.md states."""
+    on, saved = ("--tree", linux("6.1").name), str(tmp_path / "s.json")
+    (first,) = json.loads(run("read-fault-upgrade", *on, "--tiny", "--save", saved, "--json")[1])["tests"]
+    code, text = run(*on, "--schedule", saved, "--json")
+    again = json.loads(text)
+    jsonschema.validate(again, schemas()["check-schedule"])
+    assert code == 2 and again["schedule"] == first["schedule"]
+    assert {again[key] for key in ("broken", "what")} == {True, first["broken"]}
+    assert [again[key] for key in ("test", "policy", "behaviour", "steps")] == [
+        first[key] for key in ("name", "policy", "behaviour", "depth")
+    ]
 
 
 def test_what_a_series_needs_is_told() -> None:

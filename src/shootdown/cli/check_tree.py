@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..check.litmus.litmus import SUITE, Litmus
+from ..check.litmus.litmus import SUITE, Litmus, embedded
 from ..check.verdict.verdict import HOLDS, REFUTED
 from ..errors import InputError
 from ..figures import count
@@ -99,9 +99,14 @@ def code(found: Sequence[Judged], parts: Sequence[Part], asked: Asked) -> int:
 def follow(tree: Tree, patches: Sequence[Patch], path: str, as_json: bool) -> int:
     """Follow a saved schedule again on a tree, and print it."""
     data = read(Path(path))
-    outcome, about = followed(data, path, build(apply(tree, patches).tree, EXPLORE))
+    patched = apply(tree, patches).tree
+    outcome, about = followed(data, path, build(patched, EXPLORE))
     if as_json:
-        body = {"test": data["test"], "steps": outcome.depth, "broken": outcome.broken}
+        like = likeness(patched).behaviour
+        case = next(iter(cases([embedded(data["test"], data["text"], path)], like, False)), None)
+        body = {"tree": _about(patched), "test": data["test"], "policy": case.policy if case else "", "behaviour": like,
+                "steps": outcome.depth, "broken": True, "what": outcome.broken,
+                "schedule": asdict(story(outcome, about))}  # fmt: skip
         print(dump("check --schedule", body))
     else:
         print("\n".join(table(outcome, about).lines()))
@@ -222,11 +227,8 @@ def _is_shown(each: Judged, asked: Asked) -> bool:
 
 
 def _document(tree: Tree, found: Sequence[Judged], parts: Sequence[Part], asked: Asked) -> dict[str, Any]:
-    like = likeness(tree)
     return {
-        "tree": {
-            "name": tree.name, "version": tree.version, "behaviour": like.behaviour, "differs": list(like.differs),
-        },
+        "tree": _about(tree),
         "tests": [
             {**verdicts.document_of(each.verdict), "why": None,
              "schedule": asdict(story(each.outcome, each.scenario)) if _is_shown(each, asked) else None,
@@ -236,3 +238,8 @@ def _document(tree: Tree, found: Sequence[Judged], parts: Sequence[Part], asked:
         ],
         "not_exercised": [str(part) for part in parts],
     }  # fmt: skip
+
+
+def _about(tree: Tree) -> dict[str, Any]:
+    like = likeness(tree)
+    return {"name": tree.name, "version": tree.version, "behaviour": like.behaviour, "differs": list(like.differs)}

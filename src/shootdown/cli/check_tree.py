@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,11 @@ from ..kernel.library.account import Part
 from ..kernel.library.build import EXPLORE, LICENCE, STEPPED, build, compiler
 from ..kernel.source.likeness import likeness
 from ..kernel.source.needs import needed
-from ..kernel.source.series import Patch, apply
+from ..kernel.source.series import Patch, Patched, apply
 from ..kernel.source.tree import Tree
 from . import verdicts
 from .kernel import patches_of
-from .progress import clear, line
+from .progress import clear, covering, line
 from .report import dump, wrap
 
 BISECT_GOOD, BISECT_BAD, BISECT_SKIP, BISECT_ABORT = 0, 1, 125, 129
@@ -54,7 +55,7 @@ def check_tree(tree: Tree, patches: Sequence[Patch], asked: Asked) -> int:
         return _series(tree, patches, asked)
     patched = apply(tree, patches)
     found = verdicts_on(patched.tree, asked, heading=not asked.as_json)
-    parts = unrun(patched, asked.tests, asked.options) if patches else []
+    parts = _unrun(patched, asked) if patches else []
     if asked.save and not save(found, tree, patches, asked.options, Path(asked.save)):
         print(f"shootdown: nothing was refuted, so {asked.save} was not written", file=sys.stderr)
     if asked.as_json:
@@ -82,13 +83,20 @@ def verdicts_on(tree: Tree, asked: Asked, heading: bool) -> list[Judged]:
     def tick() -> None:
         write(lambda: f"{len(found)} of {len(wanted)} done: {wanted[len(found)] if len(found) < len(wanted) else ''}")
 
-    for each in judged(wanted, library, asked.options, asked.budget, min(asked.jobs, len(wanted)), tick):
-        clear()
-        if heading:
-            print(verdicts.line(each.verdict, heading=not found), flush=True)
-        found.append(each)
+    coming = judged(wanted, library, asked.options, asked.budget, min(asked.jobs, len(wanted)), tick)
+    with covering(lambda: f"{len(found)} of {count(len(wanted), 'verdict')} on {tree.name}"), closing(coming):
+        for each in coming:
+            clear()
+            if heading:
+                print(verdicts.line(each.verdict, heading=not found), flush=True)
+            found.append(each)
     clear()
     return found
+
+
+def _unrun(patched: Patched, asked: Asked) -> list[Part]:
+    with covering(lambda: f"all verdicts are in, but not what of the patch never ran on {patched.tree.name}"):
+        return unrun(patched, asked.tests, asked.options)
 
 
 def code(found: Sequence[Judged], parts: Sequence[Part], asked: Asked) -> int:
@@ -172,7 +180,7 @@ def _series(tree: Tree, patches: Sequence[Patch], asked: Asked) -> int:
             print("\n".join(wrap(text, "    ", "")), flush=True)
     needs = needed(broken, len(patches))
     patched = apply(tree, patches)
-    parts = unrun(patched, asked.tests, asked.options)
+    parts = _unrun(patched, asked)
     if asked.as_json:
         print(dump("check", {**_document(patched.tree, last, parts, asked), "series": lines, "needs": needs}))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from ...check.search.search import Result
 from ...check.verdict.verdict import HOLDS, NOT_EXERCISED, REFUTED, UNDETERMINED, Verdict
 from ..library.build import Library
 from .litmus import scenario
-from .run import explore
+from .run import Child, explore
 from .scenario import Budget, Options, Outcome, Scenario
 
 POLICIES = ("kernel-{}", "promote", "rcu")
@@ -48,10 +49,10 @@ def _is_for(test: Litmus, policy: str, behaviour: str) -> bool:
         return False
 
 
-def judge(case: Case, library: Library, options: Options, budget: Budget) -> Judged:
-    """Explore a case on a library of a tree."""
+def judge(case: Case, library: Library, options: Options, budget: Budget, running: set[Child] | None = None) -> Judged:
+    """Explore a case on a library of a tree; the process that does it is one of ``running`` meanwhile."""
     about = scenario(case.test, case.geometry, options)
-    outcome = explore(library.path, about, budget)
+    outcome = explore(library.path, about, budget, running)
     word, reason = outcome.word, ""
     if word == UNDETERMINED:
         reason = outcome.stopped
@@ -70,9 +71,13 @@ def judge(case: Case, library: Library, options: Options, budget: Budget) -> Jud
 def judged(
     asked: Sequence[Case], library: Library, options: Options, budget: Budget, jobs: int, tick: Callable[[], None]
 ) -> Generator[Judged]:
-    """All of them in their order, ``jobs`` at a time, each in a process of its own; ``tick`` is called meanwhile."""
+    """All of them in their order, ``jobs`` at a time, each in a process of its own; ``tick`` is called meanwhile.
+
+    Where not all are wanted any more, those processes are ended.
+    """
+    running: set[Child] = set()
     with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(judge, case, library, options, budget) for case in asked]
+        futures = [pool.submit(judge, case, library, options, budget, running) for case in asked]
         try:
             for future in futures:
                 while True:
@@ -84,3 +89,7 @@ def judged(
         finally:
             for future in futures:
                 future.cancel()
+            while not all(future.done() for future in futures):
+                for child in tuple(running):
+                    child.kill()
+                time.sleep(0.01)

@@ -68,6 +68,7 @@ HOLDING = {
     "an allocation that does not fail": tasks(Task("fails", (1,))),
     "entries beyond those that take part": tasks(Task("fills", (0,)), Task("fills", (1,))),
     "freed at once, nobody looks": guests(Task(ZAP, (0, 2)), mapped=(0, 1)),
+    "giving way": tasks(Task("sleeps_at_will", (1,))),
     "MMIO becomes memory": becomes_memory(0),
     "a huge page that nobody may execute": huge_page(2, READ | WRITE, nx=True),
     "one that may be executed, without the mitigation": huge_page(2, READ | WRITE | EXECUTE),
@@ -106,6 +107,7 @@ REFUTED = {
     "stores that wait": (
         tasks(Task("store_load", (0,)), Task("store_load", (1,)), options=Options(tso=True)), "warn"),
     "an allocation that fails": (tasks(Task("fails", (1,)), options=Options(failures=1)), "warn"),
+    "giving way where the caller may not sleep": (tasks(Task("sleeps_at_will", (0,))), "lockdep"),
     "MMIO that stays": (becomes_memory(1), "passes for mmio"),
     "MMIO that somebody has just met": (becomes_memory(2), "passes for mmio"),
     "a huge page that may be executed": (huge_page(2, READ | WRITE | EXECUTE, nx=True), "executable in reach"),

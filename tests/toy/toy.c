@@ -397,6 +397,17 @@ static void gives_way(const u64 *arg)
 		WARN_ON(need_resched());
 }
 
+/* Gives way under the lock, as a task whose caller may sleep, or may not. */
+static void sleeps_at_will(const u64 *arg)
+{
+	sd_may_sleep(arg[0]);
+	write_lock(&mmu_lock);
+	cond_resched_rwlock_write(&mmu_lock);
+	write_unlock(&mmu_lock);
+	sd_may_sleep(true);
+	sd_synchronize_srcu();
+}
+
 static void fails(const u64 *arg)
 {
 	void *p = sd_alloc(1 | SD_MAY_FAIL);
@@ -460,5 +471,6 @@ const struct sd_op sd_ops[] = {
 	{ "fails", fails }, { "counts", counts }, { "plainly", plainly },
 	{ "fills", fills }, { "gives_way", gives_way }, { "mmio", mmio },
 	{ "back", back }, { "huge", huge }, { "vcpu_tells", vcpu_tells }, { "hides", hides },
+	{ "sleeps_at_will", sleeps_at_will },
 };
 const unsigned sd_op_count = sizeof(sd_ops) / sizeof(*sd_ops);

@@ -82,6 +82,8 @@ void sd_back(sd_u64 gfns);
 /* An access passes for one to MMIO, which user space will emulate. */
 void sd_mmio_access(sd_u64 gfn);
 
+/* Whether the running task may sleep, or give way: not where its caller may not. Of each task it may at first. */
+void sd_may_sleep(_Bool may);
 /* Sleeping locks, SRCU, and the end of a grace period. spin_lock and so on are as the shims declare them. */
 void sd_mutex_lock(void *mutex);
 void sd_mutex_unlock(void *mutex);

@@ -96,7 +96,7 @@ def verdicts_on(tree: Tree, asked: Asked, heading: bool) -> list[Judged]:
 
 def _unrun(patched: Patched, asked: Asked) -> list[Part]:
     with covering(lambda: f"all verdicts are in, but not what of the patch never ran on {patched.tree.name}"):
-        return unrun(patched, asked.tests, asked.options)
+        return unrun(patched, asked.tests, asked.options, asked.jobs)
 
 
 def code(found: Sequence[Judged], parts: Sequence[Part], asked: Asked) -> int:

@@ -50,7 +50,7 @@ class Part:
 
     line    the first changed line, in the changed file
     state   EXECUTED, NEVER, FOLDED, NOT_COMPILED or NO_CODE
-    why     of what is folded away, not compiled, or never ran though what is changed beside it did
+    why     of what is folded away or not compiled
     """
 
     hunk: Hunk

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from shootdown.check.litmus.litmus import suite
-from shootdown.check.verdict.verdict import HOLDS, REFUTED
+from shootdown.check.verdict.verdict import HOLDS, NOT_EXERCISED, REFUTED
 from shootdown.kernel.explore.scenario import Budget, Options
 from shootdown.kernel.explore.verdict import Judged, cases, judge
 from shootdown.kernel.library.build import EXPLORE, build
@@ -86,6 +86,13 @@ def test_an_endless_loop_of_the_kernel_is_a_verdict(version: str) -> None:
     """Code that goes round for ever without an access that others see is ended, and refuted."""
     judged = found("unmap-leafs", version, Edit("tdp_mmu_zap_leafs", REPLACE, r"flush = true", "for (;;) barrier()"))
     assert judged.outcome.broken == "endless loop"
+
+
+def test_where_no_guest_ever_gets_a_page_nothing_holds() -> None:
+    """A patch after which each fault is tried again for ever breaks no promise, and shows none."""
+    judged = found("unmap-leafs", "6.12", Edit("kvm_tdp_mmu_map", REPLACE, r"is_frozen_spte\(iter\.old_spte\)", "true"))
+    assert judged.verdict.word == NOT_EXERCISED
+    assert judged.verdict.reason == "the guest of vCPU0 never gets a page"
 
 
 def patch_of(path: Path, version: str, file: str, function: str, anchor: str, line: str) -> Path:

@@ -262,6 +262,7 @@ def _outcome(library: Path, scenario: Scenario, answer: dict[str, Any]) -> Outco
         bytes_a_state=answer["bytes"] / states,
         restarts=answer["restarts"],
         ended=tuple(n for n in range(64) if answer["ended"] >> n & 1),
+        reached=tuple(n for n in range(64) if answer["reached"] >> n & 1),
         bounds=bounds_of(scenario),
         schedule=Schedule(tuple(answer["choices"]), tuple(answer["written"])),
         events=tuple(events),

@@ -14,7 +14,7 @@ from ...check.verdict.verdict import HOLDS, NOT_EXERCISED, REFUTED, UNDETERMINED
 from ..library.build import Library
 from .litmus import scenario
 from .run import Child, explore
-from .scenario import Budget, Options, Outcome, Scenario
+from .scenario import Budget, Options, Outcome, Scenario, Task
 
 POLICIES = ("kernel-{}", "promote", "rcu")
 """Of our MMU, what flushes as a kernel does, the nearest first; {} is its behaviour."""
@@ -53,19 +53,27 @@ def judge(case: Case, library: Library, options: Options, budget: Budget, runnin
     """Explore a case on a library of a tree; the process that does it is one of ``running`` meanwhile."""
     about = scenario(case.test, case.geometry, options)
     outcome = explore(library.path, about, budget, running)
-    word, reason = outcome.word, ""
+    word, reason, reached = outcome.word, "", outcome.reached
     if word == UNDETERMINED:
         reason = outcome.stopped
     elif word == HOLDS:
         endless = [task.name for n, task in enumerate(about.tasks) if not task.again and n not in outcome.ended]
+        idle = [task.name for task in about.tasks if task.vcpu >= 0 and _asks(about, task) and task.vcpu not in reached]
         if endless:
             word, reason = NOT_EXERCISED, f"{', '.join(endless)} never comes to an end"
+        elif idle:
+            word, reason = NOT_EXERCISED, f"the guest of {', '.join(idle)} never gets a page"
     result = Result(
         int(word == REFUTED), 0, outcome.cpu, outcome.states, outcome.transitions, outcome.depth, outcome.seconds,
         outcome.stopped,
     )  # fmt: skip
     verdict = Verdict(case, word, reason, result, frozenset(), frozenset(), frozenset(), bounds=outcome.bounds)
     return Judged(verdict, about, outcome)
+
+
+def _asks(about: Scenario, task: Task) -> bool:
+    """Is there a guest that accesses something? One that is parked never runs."""
+    return task.op != "parked" and bool(about.guests[task.vcpu].accesses)
 
 
 def judged(

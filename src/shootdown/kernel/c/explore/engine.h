@@ -166,6 +166,7 @@ struct engine {
 	int broken;			/* enum sd_verdict */
 	unsigned pages_high, headers_high;
 	u64 ended;			/* tasks that came to an end somewhere */
+	u64 reached;			/* vCPUs that could reach a page somewhere */
 	/* coroutine.c, traps.c */
 	bool mapped;
 	void (*aside)(void);

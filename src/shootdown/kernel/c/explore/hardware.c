@@ -208,6 +208,7 @@ static void check_set(unsigned vcpu)
 				       "vCPU %u may walk a freed table", vcpu);
 			continue;
 		}
+		E.reached |= BIT(vcpu);
 		for (unsigned r = 0; r < REST->revokeds; r++)
 			if (REST->revoked[r] - T_TARGET(t) < pages)
 				broken(SD_REVOKED_IN_REACH, vcpu, 0, 0,

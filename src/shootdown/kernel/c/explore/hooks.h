@@ -194,7 +194,7 @@ struct sd_race {
 
 struct sd_result {
 	int verdict, cpu, vcpu, table;
-	unsigned depth, choices, events, helds, races, ended;
+	unsigned depth, choices, events, helds, races, ended, reached, pad;
 	sd_u64 states, transitions, bytes, blobs, blob_bytes, pc, address, restarts;
 	double seconds;
 	char message[512];

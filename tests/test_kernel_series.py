@@ -237,6 +237,19 @@ def test_each_hunk_is_accounted_for(tmp_path: Path, case: tuple) -> None:
     assert all(bool(part.why) == (part.state in (FOLDED, NOT_COMPILED)) for part in parts)
 
 
+@pytest.mark.skipif(shutil.which("gcc") is None or shutil.which("objdump") is None, reason="no gcc or objdump")
+@pytest.mark.parametrize("later", ['\t\tpr_err("far");', '\t\tpr_err("far");\n\t}'], ids=["above", "on both sides"])
+def test_what_a_patch_removed_is_known_after_a_later_one(tmp_path: Path, later: str) -> None:
+    """Where that one changes what stood around it, too."""
+    made = find_tree(str(toy_tree.make(tmp_path)))
+    (tmp_path / "1.diff").write_text(change(TDP, "\t\ttable[0] = 7;", ""))
+    (tmp_path / "2.diff").write_text(change(TDP, later, later.replace("far", "near").replace("\t}", "\t} /* x */")))
+    patched = apply(made, read_series([str(tmp_path / "1.diff"), str(tmp_path / "2.diff")]))
+    library = build(patched.tree, toy_tree.TOLD, tmp_path / "drivers")
+    parts = account(patched, code_of(library), frozenset())
+    assert [part.state for part in parts if part.hunk is patched.hunks[0]] == [NEVER]
+
+
 def test_accounting_for_many_names_ends(tmp_path: Path) -> None:
     """A header of macros, each of which names all others, is accounted for: no line is looked at again and again."""
     names = [f"M{n}" for n in range(60)]

@@ -258,8 +258,8 @@ def _parts(patched: Patched, use: _Use, hunk: Hunk) -> list[Part]:
         if hunk in line.after:
             below = number < len(lines) and hunk in lines[number].before
             add(number, _cut(use, hunk.file, removed, number, number + 1 if below else None))
-        elif hunk in line.before and number == 1:
-            add(number, _cut(use, hunk.file, removed, None, number))
+        elif hunk in line.before and (number == 1 or hunk not in lines[number - 2].after):
+            add(number, _cut(use, hunk.file, removed, number - 1 or None, number))
     return [part for function, states in found.items() for part in _of_function(use, hunk, function, states)]
 
 

@@ -20,6 +20,7 @@ from .kernel_bugs import PLANTED as IN_C
 from .kernel_planted import is_driver
 from .known_bugs import BUGS as PLANTED
 from .known_bugs import PAIRS
+from .level_bugs import LEVELS
 from .mutations import MUTATIONS, OPERATIONS, Mutation
 from .order_bugs import HARMLESS, ORDERS
 from .place_bugs import PLACES
@@ -30,7 +31,7 @@ from .structure import ROOT
 FILE = ROOT / "docs" / "bugs.md"
 ALL: tuple[Mutation, ...] = (
     *(*MUTATIONS, *OPERATIONS, *PLANTED, *PAIRS),
-    *(*FURTHER, *PLACES, *ORDERS, *ENTRIES, *GAPS, *RANGES),
+    *(*FURTHER, *PLACES, *ORDERS, *ENTRIES, *GAPS, *LEVELS, *RANGES),
 )
 BREAKS = {
     0: "holds", steps.USE_AFTER_FREE: "P2", steps.FREED_IN_REACH: "P2", steps.REVOKED_IN_REACH: "P1",
@@ -47,7 +48,8 @@ Each line tells of a bug that KVM's MMU had, or nearly had, and what shows that 
 is planted in this project's MMU, and a test is refuted. `test`: P1 means that this test is refuted then, and what
 breaks ([model.md](model.md)); *holds* that the change is harmless there. What is planted is in `tests/mutations.py`,
 `tests/known_bugs.py`, `tests/further_bugs.py`, `tests/place_bugs.py`, `tests/order_bugs.py`, `tests/entry_bugs.py`,
-`tests/gap_bugs.py` and `tests/range_bugs.py` (*ranges*: with `--ranged`); `python -m tests.bug_table` writes this page.
+`tests/gap_bugs.py`, `tests/level_bugs.py` and `tests/range_bugs.py` (*ranges*: with `--ranged`); `python -m
+tests.bug_table` writes this page.
 A test marked *audited* is one in which somebody looks at tables, counters and answers besides
 (`tests/audit_bugs.py`, `tests/test_audit.py`).
 """
@@ -109,7 +111,7 @@ def further() -> Iterator[str]:
     """The lines of the table of further bugs, by their sites."""
     yield "| bug | commit | shown by |"
     yield "|---|---|---|"
-    for mutation in (*FURTHER, *PLACES, *ORDERS, *ENTRIES, *GAPS, *RANGES):
+    for mutation in (*FURTHER, *PLACES, *ORDERS, *ENTRIES, *GAPS, *LEVELS, *RANGES):
         commit, _, text = mutation.site.rpartition(": ")
         yield f"| {text} | {commit} | {shown((mutation.site,))} |"
 

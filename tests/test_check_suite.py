@@ -24,6 +24,7 @@ from .entry_bugs import ENTRIES
 from .further_bugs import FURTHER
 from .gap_bugs import GAPS
 from .known_bugs import BUGS, PAIRS, SLOW
+from .level_bugs import LEVELS
 from .mutations import MUTATIONS, OPERATIONS, Mutation
 from .order_bugs import HARMLESS, ORDERS
 from .place_bugs import PLACES
@@ -40,7 +41,7 @@ LARGE = (
 """Tests whose tiny geometry takes over a second interpreted."""
 PLAIN_MAX = 4000
 """States of the most that a test may have to run interpreted as well."""
-MANY = (*PLACES, *ORDERS, *ENTRIES, *GAPS, *HARMLESS)
+MANY = (*PLACES, *ORDERS, *ENTRIES, *GAPS, *LEVELS, *HARMLESS)
 """So many that they are planted only where the explorer is compiled."""
 
 
@@ -178,7 +179,7 @@ def test_policies_of_one_kernel_or_form_are_checked_with_it_only() -> None:
         assert {name for name in forms if behaviour_of(TESTS[name], policy, None)} == tests
 
 
-@pytest.mark.parametrize("run", sorted(HOST.keys() - {"host_writable", "create_shadowed"}))
+@pytest.mark.parametrize("run", sorted(HOST.keys() - {"host_writable", "create_shadowed", "migrate"}))
 def test_every_operation_meets_a_fault_and_a_notifier(run: str) -> None:
     """A litmus test each at least: beside a guest that faults, and beside a notifier; of one made of two, each."""
     beside_faults = beside_notifiers = 0

@@ -21,7 +21,7 @@ from ..source.source import Source
 from .cases import Case
 from .litmus import Litmus
 from .memory import Slot, mask_of
-from .promises import HOST_PFN_FIRST, REFILL, backed, frames, made_in, protected, settled
+from .promises import HOST_PFN_FIRST, REFILL, backed, flags_of, frames, logged_in, made_in, protected, settled
 from .start import accesses_of, leaf_at_start, levels_of, mapped_in, role_of
 
 MODULES = ("vcpu", "fault", "notifier", "zap", "huge_pages", "roots", "memory_region", "dirty_log", "dirty_ring",
@@ -194,6 +194,12 @@ def _slots(test: Litmus, start: Start) -> tuple[dict[Any, dict[int, int]], dict[
         logs[(words.DIRTY, number << 32)] = bits
         start.words[(words.DIRTY, number << 32)] = sum(bits[gfn] for gfn in bits if gfn in test.memory.dirty)
         rings |= {PUSHED | number << 32 | gfn - slot.base: gfn for gfn in slot.gfns()}
+    for entry in test.host:
+        if entry["run"] == "create_slot" and flags_of(entry) & words.LOG_DIRTY_PAGES:
+            number, first = entry.get("slot", 0), entry.get("base", 0)
+            bits = {first + n: 1 << n for n in range(entry.get("pages", 1))}
+            logs[(words.DIRTY, number << 32)] = bits
+            rings |= {PUSHED | number << 32 | gfn - first: gfn for gfn in bits}
     return logs, rings
 
 
@@ -208,6 +214,8 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
             pfns = tuple(range(HOST_PFN_FIRST + first, HOST_PFN_FIRST + last))
             how = entry.get("refill", -1), entry.get("may_block", True), entry.get("read_only", False)
             return first, last, pfns, *how
+        case "migrate":
+            return first, last, gfn, HOST_PFN_FIRST + gfn, entry.get("refill", REFILL)
         case "zap_range":
             return first, last, promise
         case "zap_all_fast":
@@ -234,7 +242,8 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
             pfns = tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())
             return number, base, slot.pages, pfns, made_in(test, entry, base, slot.pages)
         case "create_slot":
-            return number, base, pages, made_in(test, entry, base, pages)
+            made = made_in(test, entry, base, pages)
+            return number, slot.as_id, base, pages, flags_of(entry), made, logged_in(entry, base, pages)
         case "create_shadowed":
             return number, base, pages, gfn, made_in(test, entry, base, pages)
         case "release":

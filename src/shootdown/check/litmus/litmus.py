@@ -50,7 +50,7 @@ from ...errors import InputError, text_of
 from ...mmu.behaviour import BEHAVIOURS
 from ...mmu.policies.registry import POLICIES
 from ..program.programs import HOST
-from .memory import SLOT, START, Memory, read_memory
+from .memory import FLAGS, SLOT, START, Memory, read_memory
 
 SUITE = Path(__file__).resolve().parents[1] / "suite"
 DEFAULT_POLICIES = ("eager", "list", "list-as-posted", "rcu", "rcu-literal", "promote")
@@ -77,7 +77,7 @@ KEYS: dict[str, dict[str, type]] = {
     "host": {
         "name": str, "run": str, "start": int, "end": int, "refill": int, "may_block": bool, "tables": int,
         "rounds": int, "vcpu": int, "gfn": int, "execute": bool, "slot": int, "base": int, "pages": int,
-        "read_only": bool,
+        "read_only": bool, "flags": list,
     },
 }  # fmt: skip
 """Keys of each table of a file and the types of their values."""
@@ -331,6 +331,8 @@ def _host(file: File, found: list[dict[str, Any]], vcpus: int, span: int, memory
         start, end = entry.get("start", 0), entry.get("end", span)
         if not -1 <= entry.get("refill", -1) <= 1 << 20 or entry.get("refill", -1) in range(span):
             raise file.wrong("host", "refill", f"'refill' must be -1, or {span} to {1 << 20}", n)
+        if not all(isinstance(flag, str) and flag in FLAGS for flag in entry.get("flags", [])):
+            raise file.wrong("host", "flags", f"'flags' must be some of {', '.join(FLAGS)}", n)
         if not 0 <= entry.get("slot", 0) < max(1, len(memory.slots)):
             raise file.wrong("host", "slot", "no such slot", n)
         if not memory.slots and "slot" in HOST[run][1]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ...machine import words
 from .litmus import Litmus
-from .memory import mask_of
+from .memory import FLAGS, mask_of
 
 HOST_PFN_FIRST = 64
 """Frames of the host begin here; those below are page tables."""
 
 REFILL = 8
-"""How many frames further on ``change_pte`` takes its page, if a test does not say."""
+"""How many frames further on ``change_pte`` and ``migrate`` take a page, if a test does not say."""
 
 
 def protected(test: Litmus) -> int:
@@ -20,7 +21,7 @@ def protected(test: Litmus) -> int:
 
     The latter where no guest writes and the host never makes it writable: a write has the host put another page there.
     """
-    found = test.memory.unwritten()
+    found = test.memory.unwritten() | _made_read_only(test)
     if all(entry["run"] not in ("host_writable", "change_pte") for entry in test.host):
         written = {gfn for entry in test.vcpus for gfn in entry.get("writes", ())}
         found |= mask_of(set(test.memory.read_only) - written)
@@ -37,7 +38,7 @@ def pages_of(test: Litmus, span: int) -> dict[int, frozenset[int]]:
     found = {gfn: {gfn} for gfn in range(span)}
     for entry in test.host:
         refill, gfns = entry.get("refill", -1), range(entry.get("start", 0), entry.get("end", span))
-        if entry["run"] == "change_pte":
+        if entry["run"] in ("change_pte", "migrate"):
             refill, gfn = entry.get("refill", REFILL), entry.get("gfn", 0)
             gfns = range(gfn, gfn + 1)
         for gfn in gfns if refill >= 0 else ():
@@ -66,6 +67,30 @@ def settled(test: Litmus) -> frozenset[int]:
     if not test.memory.read_only and not shared and not runs & {"host_writable", "change_pte"}:
         found.add(words.HOST_WRITABLE)
     return frozenset(found)
+
+
+def flags_of(entry: dict[str, Any]) -> int:
+    """The flags with which a task makes a slot."""
+    return sum(FLAGS[flag] for flag in set(entry.get("flags", [])))
+
+
+def logged_in(entry: dict[str, Any], base: int, pages: int) -> int:
+    """The gfns whose writes are logged once a task has made their slot, as a mask."""
+    return _mask(range(base, base + pages)) if flags_of(entry) & words.LOG_DIRTY_PAGES else 0
+
+
+def _made_read_only(test: Litmus) -> int:
+    """The gfns that no slot holds before a task makes a read-only one of them, as a mask."""
+    found = 0
+    for entry in test.host:
+        if entry["run"] == "create_slot" and flags_of(entry) & words.READONLY:
+            base = entry.get("base", 0)
+            found |= _mask(range(base, base + entry.get("pages", 1)))
+    return found & ~_mask(gfn for slot in test.memory.slots for gfn in slot.gfns())
+
+
+def _mask(gfns: Iterable[int]) -> int:
+    return sum(1 << gfn for gfn in gfns)
 
 
 def _stays(test: Litmus, slot: int, but: str = "") -> bool:

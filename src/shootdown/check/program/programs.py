@@ -67,6 +67,20 @@ def unmap(
     lib.notifier.invalidate_range_end(kvm, start, end)
 
 
+def migrate(lib: Any, kvm: Any, start: int, end: int, gfn: int, pfn: int, refill: int) -> None:
+    """The host breaks a huge page of its own up, and then has one of its pages ``refill`` frames further on."""
+    lib.notifier.invalidate_range_start(kvm, start, end, True)
+    page = start
+    while page < end:
+        kvm.m.store(words.HOST_LEVEL, page, 1)
+        page += 1
+    lib.notifier.invalidate_range_end(kvm, start, end)
+    lib.notifier.invalidate_range_start(kvm, gfn, gfn + 1, True)
+    kvm.m.revoke(pfn)
+    kvm.m.store(words.HOST_PFN, gfn, pfn + refill)
+    lib.notifier.invalidate_range_end(kvm, gfn, gfn + 1)
+
+
 def zap_range(lib: Any, kvm: Any, start: int, end: int, promise: int) -> None:
     """A range is to be mapped anew, for instance with another memory type: what was cached of it must be gone."""
     lib.notifier.kvm_zap_gfn_range(kvm, start, end)
@@ -209,10 +223,14 @@ def move_slot(lib: Any, kvm: Any, slot: int, base: int, pages: int, pfns: tuple[
         i += 1
 
 
-def create_slot(lib: Any, kvm: Any, slot: int, base: int, pages: int, gfns: int) -> None:
-    """A memory slot comes, where there was none."""
-    lib.memory_region.set_memory_region(kvm, slot, 0, base, pages, 0)
+def create_slot(
+    lib: Any, kvm: Any, slot: int, as_id: int, base: int, pages: int, flags: int, gfns: int, logged: int
+) -> None:
+    """A memory slot comes, where there was none; it may be logged from the start, or read-only."""
+    lib.memory_region.set_memory_region(kvm, slot, as_id, base, pages, flags)
     kvm.m.back(gfns)
+    if logged != 0:
+        kvm.m.watch(logged)
 
 
 def create_shadowed(lib: Any, kvm: Any, slot: int, base: int, pages: int, gfn: int, gfns: int) -> None:
@@ -240,6 +258,7 @@ def store_buffer(machine: Any, number: int) -> None:
 
 HOST: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "unmap": (unmap, ("start", "end", "refill", "may_block", "read_only")),
+    "migrate": (migrate, ("start", "end", "gfn", "refill")),
     "zap_range": (zap_range, ("start", "end")),
     "zap_all_fast": (zap_all_fast, ()),
     "collapse": (collapse, ("start", "end")),
@@ -260,7 +279,7 @@ HOST: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "release": (release, ()),
     "delete_slot": (delete_slot, ("slot",)),
     "move_slot": (move_slot, ("slot", "base")),
-    "create_slot": (create_slot, ("slot", "base", "pages")),
+    "create_slot": (create_slot, ("slot", "base", "pages", "flags")),
     "create_shadowed": (create_shadowed, ("slot", "base", "pages", "gfn")),
 }
 """Tasks of the host by the name that a litmus file gives, and the keys that they take there."""

@@ -185,6 +185,15 @@ def _of_host(number: int, task: Task, levels: int) -> Iterator[Operation]:
             for gfn in range(start, end):
                 yield Operation("host_page", (at(gfn), -1 if refill < 0 else other + at(gfn), 0 if read_only else -1))
             yield Operation("range_end", (at(start), at(end)))
+        case "migrate":
+            start, end, gfn, _ = args
+            yield Operation("range_start", (at(start), at(end), 1))
+            for page in range(start, end):
+                yield Operation("host_level", (at(page), 1))
+            yield Operation("range_end", (at(start), at(end)))
+            yield Operation("range_start", (at(gfn), at(gfn) + 1, 1))
+            yield Operation("host_page", (at(gfn), other + at(gfn), -1))
+            yield Operation("range_end", (at(gfn), at(gfn) + 1))
         case "change_pte":
             gfn = at(args[0])
             yield Operation("range_start", (gfn, gfn + 1, 1))
@@ -225,7 +234,8 @@ def _of_host(number: int, task: Task, levels: int) -> Iterator[Operation]:
         case "move_slot":
             yield Operation("move", (args[0], at(args[1])))
         case "create_slot" | "create_shadowed":
-            yield Operation("create", (args[0], 0, at(args[1]), at(args[1] + args[2]) - at(args[1]), 0))
+            as_id, flags = (0, 0) if task.op == "create_shadowed" else args[4:6]
+            yield Operation("create", (args[0], as_id, at(args[1]), at(args[1] + args[2]) - at(args[1]), flags))
             if task.op == "create_shadowed":
                 yield Operation("track", (args[0], at(args[4])))
         case op:

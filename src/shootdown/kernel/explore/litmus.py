@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...check.litmus.litmus import Geometry, Litmus
-from ...check.litmus.promises import backed, made_in, pages_of, protected
+from ...check.litmus.promises import REFILL, backed, flags_of, logged_in, made_in, pages_of, protected
 from ...check.litmus.start import accesses_of, leaf_at_start, levels_of, mapped_in, role_of
 from ...errors import InputError
 from ...machine.words import ROLE_GUEST_MODE, ROLE_SMM
@@ -145,6 +145,8 @@ def _operands(test: Litmus, entry: dict[str, Any], span: int) -> tuple[int, ...]
         case "unmap":
             how = int(entry.get("may_block", True)), int(entry.get("read_only", False))
             return first, last, entry.get("refill", -1), *how
+        case "migrate":
+            return first, last, gfn, entry.get("refill", REFILL)
         case "zap_range" | "zap_all_fast" | "collapse" | "age" | "clear_young":
             return first, last
         case "recover_nx":
@@ -165,7 +167,9 @@ def _operands(test: Litmus, entry: dict[str, Any], span: int) -> tuple[int, ...]
         case "create_slot" | "create_shadowed":
             base, pages = entry.get("base", 0), entry.get("pages", 1)
             made = slot, base, pages, made_in(test, entry, base, pages)
-            return made if entry["run"] == "create_slot" else (*made, gfn)
+            if entry["run"] == "create_shadowed":
+                return *made, gfn
+            return *made, test.memory.slots[slot].as_id, flags_of(entry), logged_in(entry, base, pages)
         case "release":
             return ()
         case "prefetch":

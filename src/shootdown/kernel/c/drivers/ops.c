@@ -104,6 +104,18 @@ static void op_unmap(const u64 *arg)
 	sd_range_end(START(arg), END(arg));
 }
 
+/* start end gfn refill: a huge page of the host is broken up, then one of its pages is refill further on */
+static void op_migrate(const u64 *arg)
+{
+	u64 gfn;
+
+	sd_range_start(START(arg), END(arg), true);
+	for (gfn = arg[0]; gfn < arg[1]; gfn++)
+		sd_set_host_level(gfn, PG_LEVEL_4K);
+	sd_range_end(START(arg), END(arg));
+	op_unmap((u64[]){ arg[2], arg[2] + 1, arg[3], true, false });
+}
+
 /* start end: what is promised holds at the zap's end, before others zap anew what was mapped since */
 static void op_zap_range(const u64 *arg)
 {
@@ -288,17 +300,19 @@ static void op_move_slot(const u64 *arg)
 	revoke(gfns);
 }
 
-/* slot base pages backed */
+/* slot base pages backed as_id flags logged: mask of gfns whose writes are logged from then on */
 static void op_create_slot(const u64 *arg)
 {
-	sd_set_memory_region(arg[0], 0, END(arg), sd_real_gfn(arg[1] + arg[2]) - END(arg), 0);
+	sd_set_memory_region(arg[0], arg[4], END(arg), sd_real_gfn(arg[1] + arg[2]) - END(arg), arg[5]);
 	sd_back(arg[3]);
+	if (arg[6])
+		sd_watch(arg[6]);
 }
 
 /* slot base pages backed gfn */
 static void op_create_shadowed(const u64 *arg)
 {
-	op_create_slot(arg);
+	op_create_slot((u64[]){ arg[0], arg[1], arg[2], arg[3], 0, 0, 0 });
 	op_write_protect((u64[]){ arg[0], arg[4] });
 }
 
@@ -307,7 +321,8 @@ const struct sd_op sd_ops[] = {
 	{ "vm", sd_start_vm }, { "slot", sd_start_slot }, { "load", sd_start_load }, { "leaf", sd_start_leaf },
 	{ "host", sd_start_host }, { "flags", sd_start_flags }, { "dirty", sd_start_dirty },
 	{ "promises", sd_start_promises },
-	OP(vcpu), OP(ahead), OP(switching), OP(parked), OP(unmap), OP(zap_range), OP(zap_all_fast), OP(collapse),
+	OP(vcpu), OP(ahead), OP(switching), OP(parked), OP(unmap), OP(migrate), OP(zap_range), OP(zap_all_fast),
+	OP(collapse),
 	OP(recover_nx), OP(prefault), OP(prefetch), OP(log_on), OP(log_off), OP(get_log), OP(clear_log),
 	OP(reset_ring), OP(age), OP(clear_young), OP(test_young), OP(change_pte), OP(write_protect), OP(host_writable),
 	OP(release), OP(delete_slot), OP(move_slot), OP(create_slot), OP(create_shadowed),

@@ -211,7 +211,7 @@ def _slots(test: Litmus, start: Start) -> tuple[dict[Any, dict[int, int]], dict[
     for number, slot in enumerate(test.memory.slots):
         for kind, value in (
             (words.SLOT_BASE, slot.base), (words.SLOT_PAGES, slot.pages), (words.SLOT_FLAGS, slot.flags),
-            (words.SLOT_AS, slot.as_id),
+            (words.SLOT_AS, slot.as_id if slot.pages else 0),
         ):  # fmt: skip
             start.words[(kind, number)] = value
         bits = {gfn: 1 << gfn - slot.base for gfn in slot.gfns()}

@@ -53,10 +53,11 @@ def backed(test: Litmus) -> int:
 
 
 def made_in(test: Litmus, entry: dict[str, Any], base: int, pages: int) -> int:
-    """The gfns that a task makes memory for good, as a mask."""
-    return (
-        sum(1 << gfn for gfn in range(base, base + pages)) if _stays(test, entry.get("slot", 0), entry["name"]) else 0
-    )
+    """The gfns of address space 0 that a task makes memory for good, as a mask."""
+    slot = entry.get("slot", 0)
+    if test.memory.slots[slot].as_id != 0 or not _stays(test, slot, entry["name"]):
+        return 0
+    return _mask(range(base, base + pages))
 
 
 def settled(test: Litmus) -> frozenset[int]:

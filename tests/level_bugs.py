@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shootdown.check.program.steps import EXECUTABLE_IN_REACH, OTHER_IN_REACH
+from shootdown.check.program.steps import EXECUTABLE_IN_REACH, OTHER_IN_REACH, PASSES_FOR_MMIO
 
 from .mutations import FREED, LEAK, LOST, MAPPED, WRITABLE, Mutation
 
@@ -109,6 +109,11 @@ LEVELS = (
         (("mmu/spte.py",
           "(spte | (spte & SAVED_RIGHTS) << ACC_TRACK_SHIFT)", "(spte | SAVED_RIGHTS << ACC_TRACK_SHIFT)"),),
         "nx-aged-huge", EXECUTABLE_IN_REACH,
+    ),
+    Mutation(
+        "I-24: the generation of slots is address space 0's, whatever the address space",
+        (("mmu/slots.py", "load(SLOTS_GENERATION, as_id)", "load(SLOTS_GENERATION, 0)"),),
+        "smm-slot-create-mmio", PASSES_FOR_MMIO,
     ),
     Mutation(
         "an access to MMIO does not look whether its root is valid still",

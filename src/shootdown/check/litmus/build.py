@@ -21,7 +21,18 @@ from ..source.source import Source
 from .cases import Case
 from .litmus import Litmus
 from .memory import Slot
-from .promises import HOST_PFN_FIRST, REFILL, backed, flags_of, frames, logged_in, made_in, protected, settled
+from .promises import (
+    HOST_PFN_FIRST,
+    REFILL,
+    backed,
+    flags_of,
+    frames,
+    logged_in,
+    made_in,
+    mmio_space,
+    protected,
+    settled,
+)
 
 MODULES = ("vcpu", "fault", "notifier", "zap", "huge_pages", "roots", "memory_region", "dirty_log", "dirty_ring",
            "vcpu_roots", "write_track")  # fmt: skip
@@ -85,6 +96,7 @@ def build(case: Case, source: Source) -> Setting:
     module, test, geometry = source.module, case.test, case.geometry
     bug, constant = module("machine.interface").Bug, settled(test)
     machine = BufferedMachine(1, bug, constant, case.buffers) if case.buffers else CheckedMachine(1, bug, constant)
+    machine.mmio_space = mmio_space(test)
     machine.tables, machine.ranged = geometry.tables, geometry.vcpus if case.ranged else 0
     flags = module("mmu.behaviour").BEHAVIOURS[case.behaviour]
     chosen = module("mmu.policies.registry").POLICIES[case.policy]

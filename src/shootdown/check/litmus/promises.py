@@ -47,15 +47,15 @@ def pages_of(test: Litmus, span: int) -> dict[int, frozenset[int]]:
 
 
 def backed(test: Litmus) -> int:
-    """The gfns with entries of MMIO from before that lie in slots of address space 0 which stay, as a mask."""
-    slots = [slot for n, slot in enumerate(test.memory.slots) if slot.as_id == 0 and _stays(test, n)]
+    """The gfns with entries of MMIO from before that lie in slots which stay, as a mask; of ``mmio_space``."""
+    slots = [slot for n, slot in enumerate(test.memory.slots) if slot.as_id == mmio_space(test) and _stays(test, n)]
     return sum(1 << gfn for gfn in set(test.memory.mmio) if any(gfn in slot.gfns() for slot in slots))
 
 
 def made_in(test: Litmus, entry: dict[str, Any], base: int, pages: int) -> int:
-    """The gfns of address space 0 that a task makes memory for good, as a mask."""
+    """The gfns that a task makes memory for good, as a mask, in the address space that is looked at."""
     slot = entry.get("slot", 0)
-    if test.memory.slots[slot].as_id != 0 or not _stays(test, slot, entry["name"]):
+    if test.memory.slots[slot].as_id != mmio_space(test) or not _stays(test, slot, entry["name"]):
         return 0
     return _mask(range(base, base + pages))
 
@@ -70,6 +70,12 @@ def settled(test: Litmus) -> frozenset[int]:
     if not test.memory.read_only and not shared and not runs & {"host_writable", "change_pte"}:
         found.add(words.HOST_WRITABLE)
     return frozenset(found)
+
+
+def mmio_space(test: Litmus) -> int:
+    """The address space whose accesses to MMIO are looked at: 0, unless a task makes a slot of the other."""
+    slots = test.memory.slots
+    return int(any(entry["run"] == "create_slot" and slots[entry.get("slot", 0)].as_id for entry in test.host))
 
 
 def flags_of(entry: dict[str, Any]) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from shootdown.check.program.steps import EXECUTABLE_IN_REACH, OTHER_IN_REACH
+from shootdown.check.program.steps import EXECUTABLE_IN_REACH, OTHER_IN_REACH, PASSES_FOR_MMIO
 
-from .mutations import LOST, MAPPED, WRITABLE, Mutation
+from .mutations import FREED, LEAK, LOST, MAPPED, WRITABLE, Mutation
 
 LEVELS = (
     Mutation(
@@ -109,6 +109,42 @@ LEVELS = (
         (("mmu/spte.py",
           "(spte | (spte & SAVED_RIGHTS) << ACC_TRACK_SHIFT)", "(spte | SAVED_RIGHTS << ACC_TRACK_SHIFT)"),),
         "nx-aged-huge", EXECUTABLE_IN_REACH,
+    ),
+    Mutation(
+        "I-24: the generation of slots is address space 0's, whatever the address space",
+        (("mmu/slots.py", "load(SLOTS_GENERATION, as_id)", "load(SLOTS_GENERATION, 0)"),),
+        "smm-slot-create-mmio", PASSES_FOR_MMIO,
+    ),
+    Mutation(
+        "an access to MMIO does not look whether its root is valid still",
+        (("mmu/fault.py",
+          "    if kvm.m.load(ROOT_INVALID, fault.root) != 0:\n        return True\n    return fault.slot",
+          "    if fault.slot != NO_SLOT and kvm.m.load(ROOT_INVALID, fault.root) != 0:\n        return True\n"
+            "    return fault.slot"),),
+        "slot-delete-mmio", LEAK,
+    ),
+    Mutation(
+        "a vCPU that comes back to a previous root has it twice",
+        (("mmu/vcpu_roots.py",
+          "            kvm.m.store(VCPU_ROOT, vcpu, found)\n            while",
+          "            kvm.m.store(VCPU_ROOT, vcpu, found)\n            return True\n            while"),),
+        "previous-roots-no-memory", LEAK,
+    ),
+    Mutation(
+        "who loads a root takes back the request to leave invalid ones",
+        (("mmu/vcpu.py",
+          "            return NO_FAULT\n    m.irq_disable(vcpu)\n",
+          "            return NO_FAULT\n        m.fetch_clear(VCPU_REQUESTS, vcpu, FREE_OBSOLETE_ROOTS)\n"
+            "    m.irq_disable(vcpu)\n"),),
+        "load-and-fast-zap", FREED,
+    ),
+    Mutation(
+        "the address space of a new slot is set when it is there",
+        (("mmu/memory_region.py", "    m.store(SLOT_AS, slot, as_id)\n    m.store(SLOT_BASE", "    m.store(SLOT_BASE"),
+         ("mmu/memory_region.py",
+          "    m.store(SLOT_PAGES, slot, pages)\n    put",
+          "    m.store(SLOT_PAGES, slot, pages)\n    m.store(SLOT_AS, slot, as_id)\n    put"),),
+        "smm-slot-create-logged", LOST,
     ),
     Mutation(
         "the flags of a new slot are set when it is there",

@@ -362,5 +362,35 @@ HARMLESS = (
           "        sptep += 1\n        gfn += pages\n"),),
         "nested-collapses", 0,
     ),
+    Mutation(
+        "interrupts are sent and waited for one by one, which takes longer",
+        (("mmu/requests.py",
+          "        m.send_ipi(kicked[i])\n        i += 1\n    i = 0\n    while i < len(kicked):\n"
+            "        m.wait_ipi(kicked[i])\n        i += 1\n",
+          "        m.send_ipi(kicked[i])\n        m.wait_ipi(kicked[i])\n        i += 1\n"),),
+        "two-roots-leafs", 0,
+    ),
+    Mutation(
+        "who loads a root, behind a flush of its own, takes back a request to flush",
+        (("mmu/vcpu.py",
+          "            return NO_FAULT\n    m.irq_disable(vcpu)\n",
+          "            return NO_FAULT\n        m.fetch_clear(VCPU_REQUESTS, vcpu, TLB_FLUSH)\n"
+            "    m.irq_disable(vcpu)\n"),),
+        "load-and-fast-zap", 0,
+    ),
+    Mutation(
+        "the mode of a vCPU that enters the guest shows before its interrupts are off",
+        (("mmu/vcpu.py",
+          "    m.irq_disable(vcpu)\n    m.store(VCPU_MODE, vcpu, IN_GUEST_MODE)\n",
+          "    m.store(VCPU_MODE, vcpu, IN_GUEST_MODE)\n    m.irq_disable(vcpu)\n"),),
+        "nx-recovery", 0,
+    ),
+    Mutation(
+        "a slot that is deleted by itself is zapped in valid roots, while slots_lock keeps others from being left",
+        (("mmu/zap.py",
+          "base + pages, False, True)\n    if flush:\n        flush_remote_tlbs(kvm)\n    m.write_unlock()",
+          "base + pages, True, True)\n    if flush:\n        flush_remote_tlbs(kvm)\n    m.write_unlock()"),),
+        "slot-alone-notifier", 0,
+    ),
 )  # fmt: skip
 """Each with a test that would be the first to break."""

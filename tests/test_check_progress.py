@@ -91,7 +91,8 @@ def stuck(test: str, behaviour: str, source: Source) -> list[str]:
 
 @pytest.mark.parametrize(
     ("test", "behaviour"),
-    [("unmap-leafs", "6.12"), ("unmap-yield-huge", "6.12"), ("nx-recovery", "6.1"), ("write-protect-logged", "6.12")]
+    [("unmap-leafs", "6.12"), ("unmap-yield-huge", "6.12"), ("nx-recovery", "6.1"), ("write-protect-logged", "6.12"),
+     ("nx-recovery-fault", "6.12")]
     + [
         pytest.param(test, behaviour, marks=pytest.mark.slow)
         for test, behaviour in (
@@ -125,6 +126,16 @@ BUGS = (
         "B64: nobody takes back a request that was served",
         (("mmu/vcpu.py", "        m.fetch_clear(VCPU_REQUESTS, vcpu, TLB_FLUSH)\n", ""),),
         "unmap-leafs", 0,
+    ), "vCPU0"),
+    (Mutation(
+        "b8e8c8303ff2: a fetch is served by a huge page, which the NX mitigation lets nobody execute",
+        (("mmu/fault.py", "    if disallowed:\n        goal = 1\n", ""),),
+        "nx-recovery-fault", 0,
+    ), "vCPU0"),
+    (Mutation(
+        "a fetch is served by a small page that may not be executed either",
+        (("mmu/make_spte.py", "executable = level == 1 or not kvm.nx_huge", "executable = not kvm.nx_huge"),),
+        "nx-recovery-fault", 0,
     ), "vCPU0"),
 )  # fmt: skip
 

@@ -21,7 +21,18 @@ from ..source.source import Source
 from .cases import Case
 from .litmus import Litmus
 from .memory import Slot, mask_of
-from .promises import HOST_PFN_FIRST, REFILL, backed, flags_of, frames, logged_in, made_in, protected, settled
+from .promises import (
+    HOST_PFN_FIRST,
+    REFILL,
+    backed,
+    flags_of,
+    frames,
+    logged_in,
+    made_in,
+    mmio_space,
+    protected,
+    settled,
+)
 from .start import accesses_of, leaf_at_start, levels_of, mapped_in, role_of
 
 MODULES = ("vcpu", "fault", "notifier", "zap", "huge_pages", "roots", "memory_region", "dirty_log", "dirty_ring",
@@ -86,6 +97,7 @@ def build(case: Case, source: Source) -> Setting:
     module, test, geometry = source.module, case.test, case.geometry
     bug, constant = module("machine.interface").Bug, settled(test)
     machine = BufferedMachine(1, bug, constant, case.buffers) if case.buffers else CheckedMachine(1, bug, constant)
+    machine.mmio_space = mmio_space(test)
     machine.tables, machine.ranged = geometry.tables, geometry.vcpus if case.ranged else 0
     flags = module("mmu.behaviour").BEHAVIOURS[case.behaviour]
     chosen = module("mmu.policies.registry").POLICIES[case.policy]
@@ -187,7 +199,7 @@ def _slots(test: Litmus, start: Start) -> tuple[dict[Any, dict[int, int]], dict[
     for number, slot in enumerate(test.memory.slots):
         for kind, value in (
             (words.SLOT_BASE, slot.base), (words.SLOT_PAGES, slot.pages), (words.SLOT_FLAGS, slot.flags),
-            (words.SLOT_AS, slot.as_id),
+            (words.SLOT_AS, slot.as_id if slot.pages else 0),
         ):  # fmt: skip
             start.words[(kind, number)] = value
         bits = {gfn: 1 << gfn - slot.base for gfn in slot.gfns()}

@@ -47,14 +47,17 @@ def pages_of(test: Litmus, span: int) -> dict[int, frozenset[int]]:
 
 
 def backed(test: Litmus) -> int:
-    """The gfns with entries of MMIO from before that lie in slots of address space 0 which stay, as a mask."""
-    slots = [slot for n, slot in enumerate(test.memory.slots) if slot.as_id == 0 and _stays(test, n)]
+    """The gfns with entries of MMIO from before that lie in slots which stay, as a mask; of ``mmio_space``."""
+    slots = [slot for n, slot in enumerate(test.memory.slots) if slot.as_id == mmio_space(test) and _stays(test, n)]
     return mask_of(gfn for gfn in test.memory.mmio if any(gfn in slot.gfns() for slot in slots))
 
 
 def made_in(test: Litmus, entry: dict[str, Any], base: int, pages: int) -> int:
-    """The gfns that a task makes memory for good, as a mask."""
-    return mask_of(range(base, base + pages)) if _stays(test, entry.get("slot", 0), entry["name"]) else 0
+    """The gfns that a task makes memory for good, as a mask, in the address space that is looked at."""
+    slot = entry.get("slot", 0)
+    if test.memory.slots[slot].as_id != mmio_space(test) or not _stays(test, slot, entry["name"]):
+        return 0
+    return mask_of(range(base, base + pages))
 
 
 def settled(test: Litmus) -> frozenset[int]:
@@ -69,6 +72,12 @@ def settled(test: Litmus) -> frozenset[int]:
     return frozenset(found)
 
 
+def mmio_space(test: Litmus) -> int:
+    """The address space whose accesses to MMIO are looked at: 0, unless a task makes a slot of the other."""
+    slots = test.memory.slots
+    return int(any(entry["run"] == "create_slot" and slots[entry.get("slot", 0)].as_id for entry in test.host))
+
+
 def flags_of(entry: dict[str, Any]) -> int:
     """The flags with which a task makes a slot."""
     return sum(FLAGS[flag] for flag in set(entry.get("flags", [])))
@@ -76,7 +85,7 @@ def flags_of(entry: dict[str, Any]) -> int:
 
 def logged_in(entry: dict[str, Any], base: int, pages: int) -> int:
     """The gfns whose writes are logged once a task has made their slot, as a mask."""
-    return _mask(range(base, base + pages)) if flags_of(entry) & words.LOG_DIRTY_PAGES else 0
+    return mask_of(range(base, base + pages)) if flags_of(entry) & words.LOG_DIRTY_PAGES else 0
 
 
 def _made_read_only(test: Litmus) -> int:
@@ -85,12 +94,8 @@ def _made_read_only(test: Litmus) -> int:
     for entry in test.host:
         if entry["run"] == "create_slot" and flags_of(entry) & words.READONLY:
             base = entry.get("base", 0)
-            found |= _mask(range(base, base + entry.get("pages", 1)))
-    return found & ~_mask(gfn for slot in test.memory.slots for gfn in slot.gfns())
-
-
-def _mask(gfns: Iterable[int]) -> int:
-    return sum(1 << gfn for gfn in gfns)
+            found |= mask_of(range(base, base + entry.get("pages", 1)))
+    return found & ~mask_of(gfn for slot in test.memory.slots for gfn in slot.gfns())
 
 
 def _stays(test: Litmus, slot: int, but: str = "") -> bool:

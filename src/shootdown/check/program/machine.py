@@ -38,6 +38,8 @@ class CheckedMachine:
         """Statistics that are part of the state after all, for who holds them against the tables."""
         self.tables = sys.maxsize
         self.ranged = 0
+        self.mmio_space = 0
+        """The address space in which an access that passes for one to MMIO is a step."""
         """How many vCPUs there are, if a flush of a range drops no more of what they cached than it must; else 0."""
         self.record: list[Any] = []
         self.expected: Sequence[Access] | None = None
@@ -141,7 +143,7 @@ class CheckedMachine:
 
     def mmio_access(self, gfn: int, as_id: int) -> None:
         """See ``Machine``."""
-        if as_id == 0:  # no task makes a slot in another one
+        if as_id == self.mmio_space:
             self._take(Access(steps.MMIO, number=gfn))
 
     # Tables

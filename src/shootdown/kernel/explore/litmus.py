@@ -166,7 +166,9 @@ def _operands(test: Litmus, entry: dict[str, Any], span: int) -> tuple[int, ...]
             return slot, base, made_in(test, entry, base, test.memory.slots[slot].pages)
         case "create_slot" | "create_shadowed":
             base, pages = entry.get("base", 0), entry.get("pages", 1)
-            made = slot, base, pages, made_in(test, entry, base, pages)
+            # Of the C the accesses of address space 0 are looked at, whichever a slot is made in.
+            backs = made_in(test, entry, base, pages) if test.memory.slots[slot].as_id == 0 else 0
+            made = slot, base, pages, backs
             if entry["run"] == "create_shadowed":
                 return *made, gfn
             return *made, test.memory.slots[slot].as_id, flags_of(entry), logged_in(entry, base, pages)

@@ -287,4 +287,10 @@ GAPS = (
           "    if it.gfn + kvm.pages(it.level) > end:\n"),),
         "recover-at-start", LOST, behaviour="6.13",
     ),
+    Mutation(
+        "of three pages of a ring whose entries are given back at once the first ones are forgotten",
+        (("mmu/dirty_log.py",
+          "    return (mask & ~bit_of(top)) << number | bit_of(top + number)\n", "    return bit_of(top + number)\n"),),
+        "ring-three-pages", LOST,
+    ),
 )  # fmt: skip

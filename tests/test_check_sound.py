@@ -43,6 +43,7 @@ MOVERS_LARGE = {
     "age-frozen": "over 400,000 states with movers: three levels, a vCPU and two tasks",
     "age-nx-recovery-reuse": "over 140,000 states with movers: three levels, a vCPU and two tasks",
     "read-fault-aged": "over 90,000 states with movers: three tasks and a vCPU that writes",
+    "ring-three-pages": "over 500,000 states with movers: three pages, in any order",
     "split-other-huge": "over 150,000 states with movers: two tasks, one of which drops its lock",
 }
 """Tests that are too large for any explorer without movers."""

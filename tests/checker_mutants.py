@@ -110,7 +110,7 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
         ),
         mutant(
             "nobody waits for an interrupt to be taken", "verdict", "interrupt_of_one_who_waits",
-            ("search/core.py", "f_flags + a, fw, fs, fm) & 2 != 0", "f_flags + a, fw, fs, fm) & 64 != 0"),
+            ("search/core.py", "f_flags + a, fw, fs, fm) & IPI != 0", "f_flags + a, fw, fs, fm) & 64 != 0"),
         ),
         mutant(
             "an interrupt is taken at once, also with interrupts off", "verdict", "interrupt_of_one_who_waits",
@@ -208,7 +208,7 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
         ),
         mutant(
             "a lock is glued to the wait for another one", "movers", "locks_in_two_orders",
-            ("search/core.py", "takes = takes or flags[node] & 16 != 0", "pass"),
+            ("search/core.py", "takes = takes or flags[node] & TAKER != 0", "pass"),
         ),
         mutant(
             "interrupts go off as part of a wait", "movers", "interrupt_of_one_who_waits",

@@ -77,6 +77,8 @@ MENDED = (
 
 SECTION: tuple[Planted, ...] = (
     Planted("", "no flush before giving way", LATE, "unmap-yield-leafs", REVOKED),
+    Planted("", "a notifier that may not block gives way in its zap",
+            put("kvm_tdp_mmu_unmap_gfn_range", r"range->may_block", "true"), "huge-in-the-way-notifier", LOCKDEP),
     Planted("", "that flush after the lock is dropped", AFTER_LOCK, "zap-range-notifier", REVOKED),
     Planted("B18", "that flush after RCU is left, where only leaves go", AFTER_RCU, "unmap-yield-leafs", HARMLESS),
     Planted("B18", "that flush after RCU is left, where tables go", AFTER_RCU, "collapse-promote", FREED, ("6.13",)),

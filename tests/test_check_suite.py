@@ -18,6 +18,7 @@ from shootdown.check.schedule.drawing import table
 from shootdown.check.schedule.schedule import schedule_of, told
 from shootdown.check.source.source import PACKAGE, PARTS, Source
 from shootdown.check.verdict.verdict import Budget, Verdict, check
+from shootdown.machine.words import LOG_DIRTY_PAGES
 
 from .entry_bugs import ENTRIES
 from .further_bugs import FURTHER
@@ -144,6 +145,15 @@ def test_verdicts_are_as_expected(test: Litmus, policy: str, behaviour: str) -> 
 def test_counts_are_of_the_suite() -> None:
     """No recorded count outlives its test."""
     assert COUNTS.keys() == {f"{test.name} {p} {b}" for test in TESTS.values() for p, b in pairs(test)}
+
+
+def test_what_is_watched_is_what_some_slot_logs() -> None:
+    """Each gfn of a logged slot, once, though slots of both address spaces have it."""
+    for name, test in TESTS.items():
+        logged = [slot for slot in test.memory.slots if slot.flags & LOG_DIRTY_PAGES]
+        for gfn in range(64):
+            is_logged = any(slot.base <= gfn < slot.base + slot.pages for slot in logged)
+            assert bool(test.memory.watched() >> gfn & 1) == is_logged, f"{name}: gfn {gfn}"
 
 
 def test_promotion_is_checked_where_it_exists() -> None:

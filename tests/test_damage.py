@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import re
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
@@ -85,8 +87,8 @@ def _unprivileged() -> Iterator[None]:
     [
         (b"\x17\x08\x44trac1ng7\0", "not a trace.dat"),
         (b"PERFILE2" + bytes(100), "not a trace.dat"),
-        (MAGIC, "ends early"),
-        (MAGIC + b"7", "ends early"),
+        (MAGIC, "cut short"),
+        (MAGIC + b"7", "cut short"),
         (MAGIC + b"5\0", "version '5' is not known"),
         (MAGIC + b"\x1b[31m\n77777777\0", r"version '\x1b[31m\n77777777' is not known"),
         (MAGIC + b"7\0\x01\x08\0\0\x10\0zstd\0", "big-endian"),
@@ -94,11 +96,11 @@ def _unprivileged() -> Iterator[None]:
         (MAGIC + b"7\0\0\x08\0\0\x01\x10none\0\0" + bytes(8), "page size of 268500992 bytes"),
         (MAGIC + b"7\0\0\x08\x01\x10\0\0none\0\0" + bytes(8), "page size of 4097 bytes"),
         (MAGIC + b"7\0\0\x08\0\x10\0\0lzo\0001\0" + bytes(8), "compression 'lzo' is not known"),
-        (MAGIC + b"7\0\0\x08\0\x10\0\0" + b"x" * 5000, "ends early"),
+        (MAGIC + b"7\0\0\x08\0\x10\0\0" + b"x" * 5000, "cut short"),
         (MAGIC + b"7\0\0\x08\0\x10\0\0none\0\0" + bytes(8), "no buffer with events"),
-        (MAGIC + b"7\0\0\x08\0\x10\0\0none\0\0" + b"\xff" * 8, "wants 16 bytes"),
-        (MAGIC + b"6\0\0\x08\0\x10\0\0" + bytes(8), "ends early"),
-        (MAGIC + b"6\0\0\x08\0\x10\0\0header_page\0" + b"\xff" * 8, "ends early"),
+        (MAGIC + b"7\0\0\x08\0\x10\0\0none\0\0" + b"\xff" * 8, "0 of 16 bytes here"),
+        (MAGIC + b"6\0\0\x08\0\x10\0\0" + bytes(8), "cut short"),
+        (MAGIC + b"6\0\0\x08\0\x10\0\0header_page\0" + b"\xff" * 8, "cut short"),
     ],
 )
 def test_wrong_headers_are_named(head: bytes, what: str) -> None:
@@ -134,6 +136,8 @@ FILES: dict[str, Callable[[], tuple[bytes, dict[str, int]]]] = {
 each_file = pytest.mark.parametrize("name", FILES)
 
 
+CUT = "cut short( or damaged)?: .*"
+AGAIN = "copy or record the file again"
 FUZZ = int(os.environ.get("SHOOTDOWN_FUZZ", "1"))
 """How many times the usual number of examples to try. At 1 they are the same every time, so that a change is blamed
 only for what it broke; beyond they are new ones."""
@@ -154,7 +158,7 @@ def more(count: int) -> settings:
 @more(60)
 @given(where=st.floats(0, 1))
 def test_any_prefix_of_a_file_is_read_or_refused(name: str, where: float) -> None:
-    """A file cut at any byte gives the events before the cut and a warning, or an InputError."""
+    """A file cut at any byte gives the events before the cut and a warning, or an error that says so."""
     data, _ = FILES[name]()
     whole = read(data)
     assert isinstance(whole, Trace) and whole.warnings == []
@@ -162,6 +166,20 @@ def test_any_prefix_of_a_file_is_read_or_refused(name: str, where: float) -> Non
     if isinstance(cut, Trace):
         assert cut.total <= whole.total
         assert cut.warnings or cut.total == whole.total
+    elif where * (len(data) - 1) >= len(MAGIC):
+        assert re.fullmatch(rf"DIR/damaged.dat: offset \d+: {CUT}; {AGAIN}", str(cut)), str(cut)
+
+
+@pytest.mark.parametrize("command", ["compare", "show", "replay"])
+def test_each_command_says_the_same_of_a_cut_file(command: str, tmp_path: Path) -> None:
+    """Which file, where, and what to do about it."""
+    path = tmp_path / "cut.dat"
+    path.write_bytes(small("v7")[0][:5000])
+    result = subprocess.run(
+        [sys.executable, "-m", "shootdown", command, str(path)], capture_output=True, check=False, text=True
+    )
+    said = f"shootdown: {path}: offset 5000: cut short or damaged: the file has 0 of 16 bytes here; {AGAIN}\n"
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", said)
 
 
 def test_a_cut_recording_of_version_6_gives_the_events_before_the_cut() -> None:

@@ -1,16 +1,19 @@
 """The same history in another form gives the same answer: as text, without probes, as an Intel host would have it."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from shootdown.cli.main import cli
 from shootdown.cost.compare import compare
 from shootdown.cost.model import CostModel
 from shootdown.cost.price import PolicyCost
-from shootdown.mmu.spte import EPT
+from shootdown.mmu.spte import EPT, NPT, SpteFormat
 from shootdown.trace.events import Array, Trace
 from shootdown.trace.history import FLUSH_PROBE, WANTED, follow
 from shootdown.trace.read import read_trace
@@ -149,3 +152,32 @@ def test_an_intel_host_would_have_had_the_same_history(name: str) -> None:
     history = follow(intel)
     assert history.fmt is EPT and history.fmt_from == "by the SPTEs' values"
     assert rows(intel) == rows(amd)
+
+
+@pytest.mark.parametrize("command", ["compare", "show", "replay"])
+def test_the_other_format_is_warned_of(command: str) -> None:
+    """Read as what it is not, every change would look wrong: a line says so, in JSON too; read as it is, none does."""
+    path = str(get("6.12-smm"))
+    said = CliRunner().invoke(cli, [command, "--format", "ept", path]).output
+    assert "  warning: looks like NPT by kvm_exit, read as EPT: leave --format out\n" in said
+    found = json.loads(CliRunner().invoke(cli, [command, "--format", "ept", "--json", path]).output)
+    trace = found["trace"] if command == "show" else found["traces"][0]
+    assert trace["warnings"] == ["looks like NPT by kvm_exit, read as EPT: leave --format out"]
+    for fmt in ([], ["--format", "npt"]):
+        assert "warning" not in CliRunner().invoke(cli, [command, *fmt, path]).output
+
+
+@pytest.mark.parametrize(("is_ept", "asked"), [(False, EPT), (True, NPT), (False, NPT), (True, EPT)])
+@pytest.mark.parametrize("told", [True, False])
+def test_values_warn_of_the_other_format_where_no_event_tells_it(is_ept: bool, asked: SpteFormat, told: bool) -> None:
+    """By the bits of the entries, if there are entries; where nothing tells, the user is right."""
+    trace = read_trace(str(get("6.12-smm")), WANTED)
+    trace.events = {"kvmmmu:kvm_tdp_mmu_spte_changed": trace.events["kvmmmu:kvm_tdp_mmu_spte_changed"]} if told else {}
+    trace.counts = {}
+    for events in trace.events.values():
+        for field in SPTES if is_ept else ():
+            if field in events.fields:
+                events.fields[field] = as_ept(events.fields[field], 1 << 63)
+    history = follow(trace, asked)
+    assert (history.fmt, history.fmt_from) == (asked, "as asked for")
+    assert any("by the SPTEs' values" in warning for warning in trace.warnings) == (told and is_ept != asked.ept)

@@ -7,7 +7,8 @@ import pytest
 
 from shootdown.cost.compare import compare
 from shootdown.cost.model import CostModel
-from shootdown.trace.history import FLUSH_PROBE, FREE_PROBE, SPTE_CHANGED, WANTED, History, follow
+from shootdown.trace.events import SPTE_CHANGED
+from shootdown.trace.history import FLUSH_PROBE, FREE_PROBE, WANTED, History, follow
 from shootdown.trace.op import NAMES
 from shootdown.trace.read import read_trace
 from tests import corpus

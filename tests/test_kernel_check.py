@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from shootdown.check.litmus.litmus import suite
-from shootdown.check.verdict.verdict import HOLDS, REFUTED
+from shootdown.check.verdict.verdict import HOLDS, NOT_EXERCISED, REFUTED
 from shootdown.kernel.explore.scenario import Budget, Options
 from shootdown.kernel.explore.verdict import Judged, cases, judge
 from shootdown.kernel.library.build import EXPLORE, build
@@ -88,6 +88,13 @@ def test_an_endless_loop_of_the_kernel_is_a_verdict(version: str) -> None:
     assert judged.outcome.broken == "endless loop"
 
 
+def test_where_no_guest_ever_gets_a_page_nothing_holds() -> None:
+    """A patch after which each fault is tried again for ever breaks no promise, and shows none."""
+    judged = found("unmap-leafs", "6.12", Edit("kvm_tdp_mmu_map", REPLACE, r"is_frozen_spte\(iter\.old_spte\)", "true"))
+    assert judged.verdict.word == NOT_EXERCISED
+    assert judged.verdict.reason == "the guest of vCPU0 never gets a page"
+
+
 def patch_of(path: Path, version: str, file: str, function: str, anchor: str, line: str) -> Path:
     """A diff that puts a line before the one in a function that has ``anchor``."""
     lines = linux(version).read(file).split("\n")
@@ -148,7 +155,8 @@ def test_a_schedule_names_the_patch_that_it_needs(tmp_path: Path) -> None:
     code, shown = run("unmap-leafs", *on, "--tiny", "--patch", str(patch), "--save", saved)
     assert code == 2
     assert f"--patch {patch} --schedule {saved}" in " ".join(shown.split())
-    assert run(*on, "--patch", str(patch), "--schedule", saved)[0] == 2
+    code, text = run(*on, "--patch", str(patch), "--schedule", saved, "--json")
+    assert code == 2 and json.loads(text)["schedule"]["moves"]
     code, text = run(*on, "--schedule", saved)
     assert code == 1 and f"with --patch {patch}" in text
 
@@ -176,8 +184,30 @@ def test_what_is_refuted_has_its_schedule_as_json() -> None:
     assert told["broken"] and told["standing"] and told["legend"]
 
 
+def test_a_schedule_that_is_followed_again_is_the_same_as_json(tmp_path: Path) -> None:
+    """As it was when it was found, in the form that docs/json.md states."""
+    on, saved = ("--tree", linux("6.1").name), str(tmp_path / "s.json")
+    (first,) = json.loads(run("read-fault-upgrade", *on, "--tiny", "--save", saved, "--json")[1])["tests"]
+    code, text = run(*on, "--schedule", saved, "--json")
+    again = json.loads(text)
+    jsonschema.validate(again, schemas()["check-schedule"])
+    assert code == 2 and again["schedule"] == first["schedule"]
+    assert {again[key] for key in ("broken", "what")} == {True, first["broken"]}
+    assert [again[key] for key in ("test", "policy", "behaviour", "steps")] == [
+        first[key] for key in ("name", "policy", "behaviour", "depth")
+    ]
+
+
 def test_what_a_series_needs_is_told() -> None:
     """A patch that breaks something until a later one mends it needs that one; what stays broken is its own."""
     assert needed({1: ["a"], 2: ["a"]}, 3) == ["patch 1 needs 3"]
     assert needed({2: ["a"], 3: ["a", "b"]}, 3) == ["patch 2 breaks a", "patch 3 breaks b"]
     assert needed({0: ["a"], 1: ["a"]}, 1) == []
+
+
+def test_the_line_that_replays_says_what_was_asked_for() -> None:
+    """Which tree and how it was explored, as the user said it; nothing that was left to its default."""
+    words = ("read-fault-upgrade", "--tree", linux("6.12").name, "--tiny", "--yields", "1", "--store-buffers", "2")
+    shown = " ".join(run(*words)[1].split())
+    again = f"Replay: shootdown check {' '.join(words)} --save FILE, then shootdown check {' '.join(words[1:3])} "
+    assert f"{again}--schedule FILE" in shown

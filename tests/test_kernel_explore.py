@@ -51,6 +51,12 @@ def huge_page(page: int, rights: int, nx: bool = False, pages: dict[int, set[int
     return replace(about, nx=nx, pages={gfn: frozenset(known) for gfn, known in (pages or {}).items()})
 
 
+def hidden(what: int, again: bool) -> Scenario:
+    """For a moment there is an entry without KVM's bit (0), or one that leads to no table (1); may a guest run?"""
+    about = guests(Task("hides", (what,)))
+    return replace(about, tasks=(replace(about.tasks[0], op="vcpu_tells", again=again), *about.tasks[1:]))
+
+
 HOLDING = {
     "unmap": guests(Task(UNMAP, (0, 2, 0))),
     "zap a table": guests(Task(ZAP, (0, 0)), mapped=(0,)),
@@ -62,12 +68,15 @@ HOLDING = {
     "an allocation that does not fail": tasks(Task("fails", (1,))),
     "entries beyond those that take part": tasks(Task("fills", (0,)), Task("fills", (1,))),
     "freed at once, nobody looks": guests(Task(ZAP, (0, 2)), mapped=(0, 1)),
+    "giving way": tasks(Task("sleeps_at_will", (1,))),
     "MMIO becomes memory": becomes_memory(0),
     "a huge page that nobody may execute": huge_page(2, READ | WRITE, nx=True),
     "one that may be executed, without the mitigation": huge_page(2, READ | WRITE | EXECUTE),
     "a huge page that the host has there": huge_page(2, READ, pages={2: {2}, 3: {3}}),
     "one that it has there at some time": huge_page(4, READ, pages={2: {2, 4}, 3: {3, 5}}),
     "one of which only some pages are known": huge_page(4, READ, pages={1: {1}, 3: {3, 5}}),
+    "a promise while an entry that KVM takes for none is there, and no guest": hidden(0, False),
+    "a promise while an entry that leads to no table is there, and no guest": hidden(1, False),
 }
 REFUTED = {
     "no flush": (guests(Task(UNMAP, (0, 1, 1))), "revoked in reach"),
@@ -98,11 +107,13 @@ REFUTED = {
     "stores that wait": (
         tasks(Task("store_load", (0,)), Task("store_load", (1,)), options=Options(tso=True)), "warn"),
     "an allocation that fails": (tasks(Task("fails", (1,)), options=Options(failures=1)), "warn"),
+    "giving way where the caller may not sleep": (tasks(Task("sleeps_at_will", (0,))), "lockdep"),
     "MMIO that stays": (becomes_memory(1), "passes for mmio"),
     "MMIO that somebody has just met": (becomes_memory(2), "passes for mmio"),
     "a huge page that may be executed": (huge_page(2, READ | WRITE | EXECUTE, nx=True), "executable in reach"),
     "a huge page of another place": (huge_page(4, READ, pages={2: {2}, 3: {3}}), "other in reach"),
     "one whose second half is another page": (huge_page(4, READ, pages={2: {2, 4}, 3: {3, 4}}), "other in reach"),
+    "an entry that KVM takes for none": (hidden(0, True), "unknown in reach"),
     "a page given back that is mapped": (tasks(Task(UNMAP, (0, 1, 4)), mapped=(0, 1)), "still mapped"),
 }  # fmt: skip
 

@@ -86,10 +86,12 @@ def test_gdb_shows_the_line_and_the_variables_of_6_12(tmp_path: Path) -> None:
 @needs_gdb
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
 def test_any_library_that_explores_can_be_stepped_through() -> None:
-    """On the toy MMU, without a kernel tree: rows stop in its file; what breaks between steps has no frame."""
-    (told, *stops, end, _), done = under_gdb("rows\nrow\nrow\nrow end\n", "-c", TOY, str(toy("-Og")))
+    """On the toy MMU, with no tree: rows stop in its file, where bt begins; what breaks between steps has no frame."""
+    asked = "rows\nrow\nrow\nbt\nrow end\n"
+    (told, *stops, trace, end, _), done = under_gdb(asked, "-c", TOY, str(toy("-Og")))
     assert done.returncode == 0, done.stderr
     at_rows(told, stops, (1, 2))
+    assert re.match(r"#[1-9]\d* .* at \S*toy\.c:", trace.replace("\n", " ")), trace
     assert "BROKEN: vCPU0 runs the guest and can still walk into a page table" in end and "#" not in end
 
 

@@ -186,6 +186,30 @@ CASES = [
     ("one removed that did not", TDP, "\t\ttable[0] = 7;", "", [("toy_map", NEVER)]),
     ("a comment removed", TDP, "/* What the walk found. */", "", [("", NO_CODE)]),
     ("a macro removed that was not used", TDP, "#define UNUSED(x) ((x) * 3)", "", [("", NO_CODE)]),
+    ("code made a comment that did not run", TDP, "\t\ttable[0] = 7;", "\t\t/* None. */", [("toy_map", NEVER)]),
+    ("code made a comment that ran", TDP, "\twalk.level = TWICE(index);", "\t/* None. */", [("toy_map", EXECUTED)]),
+    ("code made nothing in a file not built", MMU_C, "\ttoy_map(0, 0, false);", "\t;", [("toy_driver", NOT_COMPILED)]),
+    ("a comment made another where nothing ran", TDP, "\t\ttable[0] = 7;\n\t}", "\t\ttable[0] = 7; /* x */\n\t}",
+     [("toy_map", NEVER)]),
+    ("a brace moved", TDP, "\t\ttable[0] = 7;\n\t}", "\t}\n\t\ttable[0] = 7;", [("toy_map", NEVER)]),
+    ("a brace alone", TDP, "\t}\n\treturn -1;", "\t} {\n\t}\n\treturn -1;", [("toy_map", NEVER)]),
+    ("an else alone", TDP, "\t}\n\tif (index > toy_limit) {", "\t}\n\telse\n\tif (index > toy_limit) {",
+     [("toy_map", NEVER)]),
+    ("what never ran beside what did", TDP, "\twalk.level = TWICE(index);",
+     "\twalk.level = 2;\n\tif (index > 9)\n\t\ttable[1] = 7;", [("toy_map", EXECUTED), ("toy_map", NEVER)]),
+    ("what an assertion guards beside it", TDP, "\twalk.level = TWICE(index);",
+     "\twalk.level = 2;\n\tif (WARN_ON_ONCE(index > 9)) {\n\t\ttable[1] = 7;\n\t}", [("toy_map", EXECUTED)]),
+    ("what only tells beside it", TDP, "\twalk.level = TWICE(index);", '\twalk.level = 2;\n\tpr_err("near");',
+     [("toy_map", EXECUTED)]),
+    ("what is left out beside it", TDP, "\twalk.level = TWICE(index);",
+     "\twalk.level = 2;\n#ifdef TOY\n\ttable[1] = 7;\n#endif", [("toy_map", EXECUTED), ("toy_map", NOT_COMPILED)]),
+    ("a condition of the preprocessor that keeps all", TDP, "\twalk.level = TWICE(index);",
+     "#ifndef TOY\n\twalk.level = 2;\n#endif", [("toy_map", EXECUTED)]),
+    ("what a constant leaves out beside it", TDP, "\twalk.level = TWICE(index);",
+     "\twalk.level = 2;\n\tif (0)\n\t\ttable[1] = 7;", [("toy_map", EXECUTED), ("toy_map", FOLDED)]),
+    ("a macro in a branch that is left out", TDP, "#define TWICE(x) ((x) * 2)",
+     "#ifdef TOY\n#define TWICE(x) ((x) * 3)\n#else\n#define TWICE(x) ((x) * 2)\n#endif",
+     [("", EXECUTED), ("", NOT_COMPILED)]),
     (
         "a hunk with more", TDP, "\treturn -1;\n}\n\n#ifdef CONFIG_TOY_NEVER", "\treturn -2;\n}\n\n#if 0",
         [("toy_map", NEVER), ("", NOT_COMPILED)],
@@ -211,6 +235,19 @@ def test_each_hunk_is_accounted_for(tmp_path: Path, case: tuple) -> None:
     assert [(part.function, part.state) for part in parts] == expected
     assert [part.state in (NEVER, FOLDED, NOT_COMPILED) for part in parts] == [part in idle(parts) for part in parts]
     assert all(bool(part.why) == (part.state in (FOLDED, NOT_COMPILED)) for part in parts)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None or shutil.which("objdump") is None, reason="no gcc or objdump")
+@pytest.mark.parametrize("later", ['\t\tpr_err("far");', '\t\tpr_err("far");\n\t}'], ids=["above", "on both sides"])
+def test_what_a_patch_removed_is_known_after_a_later_one(tmp_path: Path, later: str) -> None:
+    """Where that one changes what stood around it, too."""
+    made = find_tree(str(toy_tree.make(tmp_path)))
+    (tmp_path / "1.diff").write_text(change(TDP, "\t\ttable[0] = 7;", ""))
+    (tmp_path / "2.diff").write_text(change(TDP, later, later.replace("far", "near").replace("\t}", "\t} /* x */")))
+    patched = apply(made, read_series([str(tmp_path / "1.diff"), str(tmp_path / "2.diff")]))
+    library = build(patched.tree, toy_tree.TOLD, tmp_path / "drivers")
+    parts = account(patched, code_of(library), frozenset())
+    assert [part.state for part in parts if part.hunk is patched.hunks[0]] == [NEVER]
 
 
 def test_accounting_for_many_names_ends(tmp_path: Path) -> None:

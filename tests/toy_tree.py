@@ -30,7 +30,7 @@ int toy_map(u64 *table, int index, bool write)
 	u64 old;
 
 	walk.level = TWICE(index);
-	old = READ_ONCE(table[index]);
+	old = READ_ONCE(table[index]); /* "UNUSED" is named here only. */
 	if (toy_present(old) &&
 		write) {
 		WRITE_ONCE(table[index], old | 2);

@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+import pytest
+
 from shootdown.check.litmus.cases import Case, pairs
 from shootdown.check.litmus.litmus import suite
 from shootdown.check.schedule.drawing import table
@@ -142,4 +144,7 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except pytest.skip.Exception as missing:
+        sys.exit(str(missing))

@@ -397,6 +397,17 @@ static void gives_way(const u64 *arg)
 		WARN_ON(need_resched());
 }
 
+/* Gives way under the lock, as a task whose caller may sleep, or may not. */
+static void sleeps_at_will(const u64 *arg)
+{
+	sd_may_sleep(arg[0]);
+	write_lock(&mmu_lock);
+	cond_resched_rwlock_write(&mmu_lock);
+	write_unlock(&mmu_lock);
+	sd_may_sleep(true);
+	sd_synchronize_srcu();
+}
+
 static void fails(const u64 *arg)
 {
 	void *p = sd_alloc(1 | SD_MAY_FAIL);
@@ -437,11 +448,29 @@ static void huge(const u64 *arg)
 	WRITE_ONCE(root[1], (sd_real_pfn(arg[0]) << 12) | KNOWN | LARGE | arg[1]);
 }
 
+/* A round of a vCPU, and a word that says that there was one. */
+static void vcpu_tells(const u64 *arg)
+{
+	vcpu(arg);
+	WRITE_ONCE(word, 1);
+}
+
+/* After that an entry is there for a moment that no CPU may go through, and a promise is made: does it lead nowhere? */
+static void hides(const u64 *arg)
+{
+	if (!READ_ONCE(word))
+		return;
+	WRITE_ONCE(root[1], (sd_real_pfn(2) << 12) | (arg[0] ? KNOWN : LARGE) | RWX);
+	sd_forget(0, 4);
+	WRITE_ONCE(root[1], 0);
+}
+
 const struct sd_op sd_ops[] = {
 	{ "vcpu", vcpu }, { "map", map }, { "unmap", unmap }, { "zap_table", zap_table }, { "locks", locks },
 	{ "wrong", wrong }, { "log_on", log_on }, { "store_load", store_load }, { "yields", yields },
 	{ "fails", fails }, { "counts", counts }, { "plainly", plainly },
 	{ "fills", fills }, { "gives_way", gives_way }, { "mmio", mmio },
-	{ "back", back }, { "huge", huge },
+	{ "back", back }, { "huge", huge }, { "vcpu_tells", vcpu_tells }, { "hides", hides },
+	{ "sleeps_at_will", sleeps_at_will },
 };
 const unsigned sd_op_count = sizeof(sd_ops) / sizeof(*sd_ops);

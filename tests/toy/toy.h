@@ -33,6 +33,7 @@ void call_rcu(struct rcu_head *head, void (*f)(struct rcu_head *));
 void rcu_barrier(void);
 bool need_resched(void);
 int cond_resched_rwlock_read(rwlock_t *l);
+int cond_resched_rwlock_write(rwlock_t *l);
 void cpu_relax(void);
 void sd_lockdep(void *l, int kind, const char *file, int line);
 void sd_warn(const char *file, int line, const char *what);

@@ -33,7 +33,8 @@ def against(tree: Tree, other: Tree, patches: Sequence[Patch], asked: Asked) -> 
     changed = [row for row in rows if words(row[1]) != words(row[2])]
     libraries = build(other, NATIVE).path, build(patched, NATIVE).path
     write = progress.line()
-    costs = compare(libraries, lambda done: write(lambda: f"costs: {done} of {len(JOBS)} operations done"))
+    with progress.covering(lambda: f"all verdicts are in, but not what operations cost on {tree.name}"):
+        costs = compare(libraries, lambda done: write(lambda: f"costs: {done} of {len(JOBS)} operations done"))
     progress.clear()
     if asked.as_json:
         tests = [{"name": name, "before": words(before)[0], "after": words(after)[0]} for name, before, after in rows]

@@ -36,7 +36,7 @@ from .against import against as against_tree
 from .follow import follow_file
 from .junit import Journal
 from .kernel import patches_of, tree_of
-from .options import JSON
+from .options import JSON, given
 from .progress import clear, line
 from .report import dump
 
@@ -155,8 +155,7 @@ def command(
         wanted = check_tree.Asked(
             tests_named(names, None), bool(names), tiny, Options(yields, failures, ranged=ranged, tso=buffers > 0),
             TreeBudget(max_states, seconds=max_seconds), jobs or len(os.sched_getaffinity(0)), as_json, save_file,
-            " ".join([f"--tree {tree_name}" if tree_name else f"--debian {debian}",
-                      *(f"--patch {file}" for file in patch_files)]),
+            given("tree_name", "debian", "patch_files"), given("tiny", "yields", "failures", "ranged", "buffers"),
         )  # fmt: skip
         if bisect:
             if tree_name and not Path(tree_name).exists():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..check.litmus.litmus import SUITE, Litmus
+from ..check.litmus.litmus import SUITE, Litmus, embedded
 from ..check.verdict.verdict import HOLDS, REFUTED
 from ..errors import InputError
 from ..figures import count
@@ -23,11 +24,11 @@ from ..kernel.library.account import Part
 from ..kernel.library.build import EXPLORE, LICENCE, STEPPED, build, compiler
 from ..kernel.source.likeness import likeness
 from ..kernel.source.needs import needed
-from ..kernel.source.series import Patch, apply
+from ..kernel.source.series import Patch, Patched, apply
 from ..kernel.source.tree import Tree
 from . import verdicts
 from .kernel import patches_of
-from .progress import clear, line
+from .progress import clear, covering, line
 from .report import dump, wrap
 
 BISECT_GOOD, BISECT_BAD, BISECT_SKIP, BISECT_ABORT = 0, 1, 125, 129
@@ -35,7 +36,10 @@ BISECT_GOOD, BISECT_BAD, BISECT_SKIP, BISECT_ABORT = 0, 1, 125, 129
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command line asks for; ``named``: the user named tests, ``source``: the options that name the code."""
+    """What the command line asks for.
+
+    ``named``: the user named tests; ``source``, ``how``: the options that name the code, and those of exploring.
+    """
 
     tests: Sequence[Litmus]
     named: bool
@@ -45,7 +49,8 @@ class Asked:
     jobs: int
     as_json: bool
     save: str | None
-    source: str = ""
+    source: str
+    how: str
 
 
 def check_tree(tree: Tree, patches: Sequence[Patch], asked: Asked) -> int:
@@ -54,7 +59,7 @@ def check_tree(tree: Tree, patches: Sequence[Patch], asked: Asked) -> int:
         return _series(tree, patches, asked)
     patched = apply(tree, patches)
     found = verdicts_on(patched.tree, asked, heading=not asked.as_json)
-    parts = unrun(patched, asked.tests, asked.options) if patches else []
+    parts = _unrun(patched, asked) if patches else []
     if asked.save and not save(found, tree, patches, asked.options, Path(asked.save)):
         print(f"shootdown: nothing was refuted, so {asked.save} was not written", file=sys.stderr)
     if asked.as_json:
@@ -82,13 +87,20 @@ def verdicts_on(tree: Tree, asked: Asked, heading: bool) -> list[Judged]:
     def tick() -> None:
         write(lambda: f"{len(found)} of {len(wanted)} done: {wanted[len(found)] if len(found) < len(wanted) else ''}")
 
-    for each in judged(wanted, library, asked.options, asked.budget, min(asked.jobs, len(wanted)), tick):
-        clear()
-        if heading:
-            print(verdicts.line(each.verdict, heading=not found), flush=True)
-        found.append(each)
+    coming = judged(wanted, library, asked.options, asked.budget, min(asked.jobs, len(wanted)), tick)
+    with covering(lambda: f"{len(found)} of {count(len(wanted), 'verdict')} on {tree.name}"), closing(coming):
+        for each in coming:
+            clear()
+            if heading:
+                print(verdicts.line(each.verdict, heading=not found), flush=True)
+            found.append(each)
     clear()
     return found
+
+
+def _unrun(patched: Patched, asked: Asked) -> list[Part]:
+    with covering(lambda: f"all verdicts are in, but not what of the patch never ran on {patched.tree.name}"):
+        return unrun(patched, asked.tests, asked.options, asked.jobs)
 
 
 def code(found: Sequence[Judged], parts: Sequence[Part], asked: Asked) -> int:
@@ -99,9 +111,14 @@ def code(found: Sequence[Judged], parts: Sequence[Part], asked: Asked) -> int:
 def follow(tree: Tree, patches: Sequence[Patch], path: str, as_json: bool) -> int:
     """Follow a saved schedule again on a tree, and print it."""
     data = read(Path(path))
-    outcome, about = followed(data, path, build(apply(tree, patches).tree, EXPLORE))
+    patched = apply(tree, patches).tree
+    outcome, about = followed(data, path, build(patched, EXPLORE))
     if as_json:
-        body = {"test": data["test"], "steps": outcome.depth, "broken": outcome.broken}
+        like = likeness(patched).behaviour
+        case = next(iter(cases([embedded(data["test"], data["text"], path)], like, False)), None)
+        body = {"tree": _about(patched), "test": data["test"], "policy": case.policy if case else "", "behaviour": like,
+                "steps": outcome.depth, "broken": True, "what": outcome.broken,
+                "schedule": asdict(story(outcome, about))}  # fmt: skip
         print(dump("check --schedule", body))
     else:
         print("\n".join(table(outcome, about).lines()))
@@ -136,7 +153,10 @@ def bisect(tree: Callable[[], Tree], names: tuple[str, ...], asked: Asked) -> in
 
 
 def bad_input(words: Sequence[str]) -> int:
-    """The exit code of bad input, of the program's arguments: ``git bisect run`` takes 1 for a bad commit."""
+    """The exit code of bad input, by the program's arguments: ``git bisect run`` takes 1 for a bad commit.
+
+    Arguments that are refused are no options yet, so the words themselves are looked at.
+    """
     return BISECT_ABORT if words[:1] == ["check"] and "--bisect" in words else verdicts.BAD_INPUT
 
 
@@ -167,7 +187,7 @@ def _series(tree: Tree, patches: Sequence[Patch], asked: Asked) -> int:
             print("\n".join(wrap(text, "    ", "")), flush=True)
     needs = needed(broken, len(patches))
     patched = apply(tree, patches)
-    parts = unrun(patched, asked.tests, asked.options)
+    parts = _unrun(patched, asked)
     if asked.as_json:
         print(dump("check", {**_document(patched.tree, last, parts, asked), "series": lines, "needs": needs}))
     else:
@@ -207,13 +227,10 @@ def _how_to_replay(each: Judged, asked: Asked) -> list[str]:
     follow = f"shootdown check {asked.source} --schedule"
     if asked.save:
         return wrap(f"Replay: {follow} {asked.save}", "    ", "")
-    case, options = each.verdict.case, asked.options
-    name = case.test.name if Path(case.test.path).parent == SUITE else case.test.path
-    extra = " --tiny" if asked.tiny else ""
-    extra += f" --yields {options.yields}" if options.yields != Options().yields else ""
-    extra += f" --failures {options.failures}" if options.failures else ""
-    extra += (" --ranged" if options.ranged else "") + (" --store-buffers 1" if options.tso else "")
-    return wrap(f"Replay: shootdown check {name} {asked.source}{extra} --save FILE, then {follow} FILE", "    ", "")
+    test = each.verdict.case.test
+    name = test.name if Path(test.path).parent == SUITE else test.path
+    how = f" {asked.how}" if asked.how else ""
+    return wrap(f"Replay: shootdown check {name} {asked.source}{how} --save FILE, then {follow} FILE", "    ", "")
 
 
 def _is_shown(each: Judged, asked: Asked) -> bool:
@@ -222,11 +239,8 @@ def _is_shown(each: Judged, asked: Asked) -> bool:
 
 
 def _document(tree: Tree, found: Sequence[Judged], parts: Sequence[Part], asked: Asked) -> dict[str, Any]:
-    like = likeness(tree)
     return {
-        "tree": {
-            "name": tree.name, "version": tree.version, "behaviour": like.behaviour, "differs": list(like.differs),
-        },
+        "tree": _about(tree),
         "tests": [
             {**verdicts.document_of(each.verdict), "why": None,
              "schedule": asdict(story(each.outcome, each.scenario)) if _is_shown(each, asked) else None,
@@ -236,3 +250,8 @@ def _document(tree: Tree, found: Sequence[Judged], parts: Sequence[Part], asked:
         ],
         "not_exercised": [str(part) for part in parts],
     }  # fmt: skip
+
+
+def _about(tree: Tree) -> dict[str, Any]:
+    like = likeness(tree)
+    return {"name": tree.name, "version": tree.version, "behaviour": like.behaviour, "differs": list(like.differs)}

@@ -9,13 +9,18 @@ from typing import Any
 import click
 
 from ..errors import InputError
+from ..figures import count
 from ..kernel.library.build import EXPLORE, LICENCE, NATIVE, Library, build
 from ..kernel.source.debian import VERSIONS, debian_tree, is_cached
 from ..kernel.source.likeness import likeness
 from ..kernel.source.series import PATCH_MAX, Patch, apply, read_series
 from ..kernel.source.tree import Tree, find_tree, sources
 from .options import JSON
+from .progress import covering
 from .report import dump, wrap
+
+MACHINES = (NATIVE, EXPLORE)
+"""What ``kernel build`` builds."""
 
 
 @click.group("kernel")
@@ -90,9 +95,10 @@ def build_command(tree_name: str | None, debian: str | None, patch_names: tuple[
     tree, _ = patched(tree, patches)
     like = likeness(tree)
     built: list[tuple[Library, float]] = []
-    for machine in (NATIVE, EXPLORE):
-        start = time.monotonic()
-        built.append((build(tree, machine), time.monotonic() - start))
+    with covering(lambda: f"{len(built)} of {count(len(MACHINES), 'library', 'libraries')} of {tree.name} built"):
+        for machine in MACHINES:
+            start = time.monotonic()
+            built.append((build(tree, machine), time.monotonic() - start))
     if as_json:
         print(dump("kernel build", _document(tree, patches, built)))
         return 0

@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from ..figures import number
 from ..kernel.compare.differ import Difference
+from ..kernel.library.build import NATIVE, build
 from ..kernel.source.tree import Tree
+from .progress import covering
 from .report import wrap
 
 DIFFERS, STOPPED = 2, 3
+
+
+class Covered:
+    """How far it is, for who interrupts it: how much is ``done``, and whether the two ``differ`` by what is known."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.differs = False
+
+    def differ(self) -> None:
+        """They do, and now the story is made short."""
+        self.differs = True
+
+    def text(self, rest: str) -> str:
+        """In words; ``rest``: of how many, and on what."""
+        return f"{number(self.done)} {rest}" + ("; the two differ, and how was not told yet" if self.differs else "")
+
+
+def built(tree: Tree) -> Path:
+    """The library of a tree that is driven here."""
+    with covering(lambda: f"nothing done, {tree.name} is not built yet"):
+        return build(tree, NATIVE).path
 
 
 def heading(tree: Tree, behaviour: str, rest: str) -> list[str]:

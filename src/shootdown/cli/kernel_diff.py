@@ -9,12 +9,12 @@ from ..errors import InputError
 from ..figures import number
 from ..kernel.compare.differ import Outcome, diff
 from ..kernel.compare.pair import POLICY_OF
-from ..kernel.cost.bench import Timing, bench
-from ..kernel.library.build import NATIVE, build
+from ..kernel.cost.bench import Timing, measure
+from ..kernel.cost.workloads import WORKLOADS
 from ..kernel.source.likeness import Likeness, likeness
 from ..kernel.source.tree import Tree
 from . import kernel, progress
-from .kernel_beside import STOPPED, code, document, heading, story
+from .kernel_beside import STOPPED, Covered, built, code, document, heading, story
 from .kernel_litmus import litmus_diff
 from .kernel_trace import trace_diff
 from .options import JSON
@@ -95,18 +95,26 @@ def diff_command(
     like = likeness(tree)
     chosen = _behaviour(like, behaviour)
     if litmus:
-        found = litmus_diff(tree, lambda: build(tree, NATIVE).path, chosen, names, orders, seed, as_json)
+        found = litmus_diff(tree, lambda: built(tree), chosen, names, orders, seed, as_json)
     elif trace:
-        found = trace_diff(tree, lambda: build(tree, NATIVE).path, chosen, trace, as_json)
+        found = trace_diff(tree, lambda: built(tree), chosen, trace, as_json)
     else:
         found = _random_diff(tree, like, chosen, operations or OPERATIONS, seed, as_json)
     return found if seen or found else STOPPED
 
 
 def _random_diff(tree: Tree, like: Likeness, chosen: str, operations: int, seed: int, as_json: bool) -> int:
-    library = build(tree, NATIVE).path
+    library = built(tree)
     report = progress.reporter("operations")
-    outcome = diff(library, chosen, operations, seed, every=1 if compiled() else EVERY_PLAIN, tell=report)
+    at = Covered()
+
+    def tell(done: int) -> None:
+        at.done = done
+        report(done)
+
+    every = 1 if compiled() else EVERY_PLAIN
+    with progress.covering(lambda: at.text(f"of {number(operations)} operations on {tree.name}")):
+        outcome = diff(library, chosen, operations, seed, every=every, tell=tell, differs=at.differ)
     progress.clear()
     if as_json:
         print(dump("kernel diff", _document(tree, chosen, seed, outcome)))
@@ -170,7 +178,10 @@ def bench_command(
     """
     tree, _ = _patched(tree_name, debian, patch_names)
     chosen = _behaviour(likeness(tree), behaviour)
-    timings = bench(build(tree, NATIVE).path, chosen, sptes, runs)
+    library, timings = built(tree), list[Timing]()
+    with progress.covering(lambda: f"{len(timings)} of {len(WORKLOADS)} operations timed on {tree.name}"):
+        for workload in WORKLOADS:
+            timings.append(measure(workload, library, chosen, sptes, runs))
     if as_json:
         print(dump("kernel bench", _timings(tree, chosen, sptes, runs, timings)))
         return 0

@@ -11,7 +11,7 @@ from ..kernel.compare.litmus_diff import Compared, compare
 from ..kernel.source.tree import Tree
 from . import progress
 from .check import tests_named
-from .kernel_beside import code, document, heading, story
+from .kernel_beside import Covered, code, document, heading, story
 from .report import dump, wrap
 
 BOUNDS = (
@@ -41,7 +41,14 @@ def litmus_diff(
 
     if not as_json:
         print("\n".join(heading(tree, chosen, f"; {count(len(tests), 'litmus test')}, seed {seed}")))
-    found = compare(where, chosen, tests, orders, seed, tell=tell)
+    at = Covered()
+
+    def text() -> str:
+        at.done = len(done)
+        return at.text(f"of {count(len(tests), 'test')} on {tree.name}")
+
+    with progress.covering(text):
+        found = compare(where, chosen, tests, orders, seed, tell=tell, differs=at.differ)
     progress.clear()
     if as_json:
         print(dump("kernel diff --litmus", document(tree, chosen, seed=seed, tests=[each.as_json() for each in found])))

@@ -15,16 +15,25 @@ from ..trace.events import Trace
 from ..trace.read import read_trace
 from ..trace.replay.record import WANTED
 from . import progress
-from .kernel_beside import code, document, heading, story
+from .kernel_beside import Covered, code, document, heading, story
 from .report import dump, wrap
 
 
 def trace_diff(tree: Tree, library: Callable[[], Path], chosen: str, path: str, as_json: bool) -> int:
     """Do what a recording tells on both; the exit code."""
-    trace = read_trace(path, WANTED, progress.reporter("events read"))
-    told = recorded(trace)
+    with progress.covering(lambda: f"nothing done on {tree.name}, {path} is not read yet"):
+        trace = read_trace(path, WANTED, progress.reporter("events read"))
+        told = recorded(trace)
     progress.clear()
-    found = follow(library(), chosen, told, tell=progress.reporter("operations"), along=compiled())
+    where, at, report = library(), Covered(), progress.reporter("operations")
+
+    def tell(done: int) -> None:
+        at.done = done
+        report(done)
+
+    every = sum(len(each.operations) for each in told)
+    with progress.covering(lambda: at.text(f"of {count(every, 'operation')} on {tree.name}")):
+        found = follow(where, chosen, told, tell=tell, along=compiled(), differs=at.differ)
     progress.clear()
     if as_json:
         vms = [each.as_json(trace.seconds) for each in found]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 def line() -> Callable[[Callable[[], str]], None]:
@@ -41,3 +42,14 @@ def clear() -> None:
     if sys.stderr.isatty():
         sys.stderr.write("\r\033[K")
         sys.stderr.flush()
+
+
+@contextmanager
+def covering(covered: Callable[[], str]) -> Iterator[None]:
+    """Say at Ctrl-C, in a line, what was done by then."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        clear()
+        print(f"shootdown: interrupted: {covered()}", file=sys.stderr)
+        raise

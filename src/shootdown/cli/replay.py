@@ -10,12 +10,12 @@ import click
 from ..figures import count, number
 from ..mmu.spte import SpteFormat, describe, unsigned
 from ..trace.events import Trace
-from ..trace.history import vendor
 from ..trace.read import read_trace
 from ..trace.replay.record import WANTED
 from ..trace.replay.replay import replay
 from ..trace.replay.result import Difference, Result
 from ..trace.replay.where import where
+from ..trace.vendor import read_as
 from .options import FORMAT, FORMATS, JSON
 from .progress import clear, reporter
 from .report import columns, dump, wrap
@@ -42,7 +42,7 @@ def command(traces: tuple[str, ...], fmt: str | None, as_json: bool) -> int:
     found: list[tuple[Trace, SpteFormat, Result]] = []
     for path in traces:
         trace = read_trace(path, WANTED, reporter("events read"))
-        chosen = FORMATS[fmt] if fmt else vendor(trace)[0]
+        chosen, _ = read_as(trace, FORMATS.get(fmt or ""))
         found.append((trace, chosen, replay(trace, chosen, reporter("events replayed"))))
         clear()
     if as_json:

@@ -17,9 +17,10 @@ from ..figures import number, span
 from ..mmu.spte import EMPTY_61, PAGES, SpteFormat, describe, is_leaf, spte_pfn, unsigned
 from ..trace.events import Events, Trace
 from ..trace.findings import Finding
-from ..trace.history import WANTED, History, follow, vendor
+from ..trace.history import WANTED, History, follow
 from ..trace.read import read_trace
 from ..trace.tables import UNSEEN
+from ..trace.vendor import read_as
 from ..trace.walk import Run, runs
 from .heading import heading, heading_json
 from .options import FORMAT, FORMATS, JSON
@@ -59,7 +60,7 @@ def command(trace: str, at: str | None, gfns: str | None, events: bool, fmt: str
     if events:
         recorded = read_trace(trace, None, reporter("events read"))
         clear()
-        for line in event_lines(recorded, chosen or vendor(recorded)[0]):
+        for line in event_lines(recorded, read_as(recorded, chosen)[0]):
             print(line)
         return 0
     recorded = read_trace(trace, WANTED, reporter("events read"))

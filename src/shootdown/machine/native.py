@@ -18,6 +18,7 @@ from .store import BY_PAGES_LOCK, WRITTEN_BY_MMU_LOCK, Store, no_kind
 from .tables import CHUNK_BITS, CHUNK_MASK, CHUNK_WORDS, TABLE_KINDS, Tables, new_chunk
 from .vcpus import Vcpus
 
+# Skipped by isort, which would give each name a line; their order means nothing.
 from .words import (  # isort: skip
     KINDS, KIND_NAMES, LISTS, LIST_NAMES, NO_TABLE, OUTSIDE_GUEST_MODE, ROLE_LEVEL_SHIFT, SP_GFN, SP_LEVEL, SP_ROLE,
     VCPU_MODE,

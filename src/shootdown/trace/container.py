@@ -34,6 +34,7 @@ OPTIONS = (
 """Names of the options by their number."""
 
 COMPRESSED = 1
+AGAIN = "copy or record the file again"
 
 
 @dataclass(slots=True)
@@ -112,12 +113,7 @@ class Container:
     def read(self, offset: int, size: int) -> bytes:
         """Exactly ``size`` bytes at ``offset``, else InputError."""
         if offset < 0 or size < 0 or offset + size > self.size:
-            raise InputError(
-                f"wants {size} bytes where the file has {max(0, self.size - offset)} (cut short or damaged)",
-                path=self.path,
-                offset=min(offset, self.size),
-                advice="copy or record the file again",
-            )
+            raise _ends("the file", max(0, self.size - offset), size, self.path, min(offset, self.size))
         data = _pread(self.path, self.file, size, offset)
         if len(data) != size:
             raise InputError("could not be read to its end", path=self.path, offset=offset + len(data))
@@ -154,6 +150,12 @@ class Container:
             at += 8 + packed
 
 
+def _ends(what: str, there: int, wanted: int, path: str, offset: int) -> InputError:
+    """What is read ends before it should."""
+    text = f"cut short or damaged: {what} has {there} of {wanted} bytes here"
+    return InputError(text, path=path, offset=offset, advice=AGAIN)
+
+
 class Cursor:
     """Reads one field after the other from bytes; running out of them is an InputError that names the file's offset.
 
@@ -171,12 +173,7 @@ class Cursor:
     def take(self, size: int) -> bytes:
         """The next ``size`` bytes."""
         if self.at + size > len(self.data):
-            raise InputError(
-                f"{self.what} ends early ({size} bytes wanted, {len(self.data) - self.at} there)",
-                path=self.path,
-                offset=self.offset,
-                advice="copy or record the file again",
-            )
+            raise _ends(self.what, len(self.data) - self.at, size, self.path, self.offset)
         self.at += size
         return self.data[self.at - size : self.at]
 
@@ -307,12 +304,7 @@ def _read_v7(box: Container, first: int, header: int) -> None:
             box.warn("options", f"{error}; what follows is left out")
             break
     if not box.option("BUFFER"):
-        raise InputError(
-            "describes no buffer with events",
-            path=box.path,
-            offset=header,
-            advice="the recording was cut short: record or copy it again",
-        )
+        raise InputError("cut short: it describes no buffer with events", path=box.path, offset=header, advice=AGAIN)
     readers = {
         "HEADER_INFO": _read_header_info,
         "FTRACE_EVENTS": _read_ftrace_formats,

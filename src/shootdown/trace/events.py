@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+SPTE_CHANGED = "kvmmmu:kvm_tdp_mmu_spte_changed"
 
 
 @dataclass(slots=True)

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..mmu.spte import EMPTY_61, EMPTY_612, EPT, FROZEN_61, FROZEN_612, LEVEL_MAX, NPT, SpteFormat, format_of
+from ..mmu.spte import EMPTY_61, EMPTY_612, FROZEN_61, FROZEN_612, LEVEL_MAX, SpteFormat
 from . import rebuild
 from .causes import Recording, explain
 from .codes import KINDS
-from .events import Trace
+from .events import SPTE_CHANGED, Trace
 from .op import Op
 from .operations import Tracker
 from .state import State
 from .stream import chunks
 from .tables import ROLE_SMM, ROLE_SPACE
 from .task import Threads
+from .vendor import read_as
 from .vms import kvm_of_threads, recovery_threads, vcpus_of_vms, vm_of_threads
 
-SPTE_CHANGED = "kvmmmu:kvm_tdp_mmu_spte_changed"
 GET_PAGE = "kvmmmu:kvm_mmu_get_page"
 FLUSH_PROBE = "kprobes:kvm_flush_remote_tlbs"
 REAP_PROBE = "kprobes:kvm_tdp_mmu_clear_dirty_pt_masked"
@@ -59,7 +59,7 @@ def follow(
     trace: Trace, fmt: SpteFormat | None = None, stop: int = -1, progress: Callable[[int], None] | None = None
 ) -> History:
     """Recover operations and page tables, up to the time ``stop`` if that is not negative."""
-    chosen, told = (fmt, "as asked for") if fmt else vendor(trace)
+    chosen, told = read_as(trace, fmt)
     guest_seen = "kvm:kvm_entry" in trace.events and "kvm:kvm_exit" in trace.events
     kvm_of = kvm_of_threads(trace)
     threads = Threads(kvm_of, {} if kvm_of else vm_of_threads(trace))
@@ -138,26 +138,3 @@ def empty_value(trace: Trace) -> int:
         if old or recent:
             return EMPTY_61 if old > recent else EMPTY_612
     return EMPTY_61 if trace.kernel.startswith(("5.", "6.0.", "6.1.")) else EMPTY_612
-
-
-def vendor(trace: Trace) -> tuple[SpteFormat, str]:
-    """NPT or EPT, and what told: kvm_exit's field isa, a vendor's probes, else the SPTEs' values."""
-    exits = trace.events.get("kvm:kvm_exit")
-    if exits is not None and "isa" in exits.fields and len(exits):
-        return (EPT if exits.fields["isa"][0] == 1 else NPT), "by kvm_exit"
-    for name in trace.counts:
-        if name.startswith("kprobes:svm_"):
-            return NPT, "by the svm_ probes"
-        if name.startswith("kprobes:vmx_"):
-            return EPT, "by the vmx_ probes"
-    changed = trace.events.get(SPTE_CHANGED)
-    votes = {"NPT": 0, "EPT": 0}
-    if changed is not None and {"new_spte", "level"} <= changed.fields.keys():
-        sptes = changed.fields["new_spte"][:4096].view(np.int64).tolist()
-        for spte, level in zip(sptes, changed.fields["level"][:4096].tolist(), strict=True):
-            fmt = format_of(spte, level)
-            if fmt is not None:
-                votes[fmt.name] += 1
-    if not any(votes.values()):
-        return NPT, "assumed, as nothing tells"
-    return (EPT if votes["EPT"] > votes["NPT"] else NPT), "by the SPTEs' values"

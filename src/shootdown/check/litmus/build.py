@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...machine import words
-from ...mmu.access import FETCH, WRITE
+from ...mmu.access import FETCH
 from ...mmu.dirty_ring import PUSHED
 from ...mmu.slots import ADDRESS_SPACES
 from ...mmu.spte import spte_pfn
@@ -20,7 +20,7 @@ from ..program.setting import Program, Setting
 from ..source.source import Source
 from .cases import Case
 from .litmus import Litmus
-from .memory import Slot
+from .memory import Slot, mask_of
 from .promises import (
     HOST_PFN_FIRST,
     REFILL,
@@ -33,6 +33,7 @@ from .promises import (
     protected,
     settled,
 )
+from .start import accesses_of, leaf_at_start, levels_of, mapped_in, role_of
 
 MODULES = ("vcpu", "fault", "notifier", "zap", "huge_pages", "roots", "memory_region", "dirty_log", "dirty_ring",
            "vcpu_roots", "write_track")  # fmt: skip
@@ -116,22 +117,19 @@ def build(case: Case, source: Source) -> Setting:
     start = Start(kvm, module("mmu.make_spte"), geometry.levels)
     vcpus = test.vcpus[: geometry.vcpus]
     span = 2**geometry.levels
-    levels = dict.fromkeys(range(span), 1)
-    for gfn, level in test.host_levels:
-        levels.update(dict.fromkeys(range(gfn, gfn + 2 ** (level - 1)), level))
+    levels = levels_of(test, span)
     for gfn in range(span):
         start.words[(words.HOST_PFN, gfn)] = HOST_PFN_FIRST + gfn
         start.words[(words.HOST_LEVEL, gfn)] = levels[gfn]
         start.words[(words.HOST_WRITABLE, gfn)] = int(gfn not in memory.read_only)
     roots: dict[int, int] = {}
-    users = [_role(entry) for entry in vcpus]
+    users = [role_of(entry) for entry in vcpus]
     # Who maps a page ahead stands for one more vCPU on the same root, whose guest is left out.
     lent = [users[entry.get("vcpu", 0)] for entry in test.host if entry["run"] in ("prefault", "prefetch")]
     for role in sorted({*users, *lent}):
         roots[role] = start.add_root(role, users.count(role) + lent.count(role))
     for role, root in roots.items():
-        own = test.mapped_as1 if role & words.ROLE_SMM else test.mapped_nested if role & words.ROLE_GUEST_MODE else ()
-        for gfn, level in (*test.mapped, *own):
+        for gfn, level in mapped_in(test, role):
             start.map(root, gfn, level, levels[gfn])
         for gfn in memory.mmio:
             start.map(root, gfn, 1, levels[gfn], module("mmu.mmio").make_mmio_spte(kvm, gfn, role & words.ROLE_SMM))
@@ -146,11 +144,8 @@ def build(case: Case, source: Source) -> Setting:
 
     programs = []
     for n, entry in enumerate(vcpus):
-        role = _role(entry)
+        role = role_of(entry)
         start.words[(words.VCPU_ROOT, n)] = roots[role]
-        code = FETCH if entry.get("execute") else 0
-        faults = tuple((gfn, code) for gfn in entry.get("gfns", ()))
-        faults += tuple((gfn, WRITE) for gfn in entry.get("writes", ()))
         run: Callable[..., None] = vcpu
         operands: tuple[Any, ...] = (lib, kvm, n, role)
         if entry.get("parked"):
@@ -159,7 +154,7 @@ def build(case: Case, source: Source) -> Setting:
             run = switching
         elif "ahead" in entry:
             run, operands = ahead, (*operands, entry["ahead"])
-        programs.append(Program(f"vCPU{n}", run, operands, run is not parked, n, faults))
+        programs.append(Program(f"vCPU{n}", run, operands, run is not parked, n, accesses_of(entry)))
     promises: list[tuple[int, int]] = []
     for entry in test.host:
         first, last = entry.get("start", 0), entry.get("end", span)
@@ -186,25 +181,6 @@ def build(case: Case, source: Source) -> Setting:
         {root: lent.count(role) for role, root in roots.items()}, protected(test),
         test.nx, frames(test, span), backed(test),
     )  # fmt: skip
-
-
-def _role(vcpu: dict[str, Any]) -> int:
-    """The role of the root that a vCPU begins on."""
-    return int(vcpu.get("as_id", 0)) | (words.ROLE_GUEST_MODE if vcpu.get("nested") else 0)
-
-
-def leaf_at_start(test: Litmus, gfn: int, raw: int, fmt: Any, spte: Any) -> int:
-    """A leaf for ``gfn`` as the test wants it at the start; ``spte``: the module of SPTEs, of whichever sources."""
-    memory = test.memory
-    if gfn in memory.protected:
-        raw &= ~spte.WRITABLE
-    if gfn in memory.clean:
-        raw &= ~fmt.dirty
-    if gfn in memory.read_only:
-        raw &= ~(spte.WRITABLE | fmt.dirty | fmt.mmu_writable | fmt.host_writable)
-    if gfn in memory.aged:
-        raw = int(spte.mark_for_access_track(raw, fmt))
-    return raw
 
 
 def _leaves(test: Litmus, start: Start, spte: Any) -> None:
@@ -241,7 +217,8 @@ def _slots(test: Litmus, start: Start) -> tuple[dict[Any, dict[int, int]], dict[
 
 def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promise: int) -> tuple[Any, ...]:
     """What a task of the host is called with: the slot and the pages that it is about."""
-    number, gfn, base, pages = (entry.get(key, n) for key, n in (("slot", 0), ("gfn", 0), ("base", 0), ("pages", 1)))
+    number, gfn = entry.get("slot", 0), entry.get("gfn", 0)
+    base, pages = entry.get("base", 0), entry.get("pages", 1)
     slots = test.memory.slots
     slot = slots[number] if slots else Slot(0, 0, 0, 0)
     match entry["run"]:
@@ -260,7 +237,7 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
         case "recover_nx":
             return entry.get("tables", 1), entry.get("rounds", 1)
         case "log_on" | "log_off":
-            return number, slot.as_id, slot.base, slot.pages, sum(1 << gfn for gfn in slot.gfns())
+            return number, slot.as_id, slot.base, slot.pages, mask_of(slot.gfns())
         case "get_log" | "clear_log":
             return number, slot.base
         case "reset_ring":

@@ -28,6 +28,7 @@ parked = true                    # it holds a root, and never runs
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -83,12 +84,17 @@ class Memory:
 
     def watched(self) -> int:
         """The gfns whose writes are logged from the start on, as a mask."""
-        return sum(1 << gfn for slot in self.slots if slot.flags & LOG_DIRTY_PAGES for gfn in slot.gfns())
+        return mask_of(gfn for slot in self.slots if slot.flags & LOG_DIRTY_PAGES for gfn in slot.gfns())
 
     def unwritten(self) -> int:
         """The gfns that lie in read-only slots alone, as a mask: no vCPU may write them."""
         writable = {gfn for slot in self.slots if slot.flags & READONLY == 0 for gfn in slot.gfns()}
-        return sum(1 << gfn for gfn in {gfn for slot in self.slots for gfn in slot.gfns()} - writable)
+        return mask_of({gfn for slot in self.slots for gfn in slot.gfns()} - writable)
+
+
+def mask_of(gfns: Iterable[int]) -> int:
+    """Gfns as a mask."""
+    return sum(1 << gfn for gfn in set(gfns))
 
 
 def read_memory(file: File, data: dict[str, Any], span: int) -> Memory:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...machine import words
 from .litmus import Litmus
-from .memory import FLAGS
+from .memory import FLAGS, mask_of
 
 HOST_PFN_FIRST = 64
 """Frames of the host begin here; those below are page tables."""
@@ -17,14 +17,14 @@ REFILL = 8
 
 
 def protected(test: Litmus) -> int:
-    """The gfns that no vCPU may write, as a mask: those of read-only slots, and what the host reads and nobody writes.
+    """The gfns that no vCPU may write, as a mask: those of read-only slots, and what the host maps read-only.
 
-    A write would get a page of its own there.
+    The latter where no guest writes and the host never makes it writable: a write has the host put another page there.
     """
     found = test.memory.unwritten() | _made_read_only(test)
     if all(entry["run"] not in ("host_writable", "change_pte") for entry in test.host):
         written = {gfn for entry in test.vcpus for gfn in entry.get("writes", ())}
-        found |= sum(1 << gfn for gfn in set(test.memory.read_only) - written)
+        found |= mask_of(set(test.memory.read_only) - written)
     return found
 
 
@@ -49,7 +49,7 @@ def pages_of(test: Litmus, span: int) -> dict[int, frozenset[int]]:
 def backed(test: Litmus) -> int:
     """The gfns with entries of MMIO from before that lie in slots which stay, as a mask; of ``mmio_space``."""
     slots = [slot for n, slot in enumerate(test.memory.slots) if slot.as_id == mmio_space(test) and _stays(test, n)]
-    return sum(1 << gfn for gfn in set(test.memory.mmio) if any(gfn in slot.gfns() for slot in slots))
+    return mask_of(gfn for gfn in test.memory.mmio if any(gfn in slot.gfns() for slot in slots))
 
 
 def made_in(test: Litmus, entry: dict[str, Any], base: int, pages: int) -> int:
@@ -57,7 +57,7 @@ def made_in(test: Litmus, entry: dict[str, Any], base: int, pages: int) -> int:
     slot = entry.get("slot", 0)
     if test.memory.slots[slot].as_id != mmio_space(test) or not _stays(test, slot, entry["name"]):
         return 0
-    return _mask(range(base, base + pages))
+    return mask_of(range(base, base + pages))
 
 
 def settled(test: Litmus) -> frozenset[int]:
@@ -85,7 +85,7 @@ def flags_of(entry: dict[str, Any]) -> int:
 
 def logged_in(entry: dict[str, Any], base: int, pages: int) -> int:
     """The gfns whose writes are logged once a task has made their slot, as a mask."""
-    return _mask(range(base, base + pages)) if flags_of(entry) & words.LOG_DIRTY_PAGES else 0
+    return mask_of(range(base, base + pages)) if flags_of(entry) & words.LOG_DIRTY_PAGES else 0
 
 
 def _made_read_only(test: Litmus) -> int:
@@ -94,12 +94,8 @@ def _made_read_only(test: Litmus) -> int:
     for entry in test.host:
         if entry["run"] == "create_slot" and flags_of(entry) & words.READONLY:
             base = entry.get("base", 0)
-            found |= _mask(range(base, base + entry.get("pages", 1)))
-    return found & ~_mask(gfn for slot in test.memory.slots for gfn in slot.gfns())
-
-
-def _mask(gfns: Iterable[int]) -> int:
-    return sum(1 << gfn for gfn in gfns)
+            found |= mask_of(range(base, base + entry.get("pages", 1)))
+    return found & ~mask_of(gfn for slot in test.memory.slots for gfn in slot.gfns())
 
 
 def _stays(test: Litmus, slot: int, but: str = "") -> bool:

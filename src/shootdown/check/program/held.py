@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from . import steps
 from .access import Access
+
+SETS: Final[dict[int, tuple[str, str | bool]]] = {
+    steps.READ_LOCK: ("mmu", "read"),
+    steps.READ_UNLOCK: ("mmu", ""),
+    steps.WRITE_WAIT: ("mmu", "waiting"),
+    steps.WRITE_LOCK: ("mmu", "write"),
+    steps.WRITE_UNLOCK: ("mmu", ""),
+    steps.PAGES_LOCK: ("pages", True),
+    steps.PAGES_UNLOCK: ("pages", False),
+    steps.SLOTS_LOCK: ("slots", True),
+    steps.SLOTS_UNLOCK: ("slots", False),
+    steps.IRQ_DISABLE: ("irq_off", True),
+    steps.IRQ_ENABLE: ("irq_off", False),
+}
+"""What a step makes of a field, whatever it was."""
 
 
 @dataclass
@@ -40,28 +55,9 @@ class Held:
 
     def follow(self, access: Access, result: Any) -> None:
         """Note what an access took or gave back, given its result."""
-        match access.step:
-            case steps.READ_LOCK:
-                self.mmu = "read"
-            case steps.WRITE_WAIT:
-                self.mmu = "waiting"
-            case steps.WRITE_LOCK:
-                self.mmu = "write"
-            case steps.READ_UNLOCK | steps.WRITE_UNLOCK:
-                self.mmu = ""
-            case steps.PAGES_LOCK:
-                self.pages = True
-            case steps.PAGES_UNLOCK:
-                self.pages = False
-            case steps.SLOTS_LOCK:
-                self.slots = True
-            case steps.SLOTS_UNLOCK:
-                self.slots = False
-            case steps.IRQ_DISABLE:
-                self.irq_off = True
-            case steps.IRQ_ENABLE:
-                self.irq_off = False
-            case steps.ALLOC if result >= 0:
-                self.private.add(result)
-            case steps.FREE | steps.CALL_RCU:
-                self.private.discard(access.number)
+        if access.step in SETS:
+            setattr(self, *SETS[access.step])
+        elif access.step == steps.ALLOC and result >= 0:
+            self.private.add(result)
+        elif access.step in (steps.FREE, steps.CALL_RCU):
+            self.private.discard(access.number)

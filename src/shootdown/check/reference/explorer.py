@@ -16,6 +16,7 @@ from ...machine import words
 from ...mmu.spte import spte_pfn
 from ..program import steps
 from ..program.access import Access, Stop
+from ..program.guest import MAY_WRITE
 from ..program.setting import Program, Setting
 from .caches import flush_range, forget
 from .guest import go, ways
@@ -232,7 +233,7 @@ class Reference:
                     world.breaks(why)
                 if any(pfn in world.revoked for entry in cache for pfn in self.pages(entry)[1]):
                     world.breaks(steps.REVOKED_IN_REACH)
-                writable = [entry for entry in cache if self.setting.hardware.rights(entry[2]) & 2]
+                writable = [entry for entry in cache if self.setting.hardware.rights(entry[2]) & MAY_WRITE]
                 if any(gfn in world.protected for entry in writable for gfn in self.pages(entry)[0]):
                     world.breaks(steps.WRITABLE_IN_REACH)
                 for why in sorted(wrong_for_ever(self, entry) for entry in cache):
@@ -245,7 +246,7 @@ class Reference:
         at = self.places[world.places[program]]
         access = at.access
         number, result = access.number, 0
-        gfns = {gfn for gfn in range(number.bit_length()) if number >> gfn & 1}
+        gfns = gfns_of(number)
         match access.step:
             case steps.UPDATE | steps.STORE:
                 result = self._update(world, access)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...machine import words
 from ...mmu.access import FETCH, PERMISSION, RESERVED, WRITE, fault_of
+from ..program.guest import MAY_WRITE
 
 if TYPE_CHECKING:
     from .explorer import Reference
@@ -81,7 +82,7 @@ def met(reference: Reference, world: World, vcpu: int, gfn: int, code: int) -> s
 
 def _silent(reference: Reference, raw: int) -> bool:
     hardware = reference.setting.hardware
-    return hardware.rights(raw) & 2 != 0 and (not hardware.dirty or raw & hardware.dirty != 0)
+    return hardware.rights(raw) & MAY_WRITE != 0 and (not hardware.dirty or raw & hardware.dirty != 0)
 
 
 def _wrote(world: World, gfn: int) -> int | None:
@@ -102,7 +103,7 @@ def _mark(reference: Reference, world: World, vcpu: int, way: Way) -> bool:
             continue
         raw = reference.value(world, word)
         rights = setting.hardware.rights(raw)
-        if not rights or setting.is_table(raw) or (what == "dirties" and not rights & 2):
+        if not rights or setting.is_table(raw) or (what == "dirties" and not rights & MAY_WRITE):
             continue
         after = raw | setting.hardware.accessed | (setting.hardware.dirty if what == "dirties" else 0)
         world.words[word] = after

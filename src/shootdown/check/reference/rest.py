@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ...machine import words
 from ...mmu.spte import PRESENT
 from ..program import steps
+from ..program.guest import MAY_EXECUTE
 from .guest import logged
 from .state import Entry, State, World
 
@@ -82,7 +83,7 @@ def wrong_for_ever(reference: Reference, entry: Entry) -> int:
     if not raw >> 11 & 1:
         return steps.UNKNOWN_IN_REACH
     mapped = dict(zip(*reference.pages(entry), strict=True))
-    if setting.nx and len(mapped) > 1 and setting.hardware.rights(raw) & 4:
+    if setting.nx and len(mapped) > 1 and setting.hardware.rights(raw) & MAY_EXECUTE:
         return steps.EXECUTABLE_IN_REACH
     if any(pfn not in setting.frames.get(gfn, {pfn}) for gfn, pfn in mapped.items()):
         return steps.OTHER_IN_REACH

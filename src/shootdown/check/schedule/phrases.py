@@ -19,6 +19,7 @@ from ...mmu.spte import (
     spte_pfn,
     unsigned,
 )
+from ..program.guest import MAY_WRITE
 
 NO_TABLE: Final = -1
 PLAIN = {
@@ -99,8 +100,8 @@ def entry(raw: int, table: int, rights: int, fmt: SpteFormat) -> str:
     if table != NO_TABLE:
         return f"T{table}{old}"
     marks = " huge" if raw & LARGE else ""
-    marks += "" if rights & 2 else " r/o" if rights else " aged"
-    marks += " clean" if fmt.dirty and rights & 2 and not raw & fmt.dirty else ""
+    marks += "" if rights & MAY_WRITE else " r/o" if rights else " aged"
+    marks += " clean" if fmt.dirty and rights & MAY_WRITE and not raw & fmt.dirty else ""
     return f"pfn {int(spte_pfn(raw)):x}{marks}{old}"
 
 

@@ -6,10 +6,9 @@ something is missing. Compiled or not, it gives the same rows; products are mask
 
 from __future__ import annotations
 
-from typing import Final
-
 from mypy_extensions import i64
 
+from ..program.guest import LACKING
 from .breaches import breaches, first_of
 from .flushes import flush, flush_range
 from .hardware import closure, free_table, grace, mark_stale, met, run_callbacks, unaccounted
@@ -19,7 +18,7 @@ from .mapped import any_mapped, mapping
 from .stakes import P6, changed
 from .states import add_state, insert
 
-# One name a line, as isort wants it, these would be a hundred lines.
+# Skipped by isort, which would give each of the hundred names a line; their order means nothing.
 from ..program.steps import (  # isort: skip
     ALLOC, ASSERTION, BUG, CALL_RCU, CHOOSE, DEADLOCK, DOUBLE_FREE, END, FLUSH, FLUSH_RANGE, FORGET, FREE, GUEST, IPI,
     IRQ_DISABLE, IRQ_ENABLE, IRQ_OFF, LOST_WRITE, MMIO, OVERWRITTEN, PAGES_LOCK, PAGES_UNLOCK, PASSES_FOR_MMIO, PROTECT,
@@ -27,15 +26,12 @@ from ..program.steps import (  # isort: skip
     STORE, UPDATE, USE_AFTER_FREE, WAIT_IPI, WITNESS, WRITE_LOCK, WRITE_UNLOCK, WRITE_WAIT,
 )  # fmt: skip
 from .layout import (  # isort: skip
-    AT_STAKE, BREACHES, CHOICES, DEPTH, DONE, ENDLESS, ENTRIES, FULL, F_FLAGS, F_FREE, F_NODE, F_PAGES, F_PENDING,
-    F_RAN, F_RCU, F_READERS, F_REVOKED, F_TLB, F_WAITING, F_WRITER, F_WRITTEN, GFNS_MAX, GOAL, LAST, LEVEL_END, MASK,
-    MISSING_EDGE, MISSING_ENTRY, MOVERS, NEXT, NODES_MAX, ONLY_CHOICE, ONLY_PROGRAM, PROGRAMS, RAN, RING, ROOT_WORDS,
-    STATES, STOP, STOP_ALL, STOP_NEVER, TABLES, TRANSITIONS, VALUES, VCPUS, VIOLATION, WAITED, WIDTH, Tables, bit_of,
-    get, put,
+    AT_STAKE, BREACHES, CHOICES, DEPTH, DONE, ENDLESS, ENTRIES, FRONT, FULL, F_FLAGS, F_FREE, F_NODE, F_PAGES,
+    F_PENDING, F_RAN, F_RCU, F_READERS, F_REVOKED, F_TLB, F_WAITING, F_WRITER, F_WRITTEN, GFNS_MAX, GOAL, HIDDEN, LAST,
+    LEFT_MOVER, LEVEL_END, MASK, MISSING_EDGE, MISSING_ENTRY, MOVERS, NEXT, NODES_MAX, ONLY_CHOICE, ONLY_PROGRAM,
+    PROGRAMS, RAN, RIGHT_MOVER, RING, ROOT_WORDS, STATES, STOP, STOP_ALL, STOP_NEVER, TABLES, TAKER, TRANSITIONS,
+    VALUES, VCPUS, VIOLATION, WAITED, WAITER, WIDTH, Tables, bit_of, get, put,
 )  # fmt: skip
-
-LACKING: Final = 1
-"""As guest.py numbers it; a literal, since compiled code computes no constant beforehand."""
 
 
 def explore(t: Tables) -> i64:
@@ -63,8 +59,11 @@ def explore(t: Tables) -> i64:
     blockers = t.blockers
     spte_words = tables * entries
     queued = bit_of(programs)
-    left: i64 = 5 if movers != 0 else 4
-    right: i64 = 6 if movers != 0 else 4
+    left: i64 = HIDDEN
+    right: i64 = HIDDEN
+    if movers != 0:
+        left |= LEFT_MOVER
+        right |= RIGHT_MOVER
     current = p[NEXT]
     while current < p[STATES] and current < p[LAST]:
         if current == p[LEVEL_END]:
@@ -126,7 +125,7 @@ def explore(t: Tables) -> i64:
                         r = get(row, 0, a, fw, fs, fm)
                     elif kind == STORE:
                         # Hidden writes go to tables that no vCPU reaches.
-                        if a < spte_words and flags[node] & 4 == 0:
+                        if a < spte_words and flags[node] & HIDDEN == 0:
                             written = a // entries
                             changed(t, a, get(row, 0, a, fw, fs, fm), nb[node])
                             maps = maps or mapping(t, a, nb[node])
@@ -216,7 +215,7 @@ def explore(t: Tables) -> i64:
                         if x & IRQ_OFF != 0:
                             put(row, f_flags + a, x | IPI, fw, fs, fm)
                     elif kind == WAIT_IPI:
-                        if get(row, 0, f_flags + a, fw, fs, fm) & 2 != 0:
+                        if get(row, 0, f_flags + a, fw, fs, fm) & IPI != 0:
                             enabled = False
                     elif kind == IRQ_DISABLE:
                         put(row, f_flags + a, get(row, 0, f_flags + a, fw, fs, fm) | IRQ_OFF, fw, fs, fm)
@@ -260,7 +259,7 @@ def explore(t: Tables) -> i64:
                         return MISSING_EDGE
                     write = puts[e]
                     if write >= 0:
-                        if a < spte_words and flags[node] & 4 == 0:
+                        if a < spte_words and flags[node] & HIDDEN == 0:
                             written = a // entries
                             changed(t, a, r, write)
                             maps = maps or mapping(t, a, write)
@@ -268,16 +267,16 @@ def explore(t: Tables) -> i64:
                     # Right movers, one other step, left movers: together one step of the schedule.
                     if flags[node] & right == 0:
                         past = True
-                    takes = takes or flags[node] & 16 != 0
+                    takes = takes or flags[node] & TAKER != 0
                     node = to[e]
                     kind = kinds[node]
                     if kind == BUG and bad == 0:
                         bad = ASSERTION
-                    if bad != 0 or flags[node] & 8 != 0:
+                    if bad != 0 or flags[node] & FRONT != 0:
                         past = True
                         break
                     # What others wait for is seen to be held while its holder waits.
-                    if takes and flags[node] & 32 != 0:
+                    if takes and flags[node] & WAITER != 0:
                         past = True
                         break
                     if past and flags[node] & left == 0:

@@ -121,6 +121,18 @@ F_MARKED: Final = 59
 STAKES: Final = 6
 """Bits of ``RAN`` that are of properties; those of functions follow."""
 
+# Flags of a node.
+LEFT_MOVER: Final = 1
+RIGHT_MOVER: Final = 2
+HIDDEN: Final = 4
+"""No step of its own, ever."""
+FRONT: Final = 8
+"""Nothing is glued to its front."""
+TAKER: Final = 16
+"""Takes what others may wait for."""
+WAITER: Final = 32
+"""May have to wait."""
+
 
 class Tables:
     """All that the loop reads and fills; every array is a packed vector of 64-bit words.
@@ -128,10 +140,9 @@ class Tables:
     Fields of a row: word ``fw``, shift ``fs``, mask ``fm``, by the number of the field.
 
     Of a node: its ``kind`` (steps.py), ``a`` (word, table, vCPU or number), ``b`` (identifier of a value), its local
-    number in its program, its flags (1: left mover, 2: right mover, 4: no step of its own, ever, 8: nothing is glued to
-    its front, 16: takes what others may wait for, 32: may have to wait), and ``edge``, the first of a chain through
-    ``link``: ``seen`` (result), ``to`` (next node), ``put`` (identifier of the value that is written, -1 for none).
-    ``nodes``: by program and local number, the node.
+    number in its program, its ``flags``, and ``edge``, the first of a chain through ``link``: ``seen`` (result), ``to``
+    (next node), ``put`` (identifier of the value that is written, -1 for none). ``nodes``: by program and local number,
+    the node.
 
     ``touch`` is the table in whose memory (entries, fields, list links) the access is made, -1 for none.
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from mypy_extensions import i64
 
+from ..program.guest import DIRTIES, TOUCHES, WRITES
 from ..program.steps import (
     BACK,
     END,
@@ -46,11 +45,6 @@ from .layout import (
     put,
 )
 from .stakes import P3, stake
-
-# Acts of a guest, as guest.py numbers them; literals, since compiled code computes no constant beforehand.
-WRITES: Final = 3
-DIRTIES: Final = 4
-TOUCHES: Final = 5
 
 
 def take(t: Tables, program: i64, kind: i64, a: i64) -> bool:

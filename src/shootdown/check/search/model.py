@@ -245,7 +245,8 @@ class Model:
                     if step == steps.STORE:
                         b = self.value(a, access.operands[0])
             touch = self._touched(access)
-            flags = (1 if step in steps.LEFT else 0) | (2 if step in steps.RIGHT else 0)
+            flags = layout.LEFT_MOVER if step in steps.LEFT else 0
+            flags |= layout.RIGHT_MOVER if step in steps.RIGHT else 0
             if step == steps.IRQ_DISABLE and not self.irq_moves:
                 flags = 0
             elif step in steps.WAITS and at.irq_off and self.irq_moves:
@@ -254,9 +255,9 @@ class Model:
             # A promise is made at the moment of the access before it: else what another task has in hand would be
             # held against this one.
             if access.hidden or step in steps.GLUED:
-                flags = 7
-            flags |= 8 if step in steps.FIRST else 16 if step in steps.TAKES else 0
-            flags |= 32 if step in steps.WAITS else 0
+                flags = layout.LEFT_MOVER | layout.RIGHT_MOVER | layout.HIDDEN
+            flags |= layout.FRONT if step in steps.FIRST else layout.TAKER if step in steps.TAKES else 0
+            flags |= layout.WAITER if step in steps.WAITS else 0
             t.ran = append(t.ran, self.goal.of({function for _, function, _ in at.stack}))
             t.kind = append(t.kind, step)
             t.a, t.b, t.touch = append(t.a, a), append(t.b, b), append(t.touch, touch)

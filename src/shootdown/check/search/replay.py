@@ -47,7 +47,9 @@ def _step(model: Model, before: int, program: int, choice: int) -> Iterator[Even
     """The accesses that one step is made of, followed through the tables as ``core.explore`` does."""
     t = model.t
     node = model.node_of(before, program)
-    left, right = (5, 6) if model.movers else (4, 4)
+    left = right = layout.HIDDEN
+    if model.movers:
+        left, right = left | layout.LEFT_MOVER, right | layout.RIGHT_MOVER
     written: dict[int, int] = {}
     past = takes = False
     while True:

@@ -126,6 +126,7 @@ def _changed(lines: list[Line], hunk: Hunk, above: Line | None, below: Line | No
     """The lines of a hunk when it is applied. What was removed shows in what now stands around it."""
     left, after = iter(lines), list[Line]()
     last, removed, added = above, False, False
+    carried: set[Hunk] = set()
 
     def end_of_run(line: Line | None) -> None:
         if removed and line is not None:
@@ -138,7 +139,9 @@ def _changed(lines: list[Line], hunk: Hunk, above: Line | None, below: Line | No
 
     for sign, text in hunk.body:
         if sign == "-":
-            next(left)
+            old = next(left)
+            # What earlier ones removed next to it shows in what comes instead.
+            carried |= old.before | old.after
             removed = True
             if last is not None:
                 last.hunks.add(hunk)
@@ -150,8 +153,14 @@ def _changed(lines: list[Line], hunk: Hunk, above: Line | None, below: Line | No
             line = next(left)
             end_of_run(line)
             last, removed, added = line, False, False
+        last.before |= carried
+        carried = set()
         after.append(last)
     end_of_run(below)
+    if below is not None:
+        below.before |= carried
+    elif last is not None:
+        last.after |= carried
     return after
 
 

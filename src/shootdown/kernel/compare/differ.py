@@ -214,8 +214,12 @@ def diff(
     every: int = 1,
     tell: Callable[[int], None] = lambda done: None,
     plant: Plant | None = None,
+    differs: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Do so many random operations, or fewer if the two differ; the first difference comes shrunk."""
+    """Do so many random operations, or fewer if the two differ; the first difference comes shrunk.
+
+    ``differs`` is called where they do, before that takes its time.
+    """
     calls(library)
     done = session = 0
     counts: dict[str, int] = {}
@@ -234,6 +238,7 @@ def diff(
         elif played.stopped:
             stopped.append(played.stopped)
         if played.at >= 0:
+            differs()
             found = story(library, behaviour, config, operations[: played.at + 1], plant)
             difference = Difference(config, *found, seed, session)
             return Outcome(done + played.at + 1, session + 1, counts, difference, tuple(stopped), warned)

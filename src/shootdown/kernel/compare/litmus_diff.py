@@ -73,19 +73,24 @@ def compare(
     most: int = SERIAL_MOST,
     tell: Callable[[Compared], None] = lambda found: None,
     plant: Plant | None = None,
+    differs: Callable[[], None] = lambda: None,
 ) -> list[Compared]:
-    """Compare each test, in ``orders`` orders that are drawn besides at most ``most`` of whole threads."""
+    """Compare each test, in ``orders`` orders that are drawn besides at most ``most`` of whole threads.
+
+    ``differs`` is called where one does, before its story is made short.
+    """
     calls(library)
     found = []
     for test in tests:
-        found.append(_compare(library, behaviour, situation(test, test.full), orders, seed, most, plant))
+        found.append(_compare(library, behaviour, situation(test, test.full), orders, seed, most, plant, differs))
         tell(found[-1])
     return found
 
 
 def _compare(
-    library: Path, behaviour: str, about: Situation, orders: int, seed: int, most: int, plant: Plant | None
-) -> Compared:
+    library: Path, behaviour: str, about: Situation, orders: int, seed: int, most: int, plant: Plant | None,
+    differs: Callable[[], None],
+) -> Compared:  # fmt: skip
     random = Random(f"{seed}/{about.test.name}")
     whole, complete = serial(about, most, random)
     drawn = [woven(about, random, YIELDS[:2] if behaviour in ASKS_FIRST else YIELDS) for _ in range(orders)]
@@ -112,6 +117,7 @@ def _compare(
     if not played or played[-1].at >= 0:
         at = played[-1].at if played else ended.step & 0xFFFF_FFFF
         config, operations = _of(about, every[number - 1])
+        differs()
         told = story(library, behaviour, config, operations[: at + 1], plant, logs=True)
         difference = Difference(config, *told, seed, number - 1)
     return Compared(

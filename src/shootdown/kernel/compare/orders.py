@@ -125,7 +125,7 @@ def _start(task: Task, levels: int) -> Iterator[Operation]:
 
     args = task.args
     match task.op:
-        case "vm" | "watch" | "back" | "protect":
+        case "vm" | "promises":
             pass
         case "slot":
             slot, as_id, base, pages, flags = args

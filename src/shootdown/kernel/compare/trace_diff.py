@@ -66,10 +66,12 @@ def follow(
     plant: Plant | None = None,
     patience: float = PATIENCE,
     along: bool = True,
+    differs: Callable[[], None] = lambda: None,
 ) -> list[Followed]:
     """Do what a recording tells, VM by VM, up to a difference, with as few operations as were soon found.
 
-    Unless ``along``, entries are only compared where all are: the same is found, later, and traced back.
+    Unless ``along``, entries are only compared where all are: the same is found, later, and traced back. ``differs`` is
+    called where the two do.
     """
     calls(library)
     found: list[Followed] = []
@@ -78,6 +80,7 @@ def follow(
         tried = played.at + 1 if played.at >= 0 else len(each.operations)
         difference = None
         if played.at >= 0:
+            differs()
             operations = each.operations[:tried]
             difference = _story(library, behaviour, each, operations, played.what, number, plant, patience)
         undone = Counter(each.operations[n].name for n in played.undone if each.operations[n].name != USED)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..compare.pair import POLICY_OF
-from .workloads import HUGE, WORKLOADS, Work, Workload, ours_of, theirs_of
+from .workloads import HUGE, Work, Workload, ours_of, theirs_of
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,6 @@ def measure(workload: Workload, library: Path, behaviour: str, number: int, runs
         ours.append(seconds(ours_of(workload, behaviour, POLICY_OF[behaviour], number, slots=1)))
     middle = [statistics.median(taken) / number * 1e9 for taken in (theirs, ours)]
     return Timing(workload.name, *middle)
-
-
-def bench(library: Path, behaviour: str, number: int, runs: int) -> list[Timing]:
-    """All operations."""
-    return [measure(workload, library, behaviour, number, runs) for workload in WORKLOADS]
 
 
 def seconds(work: Work) -> float:

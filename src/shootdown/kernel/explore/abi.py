@@ -96,7 +96,7 @@ class ResultStruct(Structure):
 
     _fields_ = [
         *((name, c_int) for name in ("verdict", "cpu", "vcpu", "table")),
-        *((name, c_uint) for name in ("depth", "choices", "events", "helds", "races", "ended")),
+        *((name, c_uint) for name in ("depth", "choices", "events", "helds", "races", "ended", "reached", "pad")),
         *((name, c_ulonglong) for name in COUNTS), ("seconds", c_double), ("message", c_char * 512),
         ("written", c_ulonglong * (WORDS // 64)), ("choice", POINTER(c_uint)), ("event", POINTER(EventStruct)),
         ("held", POINTER(HeldStruct)), ("race", POINTER(RaceStruct)),

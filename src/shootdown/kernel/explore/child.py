@@ -77,7 +77,7 @@ def answer(library: ctypes.CDLL, r: abi.ResultStruct) -> dict[str, Any]:
 
     found: dict[str, Any] = {
         key: getattr(r, key)
-        for key in (*abi.COUNTS, "verdict", "cpu", "vcpu", "table", "depth", "ended", "seconds")
+        for key in (*abi.COUNTS, "verdict", "cpu", "vcpu", "table", "depth", "ended", "reached", "seconds")
     }  # fmt: skip
     found["message"] = r.message.decode(errors="replace")
     found["name"] = name(r.address)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
+from itertools import dropwhile, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ EVENTS: list[int] = TOLD["events"]
 END = len(EVENTS) + 1
 OURS = (("c", "explore"), ("c", "shims"))
 """The folders of our own C that accesses go through, wherever the package was built."""
+FRAMES = 200
+"""Frames of a stack at most; a task's has some ten."""
 HELP = "row: to the next.  row N: to row N.  row end: to what breaks.  rows: all."
 
 
@@ -56,12 +60,30 @@ def on_library(event: Any) -> None:
             stop.silent = True
 
 
+def is_explorers(frame: Any) -> bool:
+    """Is a frame the explorer's own, or a shim's?"""
+    table = frame.find_sal().symtab
+    return table is None or Path(table.fullname()).parts[-3:-1] in OURS
+
+
+class FromTheTree:
+    """Has ``backtrace`` begin at the innermost frame that is not the explorer's own, if there is one."""
+
+    name, priority, enabled = "shootdown", 100, True
+
+    def filter(self, frames: Iterable[Any]) -> Iterable[Any]:
+        """Asked by gdb; ``backtrace -no-filters`` shows all."""
+        every = list(islice(frames, FRAMES))
+        between = any(each.inferior_frame().name() == "sd_explore" for each in every)
+        rest = list(dropwhile(lambda each: is_explorers(each.inferior_frame()), every))
+        return every if between or not rest else rest
+
+
 def select() -> None:
     """Select the innermost frame that is not the explorer's own; none is where it looks by itself, between steps."""
     frame = gdb.selected_frame()
     while frame is not None and frame.name() != "sd_explore":
-        table = frame.find_sal().symtab
-        if table is not None and Path(table.fullname()).parts[-3:-1] not in OURS:
+        if not is_explorers(frame):
             frame.select()
             gdb.execute("frame")
             return
@@ -106,6 +128,7 @@ class Rows(gdb.Command):  # type: ignore[misc]
         print("\n".join([*lines, *TOLD["end"]]))
 
 
+gdb.frame_filters["shootdown"] = FromTheTree()
 for setting in ("confirm off", "pagination off", "print thread-events off"):
     gdb.execute(f"set {setting}")
 gdb.execute("handle SIGVTALRM nostop noprint pass", to_string=True)

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ...check.litmus.build import leaf_at_start
 from ...check.litmus.litmus import Geometry, Litmus
 from ...check.litmus.promises import REFILL, backed, flags_of, logged_in, made_in, pages_of, protected
+from ...check.litmus.start import accesses_of, leaf_at_start, levels_of, mapped_in, role_of
 from ...errors import InputError
 from ...machine.words import ROLE_GUEST_MODE, ROLE_SMM
 from ...mmu import spte as bits
@@ -34,11 +34,7 @@ def scenario(
     roles = [role_of(entry) for entry in vcpus]
     threads, others, guests = [], [], []
     for n, entry in enumerate(vcpus):
-        code = FETCH if entry.get("execute") else 0
-        writes = tuple(entry.get("writes", ()))
-        guests.append(
-            Guest((*((gfn, code) for gfn in entry.get("gfns", ())), *((gfn, WRITE) for gfn in writes)), writes)
-        )
+        guests.append(Guest(accesses_of(entry), tuple(entry.get("writes", ()))))
         threads.append(_thread(n, entry))
     for entry in test.host:
         args = _operands(test, entry, span)
@@ -69,25 +65,6 @@ def scenario(
         nx=test.nx,
         pages=pages_of(test, span),
     )  # fmt: skip
-
-
-def levels_of(test: Litmus, span: int) -> dict[int, int]:
-    """By gfn, the level by which the host maps it."""
-    levels = dict.fromkeys(range(span), 1)
-    for gfn, level in test.host_levels:
-        levels.update(dict.fromkeys(range(gfn, gfn + 2 ** (level - 1)), level))
-    return levels
-
-
-def role_of(vcpu: dict[str, Any]) -> int:
-    """The role of the root that a vCPU begins on."""
-    return int(vcpu.get("as_id", 0)) | (ROLE_GUEST_MODE if vcpu.get("nested") else 0)
-
-
-def mapped_in(test: Litmus, role: int) -> tuple[tuple[int, int], ...]:
-    """Gfns and levels of what a root of a role maps at the start."""
-    own = test.mapped_as1 if role & ROLE_SMM else test.mapped_nested if role & ROLE_GUEST_MODE else ()
-    return (*test.mapped, *own)
 
 
 def _parked(vcpu: int) -> Task:
@@ -145,12 +122,9 @@ def _start(test: Litmus, span: int, roles: list[int], levels: dict[int, int], fo
         if slot.flags:
             found.append(Task("flags", (n, slot.flags)))
         found += [Task("dirty", (n, gfn)) for gfn in slot.gfns() if gfn in memory.dirty]
-    if memory.watched():
-        found.append(Task("watch", (memory.watched(),)))
-    if backed(test):
-        found.append(Task("back", (backed(test),)))
-    if protected(test):
-        found.append(Task("protect", (protected(test),)))
+    promises = memory.watched(), backed(test), protected(test)
+    if any(promises):
+        found.append(Task("promises", promises))
     return found
 
 

@@ -36,6 +36,8 @@ from .scenario import (
     bounds_of,
 )
 
+Child = subprocess.Popen[bytes]
+"""A process that explores."""
 PATIENCE = 4
 """Wall time that is granted, in CPU seconds of the budget."""
 
@@ -115,8 +117,11 @@ def request_of(library: Path, scenario: Scenario, budget: Budget, schedule: Sche
     }  # fmt: skip
 
 
-def _run(request: dict[str, Any]) -> dict[str, Any]:
-    """Have a child answer a request; it is killed when it takes too long, or with us."""
+def _run(request: dict[str, Any], running: set[Child] | None = None) -> dict[str, Any]:
+    """Have a child answer a request; it is killed when it takes too long, or with us.
+
+    As long as it runs it is one of ``running``, for those who may end it before.
+    """
     package = str(Path(__file__).resolve().parents[3])
     path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     patience = request["seconds_max"] * PATIENCE + 60 if request["seconds_max"] else None
@@ -125,11 +130,14 @@ def _run(request: dict[str, Any]) -> dict[str, Any]:
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
+    running = set() if running is None else running
+    running.add(child)
     try:
         output, errors = child.communicate(json.dumps(request).encode(), patience)
     except subprocess.TimeoutExpired:
         return {"died": f"the explorer gave no answer in {patience:g} s"}
     finally:
+        running.discard(child)
         child.kill()
         child.wait()
     if child.returncode == 0 and output:
@@ -254,6 +262,7 @@ def _outcome(library: Path, scenario: Scenario, answer: dict[str, Any]) -> Outco
         bytes_a_state=answer["bytes"] / states,
         restarts=answer["restarts"],
         ended=tuple(n for n in range(64) if answer["ended"] >> n & 1),
+        reached=tuple(n for n in range(64) if answer["reached"] >> n & 1),
         bounds=bounds_of(scenario),
         schedule=Schedule(tuple(answer["choices"]), tuple(answer["written"])),
         events=tuple(events),
@@ -274,9 +283,11 @@ def _died(scenario: Scenario, why: str) -> Outcome:
     return Outcome(bounds_of(scenario), stopped=why, message=why)
 
 
-def explore(library: Path, scenario: Scenario, budget: Budget | None = None) -> Outcome:
+def explore(
+    library: Path, scenario: Scenario, budget: Budget | None = None, running: set[Child] | None = None
+) -> Outcome:
     """Follow every order of steps, the shortest first, until something breaks or all is seen."""
-    answer = _run(request_of(library, scenario, budget or Budget(), None))
+    answer = _run(request_of(library, scenario, budget or Budget(), None), running)
     return _died(scenario, answer["died"]) if "died" in answer else _outcome(library, scenario, answer)
 
 

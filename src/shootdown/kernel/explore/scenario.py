@@ -215,6 +215,7 @@ class Outcome:
     bytes_a_state  all memory that the search took, by state
     restarts     how often it began anew with what it had learnt
     ended        the tasks that came to an end in some order
+    reached      the vCPUs that could reach a page in some order
     bounds       what the verdict holds within, in words
     ran          of a library that tells: which blocks of code ran (coverage.py)
     """
@@ -234,6 +235,7 @@ class Outcome:
     bytes_a_state: float = 0.0
     restarts: int = 0
     ended: tuple[int, ...] = ()
+    reached: tuple[int, ...] = ()
     schedule: Schedule = Schedule((), ())
     events: tuple[Event, ...] = ()
     races: tuple[Race, ...] = ()

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from ...check.source.diff import Hunk
+from ...check.source.diff import Hunk, Line
+from ..source.c_text import uncommented
 from ..source.series import Patched
 from ..source.statements import CODE, DECLARATION, NOTHING, Function, Piece, Shape
 from ..source.tree import sources
@@ -27,11 +28,18 @@ OTHER: Final = re.compile(
 """Files that are no part of a kernel."""
 _LEAVES: Final = re.compile(r"\}|^\s*(?:\w+|case\b.*):")
 """A line by which a block ends, or to which something else jumps."""
+UNBUILT: Final = "a file that is not built"
+_C_PROSE: Final = re.compile(r"\s*(?:\*(?:\s|/|$)|/\*|$|(?:trace_|pr_)\w*\([^;]*\);\s*$)")
+"""A line of a comment that begins or ends elsewhere, a blank one, or one that only tells."""
 _C_COMMENT: Final = re.compile(r"\s*(?:/\*|\*|//|$)")
 _HASH_COMMENT: Final = re.compile(r"\s*(?:#|$)")
 """Lines without code of C, and of what is neither C nor assembly: Kconfig, Makefiles."""
+_SAYS: Final = re.compile(r"(?:trace_|pr_|BUILD_BUG)\w*\(")
+"""Statements without effect on page tables, whatever becomes of them."""
+_HEAD: Final = re.compile(r"(?:else )?if \(")
 _CHECKED: Final = re.compile(r"(?:static_assert|_Static_assert)\b")
 """What has done its work once the file is compiled."""
+CONDITIONS: Final = ("if", "ifdef", "ifndef", "elif", "else", "endif")
 DEPTH: Final = 4
 """How many macros may stand between a name and the code that uses it."""
 
@@ -43,7 +51,6 @@ class Part:
     line    the first changed line, in the changed file
     state   EXECUTED, NEVER, FOLDED, NOT_COMPILED or NO_CODE
     why     of what is folded away or not compiled
-    unrun   changed lines of a part that was executed which themselves never ran
     """
 
     hunk: Hunk
@@ -52,7 +59,6 @@ class Part:
     function: str
     state: str
     why: str = ""
-    unrun: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}" + (f" {self.function}" if self.function else "")
@@ -79,6 +85,7 @@ class _Use:
         self.read = self.files | set(sources(patched.tree))
         self.shapes: dict[str, Shape] = {}
         self.words: dict[str, dict[str, list[int]]] = {}
+        self.texts: dict[str, list[str]] = {}
         self.states: dict[tuple[str, int, int], str] = {}
 
     def shape(self, file: str) -> Shape:
@@ -101,6 +108,8 @@ class _Use:
 
     def _line(self, file: str, number: int, depth: int) -> str:
         shape = self.shape(file)
+        if self.left_out(file, number):
+            return NOT_COMPILED
         if number in shape.directives:
             return self.directive(file, number, depth)
         pieces = shape.by_line.get(number, [])
@@ -110,6 +119,22 @@ class _Use:
             return self.recorded(file, [number])
         states = [self.piece(file, piece, number, depth) for piece in pieces]
         return min(states, key=ORDER.index, default=NO_CODE)
+
+    def left_out(self, file: str, number: int) -> bool:
+        """Is it sure that the preprocessor drops a line? Not of lines that only say what it is to keep."""
+        kept, shape = self.code.kept.get(file), self.shape(file)
+        if kept is None or not self.text(file)[number - 1].strip():
+            return False
+        name = shape.directives.get(number)
+        while name and shape.directives.get(number - 1) == name:
+            number -= 1
+        return name != "" and number not in kept
+
+    def text(self, file: str) -> list[str]:
+        """The lines of a file without comments and strings."""
+        if file not in self.texts:
+            self.texts[file] = uncommented("\n".join(self.shape(file).lines)).split("\n")
+        return self.texts[file]
 
     def piece(self, file: str, piece: Piece, number: int, depth: int) -> str:
         """The state of a statement, or of a declaration by the use of what it declares."""
@@ -143,13 +168,34 @@ class _Use:
             while shape.directives.get(own.last + 1) == name:
                 own = Piece(own.first, own.last + 1, DECLARATION, "", "")
             return self.used([name], file, own, depth, None)
-        return NO_CODE if re.match(r"\s*#\s*include\b", shape.lines[number - 1]) else NOT_COMPILED
+        word = re.match(r"\s*#\s*(\w*)", shape.lines[number - 1])
+        if word and (word[1] == "include" or (word[1] in CONDITIONS and self.keeps(file, number))):
+            return NO_CODE
+        return NOT_COMPILED
+
+    def keeps(self, file: str, number: int) -> bool:
+        """Does the preprocessor leave all lines that hang on a condition of its own?"""
+        if file not in self.code.kept:
+            return False
+        shape, depth = self.shape(file), 0
+        step = -1 if re.match(r"\s*#\s*endif\b", shape.lines[number - 1]) else 1
+        number += step
+        while 0 < number <= len(shape.lines):
+            word = re.match(r"\s*#\s*(if|endif|elif|else)", shape.lines[number - 1])
+            if word and depth == 0 and word[1] != ("endif" if step < 0 else "if"):
+                return True
+            if word and word[1] in ("if", "endif"):
+                depth += step if word[1] == "if" else -step
+            elif self.left_out(file, number):
+                return False
+            number += step
+        return False
 
     def places(self, file: str) -> dict[str, list[int]]:
         """The lines of a file by the words in them."""
         if file not in self.words:
             found = self.words[file] = dict[str, list[int]]()
-            for number, text in enumerate(self.shape(file).lines, 1):
+            for number, text in enumerate(self.text(file), 1):
                 for word in set(re.findall(r"\w+", text)):
                     found.setdefault(word, []).append(number)
         return self.words[file]
@@ -183,38 +229,104 @@ def _declared(piece: Piece, line: str) -> list[str]:
 
 
 def _parts(patched: Patched, use: _Use, hunk: Hunk) -> list[Part]:
-    """A part for each function that a hunk changes."""
+    """The parts of a hunk: of each function that it changes one, and others for what of it did not run."""
     lines = patched.lines.get(hunk.file)
-    if lines is None or OTHER.match(hunk.file) or not hunk.file.endswith((".c", ".h")):
+    if not lines or OTHER.match(hunk.file) or not hunk.file.endswith((".c", ".h")):
         return [_unknown(hunk)]
     found: dict[str, list[tuple[int, str]]] = {}
     shape = use.shape(hunk.file)
-    built = hunk.file in use.read
+    removed = "\n".join(text for sign, text in hunk.body if sign == "-")
+
+    def add(number: int, state: str) -> None:
+        function = shape.function_at(number)
+        found.setdefault(function.name if function else "", []).append((number, state))
+
+    for run, instead in _runs(lines, hunk):
+        states = [(number, use.line(hunk.file, number)) for number in run]
+        bare = [
+            n for n in run if n not in shape.directives and all(p.kind == NOTHING for p in shape.by_line.get(n, []))
+        ]
+        here = "\n".join(lines[number - 1].text for number in bare)
+        if all(state == NO_CODE for _, state in states) and (_is_code(instead) or _is_code(here)):
+            # A brace, an "else", or nothing in the place of code: what is around it tells.
+            states = [(run[0], _place(use, hunk.file, run[0], run[0] - 1 or None, run[-1] + 1))]
+        for number, state in states:
+            add(number, state)
     for number, line in enumerate(lines, 1):
-        state = ""
         if line.by is hunk:
-            state = use.line(hunk.file, number)
-        elif hunk in line.after:
+            continue
+        if hunk in line.after:
             below = number < len(lines) and hunk in lines[number].before
-            state = _cut(use, hunk, number, number + 1 if below else None)
-        elif hunk in line.before and number == 1:
-            state = _cut(use, hunk, None, number)
-        if state:
-            function = shape.function_at(number)
-            found.setdefault(function.name if function else "", []).append((number, state))
-    return [_part(hunk, function, states, built) for function, states in found.items()]
+            add(number, _cut(use, hunk.file, removed, number, number + 1 if below else None))
+        elif hunk in line.before and (number == 1 or hunk not in lines[number - 2].after):
+            add(number, _cut(use, hunk.file, removed, number - 1 or None, number))
+    return [part for function, states in found.items() for part in _of_function(use, hunk, function, states)]
 
 
-def _part(hunk: Hunk, function: str, states: list[tuple[int, str]], built: bool) -> Part:
-    state = min((state for _, state in states), key=ORDER.index)
+def _runs(lines: list[Line], hunk: Hunk) -> list[tuple[list[int], str]]:
+    """The numbers of lines that a hunk added, those in a row together, each with what it removed there."""
+    removed, of_added = [""], list[int]()
+    for sign, text in hunk.body:
+        if sign == " " and removed[-1]:
+            removed.append("")
+        elif sign == "-":
+            removed[-1] += text + "\n"
+        elif sign == "+":
+            of_added.append(len(removed) - 1)
+    mine = [number for number, line in enumerate(lines, 1) if line.by is hunk]
+    known = len(mine) == len(of_added)
+    runs: list[tuple[list[int], str]] = []
+    for n, number in enumerate(mine):
+        instead = removed[of_added[n]] if known else "".join(removed)
+        if runs and runs[-1][0][-1] == number - 1:
+            runs[-1][0].append(number)
+            if instead != runs[-1][1]:
+                runs[-1] = (runs[-1][0], runs[-1][1] + instead)
+        else:
+            runs.append(([number], instead))
+    return runs
+
+
+def _is_code(text: str) -> bool:
+    """Is there something but comments and blanks? It may begin and end in a comment, in the kernel's style."""
+    return any(not _C_PROSE.match(line) for line in uncommented(text).split("\n"))
+
+
+def _of_function(use: _Use, hunk: Hunk, function: str, states: list[tuple[int, str]]) -> list[Part]:
+    """What a hunk changes in a function; where some of that ran, what did not is told apart."""
+    best = min((state for _, state in states), key=ORDER.index)
+    found = [_part(use, hunk, function, best, states)]
+    if best != EXECUTED:
+        return found
+    shape = use.shape(hunk.file)
+    for state in (NEVER, FOLDED, NOT_COMPILED):
+        left = [(n, each) for n, each in states if each == state and not _is_idle(use, hunk.file, shape, n)]
+        found += [_part(use, hunk, function, state, left)] if left else []
+    return found
+
+
+def _is_idle(use: _Use, file: str, shape: Shape, number: int) -> bool:
+    """Is it nothing that a line did not run?
+
+    Before what an assertion guards the assertion is refuted; what only tells has no effect; a condition that is always
+    true needs no code.
+    """
+    pieces = shape.by_line.get(number, [])
+    if number in shape.asserted or (pieces and all(_SAYS.match(piece.text) for piece in pieces)):
+        return True
+    behind = max((piece.last for piece in pieces), default=number) + 1
+    return bool(pieces) and all(_HEAD.match(piece.text) for piece in pieces) and use.line(file, behind) == EXECUTED
+
+
+def _part(use: _Use, hunk: Hunk, function: str, state: str, states: list[tuple[int, str]]) -> Part:
     line = next(number for number, each in states if each == state)
     why = ""
     if state == FOLDED:
         why = "gcc makes no code of it: what it hangs on is constant, or nothing comes of it"
     elif state == NOT_COMPILED:
-        why = "left out by the preprocessor, or nothing that is built uses it" if built else "a file that is not built"
-    unrun = tuple(number for number, each in states if each == NEVER) if state == EXECUTED else ()
-    return Part(hunk, hunk.file, line, function, state, why, unrun)
+        built = hunk.file in use.read
+        why = "left out by the preprocessor, or nothing that is built uses it" if built else UNBUILT
+    return Part(hunk, hunk.file, line, function, state, why)
 
 
 def _unknown(hunk: Hunk) -> Part:
@@ -225,37 +337,66 @@ def _unknown(hunk: Hunk) -> Part:
     comments = bool(changes) and all(comment.match(hunk.body[n][1]) for n in changes)
     state = NO_CODE if OTHER.match(hunk.file) or comments else NOT_COMPILED
     name = function[1] if function else ""
-    why = "a file that is not built" if state == NOT_COMPILED else ""
+    why = UNBUILT if state == NOT_COMPILED else ""
     return Part(hunk, hunk.file, hunk.start + min(changes, default=0), name, state, why)
 
 
-def _cut(use: _Use, hunk: Hunk, above: int | None, below: int | None) -> str:
-    """The state of a place where lines were removed: it ran if what stands around it in its function did."""
-    removed = "\n".join(text for sign, text in hunk.body if sign == "-")
-    shape = Shape(removed)
-    if not shape.pieces and not shape.directives:
+def _cut(use: _Use, file: str, removed: str, above: int | None, below: int | None) -> str:
+    """The state of a place where lines were removed."""
+    if not _is_code(removed):
         return NO_CODE
-    if hunk.file not in use.read:
+    shape = use.shape(file)
+    if above and shape.directives.get(above) and shape.lines[above - 1].endswith("\\"):
+        return use.line(file, above)
+    function = shape.function_at(above or below or 0)
+    inside = function is not None and function.last != above
+    if inside and function is not None and (below is None or function.first <= below <= function.last):
+        return _place(use, file, above or below or 0, above, below)
+    if inside and below is not None:
+        inside = False
+    if file not in use.read:
         return NOT_COMPILED
-    whole = use.shape(hunk.file)
-    function = whole.function_at(above or below or 0)
-    if below is not None and (function is None or not function.first <= below <= function.last):
-        function = None
-    if function is None or (function.last == above):
-        # Outside of functions: what was declared there is gone, and nothing misses it.
-        return NOT_COMPILED if any(not name for name in shape.directives.values()) else NO_CODE
+    return _place(use, file, above or below or 0, above, below) if inside else _undeclared(use, file, removed, above)
+
+
+def _undeclared(use: _Use, file: str, removed: str, above: int | None) -> str:
+    """The state of what was declared outside of functions, and is gone: what still names it has another meaning now."""
+    gone, shape = Shape(removed), use.shape(file)
+    if any(not name for name in gone.directives.values()):
+        return NOT_COMPILED
+    own = Piece(0, 0, DECLARATION, "", "")
+    names = [*gone.directives.values()]
+    for piece in shape.by_line.get(above or 0, []):
+        if piece.kind == DECLARATION and above and above < piece.last:
+            # Of an enum, or of values in braces: what comes behind is another one now.
+            own = piece
+            names += re.findall(
+                r"^\s*([A-Za-z_]\w*)", "\n".join(shape.lines[piece.first - 1 : piece.last]), re.MULTILINE
+            )
+    state = use.used(names, file, own, 0, None)
+    return NO_CODE if state == NOT_COMPILED else state
+
+
+def _place(use: _Use, file: str, at: int, above: int | None, below: int | None) -> str:
+    """The state of a place in a function between two lines: it ran if what stands around it did."""
+    if file not in use.read:
+        return NOT_COMPILED
+    whole = use.shape(file)
+    function = whole.function_at(at)
+    if function is None:
+        return NO_CODE
     # What comes next in the same block runs when the place is passed, and not else.
     number = below or 0
     while below is not None and number <= function.last and not _LEAVES.search(whole.lines[number - 1]):
-        if (hunk.file, number) in use.code.compiled:
-            return use.recorded(hunk.file, [number])
+        if (file, number) in use.code.compiled:
+            return use.recorded(file, [number])
         number += 1
     around = []
     for start, step in ((above, -1), (below, 1)):
         number = start or 0
         while start is not None and function.first <= number <= function.last:
-            if (hunk.file, number) in use.code.compiled:
-                around.append(use.recorded(hunk.file, [number]))
+            if (file, number) in use.code.compiled:
+                around.append(use.recorded(file, [number]))
                 break
             number += step
     return max(around, key=ORDER.index, default=NOT_COMPILED)

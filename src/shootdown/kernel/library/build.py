@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -158,13 +159,32 @@ def build(tree: Tree, machine: Machine, drivers: Path = C / "drivers") -> Librar
     return Library(folder / LIBRARY, folder, tree, machine, on)
 
 
-def _compile(tree: Tree, folder: Path, final: Path, machine: Machine, on: Iterable[str], drivers: Path) -> None:
-    """Compile all files below ``folder``, which will be ``final``, and link them."""
-    gcc, _, headers = compiler()
-    inside = [
-        *INSIDE, "-isystem", headers, f"-I{C / 'shims'}", f"-I{X86.rstrip('/')}", f"-I{X86}mmu",
+def preprocessed(library: Library) -> list[str]:
+    """What the preprocessor leaves of each of the tree's files that are compiled, with macros as they are."""
+    flags = _flags(library.machine, library.switches)
+    with tempfile.TemporaryDirectory(prefix="shootdown-") as folder:
+        results = [Path(folder) / f"{number}.i" for number in range(len(BUILT))]
+        commands = [
+            [compiler()[0], *COMMON, *flags, "-E", "-fdirectives-only", file, "-o", str(result)]
+            for file, result in zip(BUILT, results, strict=True)
+        ]
+        for ran in run_all(commands, library.folder / "tree", LIMITS):
+            if ran.said:
+                raise explain(library.tree, ran.said, C)
+        return [result.read_text(encoding="utf-8", errors="replace") for result in results]
+
+
+def _flags(machine: Machine, on: Iterable[str]) -> list[str]:
+    """For what is compiled against the shims."""
+    return [
+        *INSIDE, "-isystem", compiler()[2], f"-I{C / 'shims'}", f"-I{X86.rstrip('/')}", f"-I{X86}mmu",
         *(f"-D{name}" for name in on), *machine.flags,
     ]  # fmt: skip
+
+
+def _compile(tree: Tree, folder: Path, final: Path, machine: Machine, on: Iterable[str], drivers: Path) -> None:
+    """Compile all files below ``folder``, which will be ``final``, and link them."""
+    gcc, inside = compiler()[0], _flags(machine, on)
     common = [*COMMON, f"-ffile-prefix-map={folder}={final}", f"-fmacro-prefix-map={C}/="]
     warn = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-sign-compare"]
     jobs: list[tuple[str, list[str]]] = [(file, [*inside, *machine.tree]) for file in BUILT]

@@ -9,26 +9,32 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ...errors import InputError
-from .build import C, Library
+from .build import C, Library, preprocessed
 
 Place = tuple[str, int]
 """A file of the tree, or of our own C below ``c/``, and a line."""
 
 TELLS: Final = "<__sanitizer_cov_trace_pc"
 _INSN: Final = re.compile(r"^ +([0-9a-f]+):\t(\S+)(.*)$")
+_MARKER: Final = re.compile(r'# (\d+) "((?:\\.|[^"\\])*)"')
 _LINE: Final = re.compile(r"^(/\S.*):(\d+)(?: \(discriminator \d+\))?$")
 
 
 @dataclass(frozen=True)
 class Code:
-    """The code of a library: of each block, by where its call returns to, the lines."""
+    """The code of a library: of each block, by where its call returns to, the lines.
+
+    kept  of each file of the tree that the preprocessor reads, the lines that it leaves, comments included; of several
+          lines that end in a backslash the first
+    """
 
     blocks: dict[int, frozenset[Place]]
     compiled: frozenset[Place]
+    kept: dict[str, frozenset[int]] = field(default_factory=dict)
 
     def ran(self, places: Iterable[int]) -> frozenset[Place]:
         """The lines that ran, by what the library told."""
@@ -42,7 +48,24 @@ def code_of(library: Library) -> Code:
         done = subprocess.run(command, capture_output=True, text=True, check=True, errors="replace")
     except (OSError, subprocess.CalledProcessError) as error:
         raise InputError(f"objdump does not run: {error}", advice="install binutils (see shootdown doctor)") from None
-    return read_code(done.stdout, {f"{library.folder / 'tree'}/": "", f"{C}/": "c/"})
+    code = read_code(done.stdout, {f"{library.folder / 'tree'}/": "", f"{C}/": "c/"})
+    return replace(code, kept=read_kept(preprocessed(library)))
+
+
+def read_kept(texts: Iterable[str]) -> dict[str, frozenset[int]]:
+    """The lines that a preprocessor left, by file, of those that it names as the tree does."""
+    kept: dict[str, set[int]] = {}
+    for text in texts:
+        file, number = "", 0
+        for line in text.split("\n"):
+            marker = _MARKER.match(line)
+            if marker:
+                file, number = marker[2], int(marker[1])
+                continue
+            if line.strip() and not file.startswith(("/", "<")):
+                kept.setdefault(file, set()).add(number)
+            number += 1
+    return {file: frozenset(lines) for file, lines in kept.items()}
 
 
 def read_code(listing: str, roots: dict[str, str]) -> Code:

@@ -9,8 +9,9 @@ import os
 import resource
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -45,16 +46,20 @@ def run_all(commands: Sequence[Sequence[str]], folder: Path, limits: Limits = LI
     running: set[subprocess.Popen[bytes]] = set()
     found = [Ran() for _ in commands]
     pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    todo: dict[Future[Ran], int] = {}
     try:
-        todo = {pool.submit(_run, command, folder, limits, running): n for n, command in enumerate(commands)}
+        for n, command in enumerate(commands):
+            todo[pool.submit(_run, command, folder, limits, running)] = n
         for done in as_completed(todo):
             found[todo[done]] = done.result()
             if done.result().over:
                 break
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        for process in tuple(running):
-            _kill(process)
+        while not all(each.done() for each in todo):
+            for process in tuple(running):
+                _kill(process)
+            time.sleep(0.01)
         pool.shutdown()
     return found
 

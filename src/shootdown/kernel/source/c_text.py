@@ -13,6 +13,12 @@ def masked(text: str) -> str:
     return re.sub(pattern, lambda m: re.sub(r"[^\n]", " ", m[0]), text, flags=re.DOTALL | re.MULTILINE)
 
 
+def uncommented(text: str) -> str:
+    """The same with comments and strings as blanks, and what the preprocessor reads as it is."""
+    pattern = r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'"
+    return re.sub(pattern, lambda m: re.sub(r"[^\n]", " ", m[0]), text, flags=re.DOTALL)
+
+
 def body(bare: str, function: str) -> tuple[int, int]:
     """Where the body of a function begins, after its brace, and ends, before it; the text is masked."""
     for found in re.finditer(rf"^[^\s#}}][^;{{}}]*?\b{re.escape(function)}\s*\([^;{{}}]*\)\s*{{", bare, re.MULTILINE):

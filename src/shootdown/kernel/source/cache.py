@@ -46,24 +46,27 @@ def entry(kind: str, key: str, make: Callable[[Path], None]) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     except OSError as error:
-        raise InputError(f"{folder.parent}: cannot write: {reason(error)}", advice="set XDG_CACHE_HOME") from None
+        raise _unwritable(folder, error) from None
     try:
         made.chmod(0o755)
-        try:
-            make(made)
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            raise InputError(f"{folder.parent}: cannot write: {reason(error)}", advice="set XDG_CACHE_HOME") from None
+        make(made)
         try:
             made.rename(folder)
         except OSError:
             if not folder.is_dir():
                 raise
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise _unwritable(folder, error) from None
     finally:
         shutil.rmtree(made, ignore_errors=True)
     _prune(folder.parent, folder)
     return folder
+
+
+def _unwritable(folder: Path, error: OSError) -> InputError:
+    return InputError(f"{folder.parent}: cannot write: {reason(error)}", advice="set XDG_CACHE_HOME")
 
 
 def _prune(parent: Path, keep: Path) -> None:

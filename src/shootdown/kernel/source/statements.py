@@ -14,6 +14,10 @@ _HEADS: Final = re.compile(r"(?:(?:else|do)\b\s*)?[A-Za-z_]\w*\s*$")
 _DECLARES: Final = re.compile(
     r"(?:(?:const|static|struct|enum|union|unsigned|signed|volatile)\s+)*\w+[\s*]+\w+[^()]*;$"
 )
+_ASSERTS: Final = re.compile(
+    r"(?:else )?if \((?:KVM_|KVM_MMU_)?(?:WARN|BUG)\w*\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)\)"
+)
+"""The head of what runs only if an assertion fails."""
 _EMPTY: Final = re.compile(r"(?:else|do|[{};\s]|\w+\s*:(?!:))*")
 _DEFINE: Final = re.compile(r"\s*#\s*define\s+(\w+)")
 
@@ -39,7 +43,10 @@ class Function:
 
 
 class Shape:
-    """The statements and functions of a file's text; lines are numbered from 1."""
+    """The statements and functions of a file's text; lines are numbered from 1.
+
+    asserted  lines that run only behind an assertion that failed
+    """
 
     def __init__(self, text: str) -> None:
         self.lines = text.split("\n")
@@ -47,6 +54,7 @@ class Shape:
         self.pieces: list[Piece] = []
         self.by_line: dict[int, list[Piece]] = {}
         self.directives = _directives(text)
+        self.asserted: set[int] = set()
         self._read(masked(text))
         for piece in self.pieces:
             for line in range(piece.first, piece.last + 1):
@@ -78,6 +86,8 @@ class Shape:
                 inside = head[0] if blocks and head else ""
                 kind = kind or _kind(words, bool(inside))
                 self.pieces.append(Piece(line(begin), line(at - 1), kind, words, inside))
+                if kind == CODE and _ASSERTS.fullmatch(words):
+                    self.asserted |= set(range(line(at - 1) + 1, line(_end_of_body(bare, at)) + 1))
             begin = -1
 
         for at, c in enumerate(bare):
@@ -116,6 +126,19 @@ class Shape:
                     self.functions.append(Function(head[0], head[1], line(at)))
                     head = None
         end(len(bare))
+
+
+def _end_of_body(bare: str, at: int) -> int:
+    """Where what hangs on an "if" ends; ``at``: behind its condition."""
+    opened = re.compile(r"\s*\{").match(bare, at)
+    if opened is None:
+        return max(at, bare.find(";", at))
+    depth = 0
+    for end in range(opened.end() - 1, len(bare)):
+        depth += (bare[end] == "{") - (bare[end] == "}")
+        if depth == 0:
+            return end
+    return at
 
 
 def _kind(words: str, inside: bool) -> str:

@@ -64,7 +64,7 @@ class Tree:
         return text
 
     def lacks(self, file: str) -> bool:
-        """Is it sure that there is no such file?"""
+        """Is it sure that there is no such file? In a partial tree only where all was extracted, or no tree has any."""
         top, below, _ = file.partition("/")
         foreign = bool(below) and top not in TOP
         return self.text(file) is None and (not self.partial or foreign or file.startswith(WANTED))
@@ -78,7 +78,7 @@ def find_tree(name: str) -> Tree:
     """The tree in a folder or tarball. Raises InputError if it is none, naming what is missing."""
     path = Path(name)
     if path.is_dir():
-        # A folder without it is no whole tree either.
+        # Every whole tree has this file.
         tree = Tree(name, path.resolve(), "", partial=not (path / "Kbuild").is_file())
     elif path.is_file():
         tree = Tree(name, extracted(path), "", partial=True)

@@ -12,7 +12,8 @@ from ...mmu.policies.registry import POLICIES
 from ...mmu.spte import EMPTY_61, SpteFormat
 from .. import codes as s
 from ..events import Trace
-from ..history import empty_value, root_level, vendor
+from ..history import empty_value, root_level
+from ..vendor import vendor
 from ..vms import kvm_of_threads, vm_of_threads
 from .calls import perform
 from .config import RING_SIZE, Config, configure

@@ -168,9 +168,7 @@ void sd_start_leaf(const u64 *arg);
 void sd_start_host(const u64 *arg);
 void sd_start_flags(const u64 *arg);
 void sd_start_dirty(const u64 *arg);
-void sd_start_watch(const u64 *arg);
-void sd_start_back(const u64 *arg);
-void sd_start_protect(const u64 *arg);
+void sd_start_promises(const u64 *arg);
 
 static inline void sd_vcpu_load(struct kvm_vcpu *vcpu)
 {

@@ -91,6 +91,7 @@ void sd_range_start(gfn_t start, gfn_t end, bool may_block)
 	bool locked = false, flush = false;
 	int as_id, i, idx;
 
+	sd_may_sleep(may_block);
 	spin_lock(&sd->mn_invalidate_lock);
 	WRITE_ONCE(sd->mn_active_invalidate_count, sd->mn_active_invalidate_count + 1);
 	spin_unlock(&sd->mn_invalidate_lock);
@@ -115,6 +116,7 @@ void sd_range_start(gfn_t start, gfn_t end, bool may_block)
 	if (locked)
 		write_unlock(&sd_kvm->mmu_lock);
 	srcu_read_unlock(&sd_kvm->srcu, idx);
+	sd_may_sleep(true);
 }
 
 void sd_range_end(gfn_t start, gfn_t end)

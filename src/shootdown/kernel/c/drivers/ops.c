@@ -320,8 +320,9 @@ static void op_create_shadowed(const u64 *arg)
 const struct sd_op sd_ops[] = {
 	{ "vm", sd_start_vm }, { "slot", sd_start_slot }, { "load", sd_start_load }, { "leaf", sd_start_leaf },
 	{ "host", sd_start_host }, { "flags", sd_start_flags }, { "dirty", sd_start_dirty },
-	{ "watch", sd_start_watch }, { "back", sd_start_back }, { "protect", sd_start_protect },
-	OP(vcpu), OP(ahead), OP(switching), OP(parked), OP(unmap), OP(migrate), OP(zap_range), OP(zap_all_fast), OP(collapse),
+	{ "promises", sd_start_promises },
+	OP(vcpu), OP(ahead), OP(switching), OP(parked), OP(unmap), OP(migrate), OP(zap_range), OP(zap_all_fast),
+	OP(collapse),
 	OP(recover_nx), OP(prefault), OP(prefetch), OP(log_on), OP(log_off), OP(get_log), OP(clear_log),
 	OP(reset_ring), OP(age), OP(clear_young), OP(test_young), OP(change_pte), OP(write_protect), OP(host_writable),
 	OP(release), OP(delete_slot), OP(move_slot), OP(create_slot), OP(create_shadowed),

@@ -16,7 +16,6 @@ void sd_vm_create(const struct sd_scenario *scenario)
 		.eager_split = 1,
 		.slot_zap_all = 1,
 	};
-
 	unsigned n;
 
 	sd_ignore(&sd_kvm->stat, sizeof(sd_kvm->stat));
@@ -95,22 +94,18 @@ void sd_start_flags(const u64 *arg)
 	slot->flags = arg[1];
 }
 
-/* gfns: the user relies on their writes being logged from here on */
-void sd_start_watch(const u64 *arg)
+/*
+ * watched backed protected, masks of gfns: whose writes the user relies on being logged, which are memory though entries
+ * of MMIO were made there before, and which no vCPU may write
+ */
+void sd_start_promises(const u64 *arg)
 {
-	sd_watch(arg[0]);
-}
-
-/* gfns: they are memory, though entries of MMIO were made there before */
-void sd_start_back(const u64 *arg)
-{
-	sd_back(arg[0]);
-}
-
-/* gfns: no vCPU may write them */
-void sd_start_protect(const u64 *arg)
-{
-	sd_protect(arg[0]);
+	if (arg[0])
+		sd_watch(arg[0]);
+	if (arg[1])
+		sd_back(arg[1]);
+	if (arg[2])
+		sd_protect(arg[2]);
 }
 
 /* slot gfn: the page is dirty */

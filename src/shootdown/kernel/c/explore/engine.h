@@ -87,7 +87,7 @@ struct cpu {
 	u64 sp, pc, object, asked;
 	u16 kind, arg;
 	int16_t yields, failures;
-	u8 rcu, srcu, fresh, idle, held, stored, pad[2];
+	u8 rcu, srcu, fresh, idle, held, stored, atomic, pad;
 	u64 store_at[BUFFERED], store_value[BUFFERED];	/* with tso: the store buffer */
 };
 #define CPU_BYTES offsetof(struct cpu, store_at)
@@ -166,6 +166,7 @@ struct engine {
 	int broken;			/* enum sd_verdict */
 	unsigned pages_high, headers_high;
 	u64 ended;			/* tasks that came to an end somewhere */
+	u64 reached;			/* vCPUs that could reach a page somewhere */
 	/* coroutine.c, traps.c */
 	bool mapped;
 	void (*aside)(void);
@@ -222,6 +223,7 @@ void reset_access(void);
 void report_access(void);
 /* locks.c */
 u64 blocked_by(unsigned kind, u64 object, unsigned cpu);
+void sleeps(u64 pc);
 u64 stuck_of(u64 waiting, u64 ended, const u64 *blockers);
 /* rcu.c */
 void run_callbacks(void);

@@ -84,6 +84,7 @@ static bool insert(struct hw *h, u64 token)
 	return true;
 }
 
+/* Only of a vCPU in the guest is it amiss what it could go through; of another it is only asked what memory gives. */
 static void add_table(struct hw *h, unsigned number, unsigned level, u64 gfn)
 {
 	const u64 *at = table(number);
@@ -95,14 +96,15 @@ static void add_table(struct hw *h, unsigned number, unsigned level, u64 gfn)
 
 		if (what <= 0)
 			continue;
-		if (!(spte & SPTE_PRESENT))
+		if (!(spte & SPTE_PRESENT) && h->in_guest)
 			broken(SD_UNKNOWN_IN_REACH, h - G->hw, (u64)&at[i], 0,
 			       "a CPU may go through an entry that KVM takes for none: 0x%llx", spte);
 		if (what == 2 && level == 1)
 			what = 1;
 		target = what == 2 ? (ADDRESS(spte) - SD_PHYSICAL) / PAGE : ADDRESS(spte) / PAGE;
 		if (what == 1 && level > 1 && !(spte & SPTE_LARGE)) {
-			broken(SD_BROKEN, -1, (u64)&at[i], 0, "an entry leads to no table: 0x%llx", spte);
+			if (h->in_guest)
+				broken(SD_BROKEN, -1, (u64)&at[i], 0, "an entry leads to no table: 0x%llx", spte);
 			continue;
 		}
 		insert(h, TOKEN(h->root, level, gfn | (u64)i << pages_log(level), what == 1,
@@ -206,6 +208,7 @@ static void check_set(unsigned vcpu)
 				       "vCPU %u may walk a freed table", vcpu);
 			continue;
 		}
+		E.reached |= BIT(vcpu);
 		for (unsigned r = 0; r < REST->revokeds; r++)
 			if (REST->revoked[r] - T_TARGET(t) < pages)
 				broken(SD_REVOKED_IN_REACH, vcpu, 0, 0,

@@ -82,6 +82,8 @@ void sd_back(sd_u64 gfns);
 /* An access passes for one to MMIO, which user space will emulate. */
 void sd_mmio_access(sd_u64 gfn);
 
+/* Whether the running task may sleep, or give way: not where its caller may not. Of each task it may at first. */
+void sd_may_sleep(_Bool may);
 /* Sleeping locks, SRCU, and the end of a grace period. spin_lock and so on are as the shims declare them. */
 void sd_mutex_lock(void *mutex);
 void sd_mutex_unlock(void *mutex);
@@ -192,7 +194,7 @@ struct sd_race {
 
 struct sd_result {
 	int verdict, cpu, vcpu, table;
-	unsigned depth, choices, events, helds, races, ended;
+	unsigned depth, choices, events, helds, races, ended, reached, pad;
 	sd_u64 states, transitions, bytes, blobs, blob_bytes, pc, address, restarts;
 	double seconds;
 	char message[512];

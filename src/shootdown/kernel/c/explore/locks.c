@@ -54,8 +54,22 @@ void spin_unlock(struct spin *l)
 	unlock(SPIN_UNLOCK, l, SITE);
 }
 
+void sd_may_sleep(bool may)
+{
+	if (E.cur >= 0)
+		G->cpu[E.cur].atomic = !may;
+}
+
+/* A task is about to wait for what may take long, or to give way. */
+void sleeps(u64 pc)
+{
+	if (E.cur >= 0 && G->cpu[E.cur].atomic)
+		broken(SD_LOCKDEP, -1, 0, pc, "a task gives way whose caller may not sleep");
+}
+
 void sd_mutex_lock(void *mutex)
 {
+	sleeps(SITE);
 	lock(MUTEX_LOCK, mutex, SITE);
 }
 
@@ -168,6 +182,7 @@ bool rwlock_needbreak(struct rwlock *l)
 int cond_resched_rwlock_read(struct rwlock *l);
 int cond_resched_rwlock_read(struct rwlock *l)
 {
+	sleeps(SITE);
 	unlock_read(l, SITE);
 	lock_to_read(l, SITE);
 	return 1;
@@ -176,6 +191,7 @@ int cond_resched_rwlock_read(struct rwlock *l)
 int cond_resched_rwlock_write(struct rwlock *l);
 int cond_resched_rwlock_write(struct rwlock *l)
 {
+	sleeps(SITE);
 	unlock_write(l, SITE);
 	lock_to_write(l, SITE);
 	return 1;

@@ -59,16 +59,17 @@ void sd_set_host_writable(u64 gfn, bool writable)
 	store_at(&REST->host[gfn].writable, writable, 4, SITE);
 }
 
-static void promised(int kind, u64 what, u64 pc)
+/* A step of its own, which may make what vCPUs hold a breach. */
+static void promise(int kind, u64 what, u64 pc)
 {
+	point(kind, NULL, 0, pc);
 	E.marks = true;
 	record(kind, NULL, what, what, pc);
 }
 
 void sd_revoke(u64 pfn)
 {
-	point(REVOKE, NULL, 0, SITE);
-	promised(REVOKE, pfn, SITE);
+	promise(REVOKE, pfn, SITE);
 	for (unsigned n = 0; n < REST->revokeds; n++)
 		if (REST->revoked[n] == pfn)
 			return;
@@ -94,8 +95,7 @@ void sd_forget(u64 first, u64 end)
 {
 	u64 mask = (end >= 64 ? 0 : ~0ull << end) ^ ~0ull << first;
 
-	point(FORGET, NULL, 0, SITE);
-	promised(FORGET, mask, SITE);
+	promise(FORGET, mask, SITE);
 	for (unsigned v = 0; v < E.s.vcpus; v++) {
 		struct hw *h = &G->hw[v], held = *h;
 		int root = root_of(v);
@@ -118,37 +118,32 @@ void sd_forget(u64 first, u64 end)
 
 void sd_protect(u64 gfns)
 {
-	point(PROTECT, NULL, 0, SITE);
-	promised(PROTECT, gfns, SITE);
+	promise(PROTECT, gfns, SITE);
 	REST->protected |= gfns;
 }
 
 void sd_watch(u64 gfns)
 {
-	point(WATCH, NULL, 0, SITE);
-	promised(WATCH, gfns, SITE);
+	promise(WATCH, gfns, SITE);
 	REST->watched |= gfns;
 }
 
 void sd_unwatch(u64 gfns)
 {
-	point(UNWATCH, NULL, 0, SITE);
-	promised(UNWATCH, gfns, SITE);
+	promise(UNWATCH, gfns, SITE);
 	REST->watched &= ~gfns;
 	REST->written &= ~gfns;
 }
 
 void sd_harvest(u64 gfns)
 {
-	point(HARVEST, NULL, 0, SITE);
-	promised(HARVEST, gfns, SITE);
+	promise(HARVEST, gfns, SITE);
 	REST->written &= ~gfns;
 }
 
 void sd_back(u64 gfns)
 {
-	point(BACK, NULL, 0, SITE);
-	promised(BACK, gfns, SITE);
+	promise(BACK, gfns, SITE);
 	REST->backed |= gfns;
 }
 

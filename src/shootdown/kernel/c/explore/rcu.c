@@ -109,12 +109,14 @@ void call_rcu(struct rcu_head *head, rcu_callback function)
 void rcu_barrier(void);
 void rcu_barrier(void)
 {
+	sleeps(SITE);
 	point(RCU_BARRIER, NULL, 0, SITE);
 	record(RCU_BARRIER, NULL, 0, 0, SITE);
 }
 
 void sd_synchronize_rcu(void)
 {
+	sleeps(SITE);
 	point(RCU_WAIT, NULL, 0, SITE);
 	if (E.cur < 0 || E.cur >= SD_CPUS_MAX)
 		return;
@@ -156,6 +158,7 @@ void sd_srcu_read_unlock(void)
 
 void sd_synchronize_srcu(void)
 {
+	sleeps(SITE);
 	point(SRCU_WAIT, NULL, 0, SITE);
 	if (E.cur < 0 || E.cur >= SD_CPUS_MAX)
 		return;

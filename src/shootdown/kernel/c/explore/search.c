@@ -360,7 +360,7 @@ void sd_explore(const struct sd_scenario *scenario, struct sd_result *result)
 	E.broken = SD_HOLDS;
 	E.cur = -1;
 	E.s = *scenario;
-	E.ended = 0;
+	E.ended = E.reached = 0;
 	if (!is_sane(scenario) || !dladdr(sd_ops, &info))
 		return;
 	E.hot = E.s.entries * 8;
@@ -382,6 +382,7 @@ void sd_explore(const struct sd_scenario *scenario, struct sd_result *result)
 		search();
 	result->verdict = E.broken;
 	result->ended = E.ended;
+	result->reached = E.reached;
 	report_access();
 	race_report(result);
 	if (!E.s.replays && E.broken && E.broken != SD_STOPPED && result->choice) {

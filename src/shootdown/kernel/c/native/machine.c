@@ -317,6 +317,7 @@ unsigned sd_this_cpu(void) { return 0; }
 void sd_revoke(u64 pfn) { (void)pfn; }
 void sd_forget(u64 first, u64 end) { (void)first; (void)end; }
 void sd_protect(u64 gfns) { (void)gfns; }
+void sd_may_sleep(bool may) { (void)may; }
 void sd_watch(u64 gfns) { (void)gfns; }
 void sd_unwatch(u64 gfns) { (void)gfns; }
 void sd_harvest(u64 gfns) { (void)gfns; }

@@ -47,6 +47,7 @@ TASKS: dict[str, tuple[Table, ...]] = {
     "huge": (
         *ANY, {"run": "collapse", "start": 0, "end": 2}, {"run": "collapse"}, {"run": "recover_nx"},
         {"run": "recover_nx", "tables": 2}, {"run": "prefault", "gfn": 1},
+        {"run": "migrate", "start": 0, "end": 2, "gfn": 0},
     ),
     "slots": (
         *ANY[:2], {"run": "log_on"}, {"run": "delete_slot"}, {"run": "move_slot", "base": 2},

@@ -83,7 +83,7 @@ LARGE = {
     "age-get": "over 100,000 states without movers: two tasks and a vCPU that writes",
     "load-and-fast-zap": "over 70,000 states with movers: a vCPU that switches roots while they go, and another",
     "previous-roots-no-memory": "like it, and over 10,000 states without movers",
-    "slot-delete-mmio": "over 10,000 states with movers: SRCU, roots, and entries of MMIO",
+    "slot-delete-mmio": "over 30,000 states with movers: SRCU, roots, and entries of MMIO",
     "previous-roots": "over 240,000 states without movers: a vCPU that switches roots while they go",
     "slot-alone-notifier": "over 100,000 states without movers: two tasks, one with SRCU",
     "slot-delete-prefetch": "over 100,000 states without movers: SRCU, roots, and a vCPU that maps ahead",

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import jsonschema
+import pytest
 from click.testing import CliRunner
 
 from shootdown.cli.against import costs_text
@@ -98,6 +99,18 @@ def test_a_crash_is_told() -> None:
     """The C of the user's tree may do anything."""
     crash = native("6.12", Edit("tdp_mmu_zap_leafs", REPLACE, r"!root->role", "!((struct kvm_mmu_page *)0)->role"))
     assert changed("unmap", native("6.12"), crash) == {"fails": ("it ends", "it ends by SIGSEGV")}
+
+
+def test_against_names_what_of_a_patch_never_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No verdict is another, and nothing is shown: the exit code says so."""
+    monkeypatch.setattr("shootdown.cli.against.compare", lambda libraries, tell: [])
+    name, file = tree("6.12"), "virt/kvm/kvm_main.c"
+    patch = tmp_path / "a.patch"
+    patch.write_text(f"--- a/{file}\n+++ b/{file}\n@@ -0,0 +1 @@\n+static int odd;\n")
+    arguments = ["check", "--tree", name, "--patch", str(patch), "--against", name, "--tiny", "unmap-leafs"]
+    done = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    assert done.return_value == 3
+    assert "0 verdicts changed, 1 the same." in done.output and f"not exercised: {file}:" in done.output
 
 
 def test_against_tells_verdicts_and_costs() -> None:

@@ -16,7 +16,7 @@ from ..kernel.library.build import NATIVE, build
 from ..kernel.source.series import Patch, apply
 from ..kernel.source.tree import Tree
 from . import progress, verdicts
-from .check_tree import Asked, verdicts_on
+from .check_tree import Asked, not_exercised, verdicts_on
 from .report import columns, dump
 
 WIDTH: Final = 72
@@ -26,11 +26,13 @@ Row = tuple[str, Judged | None, Judged | None]
 
 def against(tree: Tree, other: Tree, patches: Sequence[Patch], asked: Asked) -> int:
     """Compare a tree with the patches to another one; the exit code is about verdicts, not about costs."""
-    patched = apply(tree, patches).tree
+    applied = apply(tree, patches)
+    patched = applied.tree
     mine = {e.verdict.case.test.name: e for e in verdicts_on(patched, asked, heading=False)}
     theirs = {e.verdict.case.test.name: e for e in verdicts_on(other, asked, heading=False)}
     rows = [(name, theirs.get(name), mine.get(name)) for name in sorted(mine.keys() | theirs.keys())]
     changed = [row for row in rows if words(row[1]) != words(row[2])]
+    parts = not_exercised(applied, asked) if patches else []
     libraries = build(other, NATIVE).path, build(patched, NATIVE).path
     write = progress.line()
     with progress.covering(lambda: f"all verdicts are in, but not what operations cost on {tree.name}"):
@@ -38,16 +40,23 @@ def against(tree: Tree, other: Tree, patches: Sequence[Patch], asked: Asked) -> 
     progress.clear()
     if asked.as_json:
         tests = [{"name": name, "before": words(before)[0], "after": words(after)[0]} for name, before, after in rows]
-        print(dump("check --against", {"tests": tests, "costs": [vars(each) for each in costs]}))
-        return verdicts.REFUTED_CODE if changed else verdicts.FINE
+        rest = {"costs": [vars(each) for each in costs], "not_exercised": [str(part) for part in parts]}
+        print(dump("check --against", {"tests": tests, **rest}))
+        return _code(bool(changed), bool(parts))
     with_patches = f" with {count(len(patches), 'patch', 'patches')}" if patches else ""
     text = [
         *folded(f"before: {other.name}, Linux {other.version}"),
         *folded(f"after:  {tree.name}, Linux {tree.version}{with_patches}"),
-        "", *_verdicts(changed, len(rows)), "", *costs_text(costs),
+        "", *_verdicts(changed, len(rows)), *(line for part in parts for line in folded(f"not exercised: {part}")), "",
+        *costs_text(costs),
     ]  # fmt: skip
     print("\n".join(text))
-    return verdicts.REFUTED_CODE if changed else verdicts.FINE
+    return _code(bool(changed), bool(parts))
+
+
+def _code(changed: bool, idle: bool) -> int:
+    """The exit code; ``idle``: some of a patch never ran, so that nothing is shown of it."""
+    return verdicts.REFUTED_CODE if changed else verdicts.UNDETERMINED_CODE if idle else verdicts.FINE
 
 
 def folded(text: str) -> list[str]:

@@ -59,7 +59,7 @@ def check_tree(tree: Tree, patches: Sequence[Patch], asked: Asked) -> int:
         return _series(tree, patches, asked)
     patched = apply(tree, patches)
     found = verdicts_on(patched.tree, asked, heading=not asked.as_json)
-    parts = _unrun(patched, asked) if patches else []
+    parts = not_exercised(patched, asked) if patches else []
     if asked.save and not save(found, tree, patches, asked.options, Path(asked.save)):
         print(f"shootdown: nothing was refuted, so {asked.save} was not written", file=sys.stderr)
     if asked.as_json:
@@ -98,7 +98,8 @@ def verdicts_on(tree: Tree, asked: Asked, heading: bool) -> list[Judged]:
     return found
 
 
-def _unrun(patched: Patched, asked: Asked) -> list[Part]:
+def not_exercised(patched: Patched, asked: Asked) -> list[Part]:
+    """What of patches no test ran."""
     with covering(lambda: f"all verdicts are in, but not what of the patch never ran on {patched.tree.name}"):
         return unrun(patched, asked.tests, asked.options, asked.jobs)
 
@@ -187,7 +188,7 @@ def _series(tree: Tree, patches: Sequence[Patch], asked: Asked) -> int:
             print("\n".join(wrap(text, "    ", "")), flush=True)
     needs = needed(broken, len(patches))
     patched = apply(tree, patches)
-    parts = _unrun(patched, asked)
+    parts = not_exercised(patched, asked)
     if asked.as_json:
         print(dump("check", {**_document(patched.tree, last, parts, asked), "series": lines, "needs": needs}))
     else:

@@ -38,9 +38,9 @@ class CheckedMachine:
         """Statistics that are part of the state after all, for who holds them against the tables."""
         self.tables = sys.maxsize
         self.ranged = 0
+        """How many vCPUs there are, if a flush of a range drops no more of what they cached than it must; else 0."""
         self.mmio_space = 0
         """The address space in which an access that passes for one to MMIO is a step."""
-        """How many vCPUs there are, if a flush of a range drops no more of what they cached than it must; else 0."""
         self.record: list[Any] = []
         self.expected: Sequence[Access] | None = None
         self.trail: list[Access] = []

@@ -64,7 +64,7 @@ def printed(*words: str) -> str:
 @pytest.mark.parametrize(
     "words",
     [
-        pytest.param((), marks=pytest.mark.slow, id="suite"),
+        pytest.param(("--policy", "rcu"), marks=pytest.mark.slow, id="suite"),
         *((*SOME, *form) for form in ((), ("--json",))),
         *(("unmap-tables", "--patch", PATCH, "--behaviour", "5.17", *form) for form in ((), ("--json",))),
     ],

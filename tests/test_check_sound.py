@@ -183,6 +183,8 @@ LARGER = "SHOOTDOWN_SOUND" in os.environ
 EVERYWHERE = ("list",) if LARGER else ()
 STEPS_MAX = 3_000_000 if LARGER else 30_000
 """Transitions that a search may have, in the tiny geometry, to be held against the others as well."""
+SLOW_MAX = 3_000_000 if LARGER else 20_000
+"""The same for the slow explorer, which takes over ten seconds for more."""
 EVERY_MAX = 2_000_000 if LARGER else 20_000
 """States of a search for all that breaks: what takes more says nothing of that."""
 
@@ -212,19 +214,24 @@ def without(large: Any, found: list[Any]) -> list[Any]:
     return [c for c in found if c.values[0] not in large or c.values[1] in SUITE[c.values[0]].refuted]
 
 
+def within(steps_max: int, found: list[Any]) -> list[Any]:
+    """Cases whose search, in the tiny geometry and with movers, has so many transitions at most."""
+    return [c for c in found if COUNTS["{} {} {}".format(*c.values)][1] <= steps_max]
+
+
 BUSY = (
     "collapse-and-notifier", "collapse-promote-rfc",
     "age-notifier", "age-tracked-notifier", "age-writable", "fast-fault-get", "fast-fault-huge", "fast-fault-notifier",
     "log-clear-huge", "log-on-huge", "log-on-lazy", "log-two", "slot-delete", "test-young", "write-protect-notifier",
 )  # fmt: skip
 """Tests that take the slow explorer some seconds even where only accesses are steps."""
-ALL = [case for case in cases(LARGE) if COUNTS["{} {} {}".format(*case.values)][1] <= STEPS_MAX]
-SMALL = without(LARGE, cases(BUSY))
+ALL = within(STEPS_MAX, cases(LARGE))
+SMALL = within(SLOW_MAX, without(LARGE, cases(BUSY)))
 SECONDS = (
     *BUSY, "collapse-and-notifier", "collapse-promote", "nx-recovery-yield", "unmap-yield-tables", "zap-all-fast",
     "age", "change-pte", "clear-young", "log-clear", "log-on", "pml-on", "ring-reset", "slot-delete-alone",
 )  # fmt: skip
-DEEP = [c for c in without(LARGE, cases(SECONDS)) if c.values[:2] not in [(name, "list") for name in SECONDS]]
+DEEP = [c for c in within(SLOW_MAX, without(LARGE, cases(SECONDS))) if c.values[:2] not in [(name, "list") for name in SECONDS]]
 """The same for explorations in which every fill and eviction is a step: SECONDS are slow then, so one policy does."""
 
 
@@ -266,10 +273,11 @@ def everything(setting: Setting, movers: bool, states_max: int) -> frozenset[int
 
 
 def test_what_is_left_out_exists() -> None:
-    """No exclusion outlives its test, and every test is checked by the slow explorer or has a reason."""
+    """No exclusion outlives its test, and every test is checked by the slow explorer or has a reason, if it is asked."""
     names = {*LARGE, *EXPLICIT_LARGE, *HISTORIES_LARGE}
     assert names <= SUITE.keys()
-    assert {case.values[0] for case in SMALL} >= SUITE.keys() - LARGE.keys()
+    asked = {case.values[0] for case in within(SLOW_MAX, cases())}
+    assert {case.values[0] for case in SMALL} >= asked - LARGE.keys()
 
 
 @pytest.mark.parametrize(("name", "policy", "behaviour"), without(MOVERS_LARGE, ALL))

@@ -231,7 +231,11 @@ SECONDS = (
     *BUSY, "collapse-and-notifier", "collapse-promote", "nx-recovery-yield", "unmap-yield-tables", "zap-all-fast",
     "age", "change-pte", "clear-young", "log-clear", "log-on", "pml-on", "ring-reset", "slot-delete-alone",
 )  # fmt: skip
-DEEP = [c for c in within(SLOW_MAX, without(LARGE, cases(SECONDS))) if c.values[:2] not in [(name, "list") for name in SECONDS]]
+DEEP = [
+    c
+    for c in within(SLOW_MAX, without(LARGE, cases(SECONDS)))
+    if c.values[:2] not in [(name, "list") for name in SECONDS]
+]
 """The same for explorations in which every fill and eviction is a step: SECONDS are slow then, so one policy does."""
 
 
@@ -273,7 +277,7 @@ def everything(setting: Setting, movers: bool, states_max: int) -> frozenset[int
 
 
 def test_what_is_left_out_exists() -> None:
-    """No exclusion outlives its test, and every test is checked by the slow explorer or has a reason, if it is asked."""
+    """No exclusion outlives its test, and every test that is asked for goes to the slow explorer or has a reason."""
     names = {*LARGE, *EXPLICIT_LARGE, *HISTORIES_LARGE}
     assert names <= SUITE.keys()
     asked = {case.values[0] for case in within(SLOW_MAX, cases())}

@@ -88,6 +88,12 @@ DEEP = (
         "smm-pml-on", LOST,
     ),
     Mutation(
+        "with PML a huge page of a nested guest is none that relies on W, nor are its parts when it is split",
+        (("mmu/make_spte.py",
+          "kvm.pml and role & ROLE_GUEST_MODE != 0:", "kvm.pml and role & ROLE_GUEST_MODE != 0 and level == 1:"),),
+        "nested-pml-split", LOST,
+    ),
+    Mutation(
         "B35 817fa998362d: NX recovery looks for a table's slot in address space 0, whichever its root's is",
         (("mmu/huge_pages.py", "find_slot(kvm, role & ROLE_SMM, gfn)", "find_slot(kvm, 0, gfn)"),),
         "smm-nx-recovery-logged", ASSERTION,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .mutations import ASSERTION, FREED, LOST, MAPPED, Mutation
+from shootdown.check.program.steps import OVERWRITTEN
+
+from .mutations import ASSERTION, FREED, LOST, MAPPED, WRITABLE, Mutation
 
 PROTECT = "            if not is_leaf(it.old_spte, it.level) or it.old_spte & WRITABLE == 0:\n"
 ZAPPED = "        flush_remote_tlbs_range(kvm, it.gfn, kvm.pages(it.level))\n        m.write(it.sptep, kvm.empty)\n"
@@ -109,5 +111,23 @@ DEEP = (
           "        if flags & LOG_DIRTY_PAGES == 0:\n            free_bitmap(kvm, slot, pages)\n    elif flags",
           "        if logged:\n            free_bitmap(kvm, slot, pages)\n    elif flags"),),
         "slot-move-logged", LOST,
+    ),
+    Mutation(
+        "logging that begins flushes the first page of its slot",
+        (("mmu/dirty_log.py",
+          "    flush_remote_tlbs_range(kvm, start, pages)\n", "    flush_remote_tlbs_range(kvm, start, 1)\n"),),
+        "log-on-below-1g", LOST, ranged=True,
+    ),
+    Mutation(
+        "a page of 1G in which a CPU may set D is written as if none could",
+        (("mmu/change.py",
+          "is_last(old, level) and is_volatile(kvm, old):\n        return kvm.m.xchg(",
+          "is_last(old, level) and level < 3 and is_volatile(kvm, old):\n        return kvm.m.xchg("),),
+        "write-protect-1g-clean", OVERWRITTEN,
+    ),
+    Mutation(
+        "a huge page put in the place of a table is writable, whatever the host's page is",
+        (("mmu/huge_pages.py", "kvm.empty, writable != 0, False, False))", "kvm.empty, True, False, False))"),),
+        "collapse-promote-read-only", WRITABLE, "promote-rfc",
     ),
 )  # fmt: skip

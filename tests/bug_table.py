@@ -12,6 +12,7 @@ from shootdown.check.program import steps
 from .audit import Audited
 from .audit_bugs import AUDITED, AUDITS
 from .bug_rows import BUGS, FLUSHES, RIGHT, Row
+from .deep_bugs import DEEP
 from .entry_bugs import ENTRIES
 from .further_bugs import FURTHER
 from .gap_bugs import GAPS
@@ -31,7 +32,7 @@ from .structure import ROOT
 FILE = ROOT / "docs" / "bugs.md"
 ALL: tuple[Mutation, ...] = (
     *(*MUTATIONS, *OPERATIONS, *PLANTED, *PAIRS),
-    *(*FURTHER, *PLACES, *ORDERS, *ENTRIES, *GAPS, *LEVELS, *RANGES),
+    *(*FURTHER, *PLACES, *ORDERS, *ENTRIES, *GAPS, *LEVELS, *DEEP, *RANGES),
 )
 BREAKS = {
     0: "holds", steps.USE_AFTER_FREE: "P2", steps.FREED_IN_REACH: "P2", steps.REVOKED_IN_REACH: "P1",
@@ -48,8 +49,8 @@ Each line tells of a bug that KVM's MMU had, or nearly had, and what shows that 
 is planted in this project's MMU, and a test is refuted. `test`: P1 means that this test is refuted then, and what
 breaks ([model.md](model.md)); *holds* that the change is harmless there. What is planted is in `tests/mutations.py`,
 `tests/known_bugs.py`, `tests/further_bugs.py`, `tests/place_bugs.py`, `tests/order_bugs.py`, `tests/entry_bugs.py`,
-`tests/gap_bugs.py`, `tests/level_bugs.py` and `tests/range_bugs.py` (*ranges*: with `--ranged`); `python -m
-tests.bug_table` writes this page.
+`tests/gap_bugs.py`, `tests/level_bugs.py`, `tests/deep_bugs.py` and `tests/range_bugs.py` (*ranges*: with
+`--ranged`); `python -m tests.bug_table` writes this page.
 A test marked *audited* is one in which somebody looks at tables, counters and answers besides
 (`tests/audit_bugs.py`, `tests/test_audit.py`).
 """
@@ -111,7 +112,7 @@ def further() -> Iterator[str]:
     """The lines of the table of further bugs, by their sites."""
     yield "| bug | commit | shown by |"
     yield "|---|---|---|"
-    for mutation in (*FURTHER, *PLACES, *ORDERS, *ENTRIES, *GAPS, *LEVELS, *RANGES):
+    for mutation in (*FURTHER, *PLACES, *ORDERS, *ENTRIES, *GAPS, *LEVELS, *DEEP, *RANGES):
         commit, _, text = mutation.site.rpartition(": ")
         yield f"| {text} | {commit} | {shown((mutation.site,))} |"
 

@@ -113,6 +113,8 @@ LARGE = {
             *("huge-at-edge-1g", "huge-at-start", "log-clear-lazy-2m", "nx-huge-1g", "nx-recover-1g", "nx-split-1g"),
             *("recover-at-edge-1g", "recover-second-2m", "recover-tracked-1g", "smm-slot-create-logged"),
             *("unmap-1g-moved", "unmap-next-table", "write-protect-1g-other", "pml-on-2m", "slot-create-read-only"),
+            *("log-on-1g", "log-on-below-1g", "fast-fault-1g", "recover-2m-moved", "smm-pml-on", "unmap-range-1g"),
+            *("slot-move-log-on", "slot-move-logged", "nested-pml-split"),
         ),
         "not large, but like tests that the slow ones do explore: other roots, slots, edges",
     ),

@@ -20,6 +20,7 @@ from shootdown.check.source.source import PACKAGE, PARTS, Source
 from shootdown.check.verdict.verdict import Budget, Verdict, check
 from shootdown.machine.words import LOG_DIRTY_PAGES
 
+from .deep_bugs import DEEP
 from .entry_bugs import ENTRIES
 from .further_bugs import FURTHER
 from .gap_bugs import GAPS
@@ -41,7 +42,7 @@ LARGE = (
 """Tests whose tiny geometry takes over a second interpreted."""
 PLAIN_MAX = 4000
 """States of the most that a test may have to run interpreted as well."""
-MANY = (*PLACES, *ORDERS, *ENTRIES, *GAPS, *LEVELS, *HARMLESS)
+MANY = (*PLACES, *ORDERS, *ENTRIES, *GAPS, *LEVELS, *DEEP, *HARMLESS)
 """So many that they are planted only where the explorer is compiled."""
 
 

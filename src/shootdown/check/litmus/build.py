@@ -207,9 +207,10 @@ def _slots(test: Litmus, start: Start) -> tuple[dict[Any, dict[int, int]], dict[
         start.words[(words.DIRTY, number << 32)] = sum(bits[gfn] for gfn in bits if gfn in test.memory.dirty)
         rings |= {PUSHED | number << 32 | gfn - slot.base: gfn for gfn in slot.gfns()}
     for entry in test.host:
-        if entry["run"] == "create_slot" and flags_of(entry) & words.LOG_DIRTY_PAGES:
+        if entry["run"] in ("create_slot", "move_slot") and flags_of(entry) & words.LOG_DIRTY_PAGES:
             number, first = entry.get("slot", 0), entry.get("base", 0)
-            bits = {first + n: 1 << n for n in range(entry.get("pages", 1))}
+            pages = entry.get("pages", 1) if entry["run"] == "create_slot" else test.memory.slots[number].pages
+            bits = {first + n: 1 << n for n in range(pages)}
             logs[(words.DIRTY, number << 32)] = bits
             rings |= {PUSHED | number << 32 | gfn - first: gfn for gfn in bits}
     return logs, rings
@@ -252,7 +253,8 @@ def _operands(test: Litmus, entry: dict[str, Any], first: int, last: int, promis
             return number, slot.as_id, tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())
         case "move_slot":
             pfns = tuple(HOST_PFN_FIRST + gfn for gfn in slot.gfns())
-            return number, base, slot.pages, pfns, made_in(test, entry, base, slot.pages)
+            moved = number, base, slot.pages, flags_of(entry), pfns, made_in(test, entry, base, slot.pages)
+            return *moved, slot.watched(), logged_in(entry, base, slot.pages)
         case "create_slot":
             made = made_in(test, entry, base, pages)
             return number, slot.as_id, base, pages, flags_of(entry), made, logged_in(entry, base, pages)

@@ -62,6 +62,10 @@ class Slot:
         """The gfns in it."""
         return range(self.base, self.base + self.pages)
 
+    def watched(self) -> int:
+        """The gfns in it whose writes are logged, as a mask."""
+        return mask_of(self.gfns()) if self.flags & LOG_DIRTY_PAGES else 0
+
 
 @dataclass(frozen=True)
 class Memory:

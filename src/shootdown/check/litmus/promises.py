@@ -78,12 +78,12 @@ def mmio_space(test: Litmus) -> int:
 
 
 def flags_of(entry: dict[str, Any]) -> int:
-    """The flags with which a task makes a slot."""
+    """The flags with which a task makes or moves a slot."""
     return sum(FLAGS[flag] for flag in set(entry.get("flags", [])))
 
 
 def logged_in(entry: dict[str, Any], base: int, pages: int) -> int:
-    """The gfns whose writes are logged once a task has made their slot, as a mask."""
+    """The gfns whose writes are logged once a task has made, or moved, their slot, as a mask."""
     return mask_of(range(base, base + pages)) if flags_of(entry) & words.LOG_DIRTY_PAGES else 0
 
 

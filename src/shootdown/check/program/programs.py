@@ -213,10 +213,20 @@ def delete_slot(lib: Any, kvm: Any, slot: int, as_id: int, pfns: tuple[int, ...]
         i += 1
 
 
-def move_slot(lib: Any, kvm: Any, slot: int, base: int, pages: int, pfns: tuple[int, ...], gfns: int) -> None:
-    """A memory slot is to be found at another gfn, and nothing where it was."""
-    lib.memory_region.set_memory_region(kvm, slot, 0, base, pages, 0)
+def move_slot(
+    lib: Any, kvm: Any, slot: int, base: int, pages: int, flags: int, pfns: tuple[int, ...], gfns: int, given: int,
+    logged: int,
+) -> None:  # fmt: skip
+    """A memory slot is to be found at another gfn, and nothing where it was; its log goes on there, or begins or ends.
+
+    What was written where it was, ``given``, the user asks for no more.
+    """
+    if given != 0:
+        kvm.m.unwatch(given)
+    lib.memory_region.set_memory_region(kvm, slot, 0, base, pages, flags)
     kvm.m.back(gfns)
+    if logged != 0:
+        kvm.m.watch(logged)
     i = 0
     while i < len(pfns):
         kvm.m.revoke(pfns[i])
@@ -278,7 +288,7 @@ HOST: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "host_writable": (host_writable, ("gfn",)),
     "release": (release, ()),
     "delete_slot": (delete_slot, ("slot",)),
-    "move_slot": (move_slot, ("slot", "base")),
+    "move_slot": (move_slot, ("slot", "base", "flags")),
     "create_slot": (create_slot, ("slot", "base", "pages", "flags")),
     "create_shadowed": (create_shadowed, ("slot", "base", "pages", "gfn")),
 }

@@ -162,8 +162,9 @@ def _operands(test: Litmus, entry: dict[str, Any], span: int) -> tuple[int, ...]
         case "host_writable" | "test_young":
             return (gfn,)
         case "move_slot":
-            base = entry.get("base", 0)
-            return slot, base, made_in(test, entry, base, test.memory.slots[slot].pages)
+            base, moved = entry.get("base", 0), test.memory.slots[slot]
+            backs, logged = made_in(test, entry, base, moved.pages), logged_in(entry, base, moved.pages)
+            return slot, base, backs, flags_of(entry), moved.watched(), logged
         case "create_slot" | "create_shadowed":
             base, pages = entry.get("base", 0), entry.get("pages", 1)
             # Of the C the accesses of address space 0 are looked at, whichever a slot is made in.

@@ -289,14 +289,21 @@ static void op_delete_slot(const u64 *arg)
 	revoke(gfns);
 }
 
-/* slot base backed: mask of gfns that are memory from then on, for good */
+/*
+ * slot base backed flags given logged: masks of gfns that are memory from then on, for good; whose log the user gives
+ * up; and whose writes are logged from then on
+ */
 static void op_move_slot(const u64 *arg)
 {
 	struct kvm_memory_slot *slot = sd_find_slot(arg[0]);
 	u64 gfns = mask_of(slot);
 
-	sd_set_memory_region(arg[0], slot->as_id, END(arg), slot->npages, 0);
+	if (arg[4])
+		sd_unwatch(arg[4]);
+	sd_set_memory_region(arg[0], slot->as_id, END(arg), slot->npages, arg[3]);
 	sd_back(arg[2]);
+	if (arg[5])
+		sd_watch(arg[5]);
 	revoke(gfns);
 }
 

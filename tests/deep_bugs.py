@@ -130,4 +130,10 @@ DEEP = (
         (("mmu/huge_pages.py", "kvm.empty, writable != 0, False, False))", "kvm.empty, True, False, False))"),),
         "collapse-promote-read-only", WRITABLE, "promote-rfc",
     ),
+    Mutation(
+        "a table in place of a page of 1G is not told which entry it hangs from",
+        (("mmu/link.py",
+          "store(SP_PARENT, table, it.sptep)", "store(SP_PARENT, table, it.sptep if it.level == 2 else 0)"),),
+        "nx-recovery-1g", ASSERTION,
+    ),
 )  # fmt: skip

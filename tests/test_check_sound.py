@@ -126,14 +126,15 @@ CACHES_LARGE = dict.fromkeys(
         *("collapse-promote-error", "fast-zap-fault", "nx-recovery-reuse", "split-two-vcpus", "two-ranges"),
         *("zap-range-notifier", "zap-range-roots-notifier", "nx-recovery-fast-zap", "write-protect-notifier"),
         *("log-get-other", "log-get-pages", "log-two-pages", "pml-on-huge", "write-protect-prefetch"),
-        "unmap-yield-collapse",
+        *("unmap-yield-collapse", "unmap-second-table"),
     ),
-    "over 60,000 states: two tasks, or translations of two sizes",
+    "over 60,000 states: two tasks, or translations of two sizes or of three tables",
 )
 """Tests whose caches have too many subsets to be explored one by one at all."""
 EXPLICIT_LARGE = {
     "collapse-promote": "over 60,000 states, since the vCPU may hold three tables' entries in any combination",
     "nx-recovery-yield": "50,000 states and more, for the same reason",
+    "collapse-1g-fault": "over 60,000 states, since the vCPU may hold entries of four tables in any combination",
     **dict.fromkeys(
         ("log-off-writes", "nx-recovery-notifier", "nx-recovery-two-slots", "pml-on-used"),
         "over 60,000 states: two tasks",

@@ -173,7 +173,7 @@ HISTORIES_LARGE = {
             *("slot-delete-prefetch", "split-clear-notifier", "split-notifier"),
             *("slot-create-gap", "slot-shadowed-notifier", "nx-split-faults", "recover-second-page"),
             *("collapse-yield-fault", "slot-delete-both", "zap-range-roots-notifier"),
-            *("load-and-fast-zap", "previous-roots-no-memory", "slot-delete-mmio"),
+            *("load-and-fast-zap", "previous-roots-no-memory", "slot-delete-mmio", "slot-move-log-on", "slot-move-logged"),
         ),
         "over 180,000 states: tasks with loops and retries",
     ),

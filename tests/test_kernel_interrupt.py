@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -43,9 +44,9 @@ def has_child(session: int) -> bool:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("check", "--tree", "TREE", "nested-collapses"), "0 of 1 verdict on TREE"),
-        (("kernel", "diff", "TREE", "--operations", "9000000"), "0 of 9,000,000 operations on TREE"),
-        (("kernel", "bench", "TREE"), "0 of 11 operations timed on TREE"),
+        (("check", "--tree", "TREE", "nested-collapses"), "0 of 1 verdict on "),
+        (("kernel", "diff", "TREE", "--operations", "9000000"), r"[\d,]+ of 9,000,000 operations on "),
+        (("kernel", "bench", "TREE"), r"\d+ of 11 operations timed on "),
     ],
     ids=lambda words: " ".join(words) if isinstance(words, tuple) else "",
 )
@@ -55,7 +56,7 @@ def test_an_interrupt_says_what_was_covered(words: tuple[str, ...], said: str) -
     _ = explored(TREE) if "check" in words else native(TREE)
     busy = (lambda session: cpu_seconds(session) > 1) if "bench" in words else has_child
     errors = interrupted(busy, *(word.replace("TREE", name) for word in words))
-    assert errors.strip() == f"shootdown: interrupted: {said.replace('TREE', name)}"
+    assert re.fullmatch(f"shootdown: interrupted: {said}{re.escape(name)}", errors.strip())
 
 
 def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:

@@ -352,11 +352,7 @@ def _cut(use: _Use, file: str, removed: str, above: int | None, below: int | Non
     inside = function is not None and function.last != above
     if inside and function is not None and (below is None or function.first <= below <= function.last):
         return _place(use, file, above or below or 0, above, below)
-    if inside and below is not None:
-        inside = False
-    if file not in use.read:
-        return NOT_COMPILED
-    return _place(use, file, above or below or 0, above, below) if inside else _undeclared(use, file, removed, above)
+    return _undeclared(use, file, removed, above) if file in use.read else NOT_COMPILED
 
 
 def _undeclared(use: _Use, file: str, removed: str, above: int | None) -> str:

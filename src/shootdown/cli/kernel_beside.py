@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ..figures import number
@@ -20,6 +21,15 @@ class Covered:
     def __init__(self) -> None:
         self.done = 0
         self.differs = False
+
+    def along(self, report: Callable[[int], None]) -> Callable[[int], None]:
+        """Note how much is done, and report it."""
+
+        def tell(done: int) -> None:
+            self.done = done
+            report(done)
+
+        return tell
 
     def differ(self) -> None:
         """They do, and now the story is made short."""

@@ -105,13 +105,8 @@ def diff_command(
 
 def _random_diff(tree: Tree, like: Likeness, chosen: str, operations: int, seed: int, as_json: bool) -> int:
     library = built(tree)
-    report = progress.reporter("operations")
     at = Covered()
-
-    def tell(done: int) -> None:
-        at.done = done
-        report(done)
-
+    tell = at.along(progress.reporter("operations"))
     every = 1 if compiled() else EVERY_PLAIN
     with progress.covering(lambda: at.text(f"of {number(operations)} operations on {tree.name}")):
         outcome = diff(library, chosen, operations, seed, every=every, tell=tell, differs=at.differ)

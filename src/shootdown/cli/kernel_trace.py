@@ -25,12 +25,8 @@ def trace_diff(tree: Tree, library: Callable[[], Path], chosen: str, path: str, 
         trace = read_trace(path, WANTED, progress.reporter("events read"))
         told = recorded(trace)
     progress.clear()
-    where, at, report = library(), Covered(), progress.reporter("operations")
-
-    def tell(done: int) -> None:
-        at.done = done
-        report(done)
-
+    where, at = library(), Covered()
+    tell = at.along(progress.reporter("operations"))
     every = sum(len(each.operations) for each in told)
     with progress.covering(lambda: at.text(f"of {count(every, 'operation')} on {tree.name}")):
         found = follow(where, chosen, told, tell=tell, along=compiled(), differs=at.differ)
